@@ -1,0 +1,168 @@
+//! Background steps on the thread of a test, in an order that a seed decides.
+
+use std::fmt;
+
+use super::{Executor, Scatter, Step, StepFn, Task, Worker};
+use crate::error::Result;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Bell, Mutex};
+
+/// An executor without threads: steps run when the test says so, or when something waits for them.
+///
+/// Which of the runnable steps goes first follows from the seed alone.
+#[derive(Debug)]
+pub struct Stepped {
+    random: AtomicU64,
+    workers: Mutex<Vec<Arc<StepWorker>>>,
+}
+
+impl Stepped {
+    /// An executor whose choices follow from `seed`.
+    pub fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            random: AtomicU64::new(seed),
+            workers: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Runs one step that was woken, chosen by the seed. Returns whether there was one.
+    pub fn step(&self) -> bool {
+        let mut runnable: Vec<_> = {
+            let mut workers = self.workers.lock();
+            workers.retain(|worker| !worker.stopped.load(Ordering::SeqCst));
+            workers
+                .iter()
+                .filter(|w| w.woken.load(Ordering::SeqCst))
+                .cloned()
+                .collect()
+        };
+        while !runnable.is_empty() {
+            let choice = self.next_random() % runnable.len() as u64;
+            let worker = runnable.swap_remove(usize::try_from(choice).expect("below a length"));
+            if worker.run() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Runs one step of the worker with this name, woken or not. Returns whether it ran.
+    pub fn step_named(&self, name: &str) -> bool {
+        let worker = self
+            .workers
+            .lock()
+            .iter()
+            .find(|worker| worker.name == name)
+            .cloned();
+        worker.is_some_and(|worker| worker.run())
+    }
+
+    /// Runs steps until none is runnable.
+    ///
+    /// # Panics
+    /// After a million steps: something wakes itself for ever.
+    pub fn run_until_idle(&self) {
+        for _ in 0..1_000_000 {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("background steps never come to rest");
+    }
+
+    // splitmix64 (Steele, Lea, Flood 2014): enough for choosing an order.
+    fn next_random(&self) -> u64 {
+        let state = self
+            .random
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+        let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Scatter for Stepped {
+    fn scatter(&self, tasks: Vec<Task<'_>>) {
+        for task in tasks {
+            task();
+        }
+    }
+
+    fn width(&self) -> usize {
+        // More than one, so that ranges are split as they are in life.
+        2
+    }
+}
+
+impl Executor for Stepped {
+    fn register(&self, name: &str, step: StepFn) -> Result<Arc<dyn Worker>> {
+        let worker = Arc::new(StepWorker {
+            name: name.to_owned(),
+            woken: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            step: Mutex::new(Some(step)),
+        });
+        self.workers.lock().push(Arc::clone(&worker));
+        Ok(worker)
+    }
+
+    fn wait(&self, _bell: &Bell, done: &mut dyn FnMut() -> bool) {
+        while !done() {
+            assert!(
+                self.step(),
+                "waiting for background work, but no step is runnable"
+            );
+        }
+    }
+}
+
+struct StepWorker {
+    name: String,
+    woken: AtomicBool,
+    stopped: AtomicBool,
+    step: Mutex<Option<StepFn>>,
+}
+
+impl StepWorker {
+    /// Runs once unless stopped or already running further up the stack.
+    fn run(&self) -> bool {
+        let Some(mut slot) = self.step.try_lock() else {
+            return false;
+        };
+        if self.stopped.load(Ordering::SeqCst) {
+            *slot = None;
+            return false;
+        }
+        let Some(step) = slot.as_mut() else {
+            return false;
+        };
+        self.woken.store(false, Ordering::SeqCst);
+        if step() == Step::Again {
+            self.woken.store(true, Ordering::SeqCst);
+        }
+        true
+    }
+}
+
+impl fmt::Debug for StepWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepWorker")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Worker for StepWorker {
+    fn wake(&self) {
+        self.woken.store(true, Ordering::SeqCst);
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        // Not there when the step stops itself; it is dropped at its next turn.
+        if let Some(mut slot) = self.step.try_lock() {
+            *slot = None;
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A file system in memory that can crash. Under construction.
