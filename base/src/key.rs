@@ -171,6 +171,41 @@ impl fmt::Debug for InternalKey<'_> {
     }
 }
 
+/// An [`InternalKey`] that owns its bytes: a bound of a table, kept in the tree.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnedKey {
+    /// What the user wrote.
+    pub user_key: Vec<u8>,
+    /// When.
+    pub seq: SequenceNumber,
+    /// What was done to it.
+    pub kind: KeyKind,
+}
+
+impl OwnedKey {
+    /// The same key, borrowed.
+    #[inline]
+    pub fn as_internal(&self) -> InternalKey<'_> {
+        InternalKey::new(&self.user_key, self.seq, self.kind)
+    }
+}
+
+impl From<InternalKey<'_>> for OwnedKey {
+    fn from(key: InternalKey<'_>) -> Self {
+        Self {
+            user_key: key.user_key.to_vec(),
+            seq: key.seq,
+            kind: key.kind,
+        }
+    }
+}
+
+impl fmt::Debug for OwnedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_internal().fmt(f)
+    }
+}
+
 /// The first eight bytes of `key`, padded with zeros, as a number that sorts as the bytes do.
 ///
 /// Two different heads decide the order; equal heads decide nothing.

@@ -28,5 +28,5 @@ pub mod sync;
 pub use error::{Error, ErrorKind, Result, WriteOutcome};
 pub use hash::{HashSeed, KeyHash};
 pub use ids::{FileKind, FileNumber, KeyspaceId, Level};
-pub use key::{InternalKey, KeyKind, SequenceNumber};
+pub use key::{InternalKey, KeyKind, OwnedKey, SequenceNumber};
 pub use slice::{Home, PinLedger, Slice};
