@@ -1,0 +1,214 @@
+//! The memtable itself: entries, the filter in front of them, and what they weigh.
+//!
+//! Called by the engine's write, read and flush paths.
+
+use std::fmt;
+
+use base::filter::AtomicFilter;
+use base::sync::Arc;
+use base::sync::atomic::{AtomicU64, Ordering};
+use base::{InternalKey, KeyHash, KeyKind, PinLedger, SequenceNumber, Slice};
+
+use crate::cursor::MemtableCursor;
+use crate::ordered::{EntryRef, NODE_BYTES_MEAN, Ordered};
+
+/// The number of probes of the filter follows from this many bits for each expected key.
+const FILTER_BITS_PER_KEY: u32 = 10;
+const ARENA_CHUNK_BYTES: usize = 1 << 20;
+
+/// How a [`Memtable`] is laid out.
+#[derive(Clone, Debug)]
+pub struct MemtableOptions {
+    /// Size of the filter in front of point reads; 0 for none. It serves best with at least ten
+    /// bits for each key that will come.
+    pub filter_bytes: usize,
+    /// Where slices that keep the memtable's bytes alive are counted.
+    pub pins: Arc<PinLedger>,
+    /// By how much the memory for keys and values grows.
+    pub arena_chunk_bytes: usize,
+}
+
+impl Default for MemtableOptions {
+    fn default() -> Self {
+        Self {
+            filter_bytes: 0,
+            pins: Arc::default(),
+            arena_chunk_bytes: ARENA_CHUNK_BYTES,
+        }
+    }
+}
+
+/// The newest writes of a keyspace, in key order, in memory.
+///
+/// Threads may insert, read and walk it at the same time without a lock. Nothing is removed before
+/// the whole is dropped, which takes a while (it visits every entry): drop it off the write path.
+pub struct Memtable {
+    entries: Arc<Ordered>,
+    filter: Option<AtomicFilter>,
+    counters: Counters,
+}
+
+/// Kept away from what readers look at: every insert writes here.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Counters {
+    tombstone_count: AtomicU64,
+    seq_smallest: AtomicU64,
+    seq_largest: AtomicU64,
+}
+
+/// The newest entry of a key, borrowed from the memtable it was found in.
+#[derive(Clone, Copy)]
+pub struct MemtableHit<'a> {
+    /// When it was written.
+    pub seq: SequenceNumber,
+    /// What was done to the key.
+    pub kind: KeyKind,
+    /// The value, where it lies; empty for a tombstone.
+    pub value: &'a [u8],
+    /// The address of the value: the same for every read of this entry.
+    pub place: u64,
+    entry: EntryRef<'a>,
+}
+
+impl fmt::Debug for MemtableHit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemtableHit")
+            .field("key", &self.entry.key())
+            .field("value", &self.value.escape_ascii().to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Memtable {
+    /// An empty memtable.
+    pub fn new(options: MemtableOptions) -> Arc<Self> {
+        let filter = (options.filter_bytes > 0)
+            .then(|| AtomicFilter::new(options.filter_bytes, FILTER_BITS_PER_KEY));
+        Arc::new(Self {
+            entries: Arc::new(Ordered::new(options.arena_chunk_bytes, options.pins)),
+            filter,
+            counters: Counters {
+                tombstone_count: AtomicU64::new(0),
+                seq_smallest: AtomicU64::new(u64::MAX),
+                seq_largest: AtomicU64::new(0),
+            },
+        })
+    }
+
+    /// Adds one entry. `hash` is the hash of the user key; `value` is empty for a tombstone.
+    ///
+    /// Threads may insert at once, in any order of sequence numbers. When this returns, every read
+    /// that starts afterwards finds the entry; a read at the same time finds it whole or not at
+    /// all. Cost: one search, one copy of key and value.
+    ///
+    /// # Panics
+    /// If this key was inserted at this sequence number before, or key or value exceed 4 GiB.
+    #[inline]
+    pub fn insert(&self, key: InternalKey<'_>, hash: KeyHash, value: &[u8]) {
+        if let Some(filter) = &self.filter {
+            // Before the entry can be found, so that the filter never hides it.
+            filter.insert(hash);
+        }
+        self.counters.take_in(key);
+        self.entries.insert(key, value);
+    }
+
+    /// The newest entry of `user_key` at or below `seq`, a tombstone included.
+    ///
+    /// `hash` is the hash of the user key under the seed that inserts use.
+    #[inline]
+    pub fn get(
+        &self,
+        user_key: &[u8],
+        hash: KeyHash,
+        seq: SequenceNumber,
+    ) -> Option<MemtableHit<'_>> {
+        if let Some(filter) = &self.filter
+            && !filter.may_contain(hash)
+        {
+            return None;
+        }
+        let entry = self.entries.find(user_key, seq)?;
+        let value = entry.value();
+        Some(MemtableHit {
+            seq: entry.seq(),
+            kind: entry.kind(),
+            value,
+            place: value.as_ptr().addr() as u64,
+            entry,
+        })
+    }
+
+    /// The value that `hit` found as an owned slice; unless it is short it keeps the memory of all
+    /// keys and values of this memtable, and is counted in the pin ledger.
+    pub fn pin(self: &Arc<Self>, hit: &MemtableHit<'_>) -> Slice {
+        hit.entry.pin()
+    }
+
+    /// A cursor over all entries. It keeps the entries alive, may outlive this handle and move to
+    /// another thread, and meets entries that are inserted ahead of it while it walks.
+    pub fn cursor(self: &Arc<Self>) -> MemtableCursor {
+        MemtableCursor::new(Arc::clone(&self.entries))
+    }
+
+    /// What it occupies, as resident memory counts it: keys, values, nodes and the filter.
+    ///
+    /// An estimate: nodes are taken at their mean size.
+    pub fn bytes(&self) -> usize {
+        let filter_bytes = self.filter.as_ref().map_or(0, AtomicFilter::bytes);
+        self.entries.stored_bytes() + self.entries.len() * NODE_BYTES_MEAN + filter_bytes
+    }
+
+    /// How many entries it holds, tombstones and overwritten versions included.
+    pub fn entry_count(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// How many of them are tombstones.
+    pub fn tombstone_count(&self) -> u64 {
+        self.counters.tombstone_count.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of user keys and values.
+    pub fn user_bytes(&self) -> u64 {
+        self.entries.stored_bytes() as u64
+    }
+
+    /// The smallest and the largest sequence number in it, or `None` if it is empty.
+    pub fn seq_range(&self) -> Option<(SequenceNumber, SequenceNumber)> {
+        let smallest = SequenceNumber::new(self.counters.seq_smallest.load(Ordering::Relaxed))?;
+        let largest = SequenceNumber::new(self.counters.seq_largest.load(Ordering::Relaxed))?;
+        Some((smallest, largest.max(smallest)))
+    }
+}
+
+impl fmt::Debug for Memtable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memtable")
+            .field("entry_count", &self.entry_count())
+            .field("bytes", &self.bytes())
+            .field("seq_range", &self.seq_range())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Counters {
+    #[inline]
+    fn take_in(&self, key: InternalKey<'_>) {
+        if key.kind == KeyKind::Delete {
+            self.tombstone_count.fetch_add(1, Ordering::Relaxed);
+        }
+        let seq = key.seq.get();
+        // Looked at first: numbers mostly come upwards, and a load is cheaper than an exchange.
+        if seq < self.seq_smallest.load(Ordering::Relaxed) {
+            self.seq_smallest.fetch_min(seq, Ordering::Relaxed);
+        }
+        if seq > self.seq_largest.load(Ordering::Relaxed) {
+            self.seq_largest.fetch_max(seq, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
