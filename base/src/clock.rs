@@ -12,6 +12,12 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Microseconds since some fixed moment; never goes back.
     fn monotonic_micros(&self) -> u64;
+
+    /// Nanoseconds since the same moment, as fine as the clock can tell; for measuring single
+    /// operations.
+    fn monotonic_nanos(&self) -> u64 {
+        self.monotonic_micros().saturating_mul(1000)
+    }
 }
 
 /// The clock of the machine.
@@ -48,6 +54,10 @@ impl Clock for SystemClock {
 
     fn monotonic_micros(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic_nanos(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
