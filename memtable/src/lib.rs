@@ -12,6 +12,8 @@ mod arena;
 mod cursor;
 mod memtable;
 mod ordered;
+#[cfg(test)]
+mod random;
 
 pub use crate::cursor::MemtableCursor;
 pub use crate::memtable::{Memtable, MemtableHit, MemtableOptions};
