@@ -1,0 +1,126 @@
+//! The memtable alone: inserts in random and in key order, point reads, a walk.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use base::cursor::Cursor;
+use base::{HashSeed, InternalKey, KeyHash, KeyKind, SequenceNumber};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use memtable::{Memtable, MemtableOptions};
+
+/// As many entries of this size as a memtable of 64 MiB holds.
+const ENTRY_COUNT: u64 = 350_000;
+const VALUE: [u8; 100] = [0x5a; 100];
+/// Ten bits for each entry.
+const FILTER_BYTES: usize = 448 << 10;
+
+/// Keys of sixteen bytes that sort as `n` does.
+fn key(n: u64) -> [u8; 16] {
+    let mut key = *b"0000000000000000";
+    key[..8].copy_from_slice(&n.to_be_bytes());
+    key
+}
+
+/// `n` spread over all 64 bits, one to one.
+fn spread(n: u64) -> u64 {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+fn hash(key: &[u8]) -> KeyHash {
+    HashSeed(1).hash(key)
+}
+
+fn new(filter_bytes: usize) -> Arc<Memtable> {
+    Memtable::new(MemtableOptions {
+        filter_bytes,
+        ..MemtableOptions::default()
+    })
+}
+
+fn insert(memtable: &Memtable, n: u64, place: u64) {
+    let seq = SequenceNumber::new(n + 1).expect("few");
+    let key = key(place);
+    memtable.insert(
+        InternalKey::new(&key, seq, KeyKind::Put),
+        hash(&key),
+        &VALUE,
+    );
+}
+
+fn filled(filter_bytes: usize) -> Arc<Memtable> {
+    let memtable = new(filter_bytes);
+    for n in 0..ENTRY_COUNT {
+        insert(&memtable, n, spread(n));
+    }
+    memtable
+}
+
+fn inserts(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("memtable/insert");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(ENTRY_COUNT));
+    let orders: [(&str, fn(u64) -> u64); 2] = [("random", spread), ("sequential", |n| n)];
+    for (order, place) in orders {
+        for filter_bytes in [0, FILTER_BYTES] {
+            let id = BenchmarkId::new(order, format!("filter={filter_bytes}"));
+            group.bench_function(id, |bencher| {
+                bencher.iter_batched(
+                    || new(filter_bytes),
+                    |memtable| {
+                        for n in 0..ENTRY_COUNT {
+                            insert(&memtable, n, place(n));
+                        }
+                        memtable
+                    },
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+fn gets(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("memtable/get");
+    for filter_bytes in [0, FILTER_BYTES] {
+        let memtable = filled(filter_bytes);
+        for (name, from) in [("hit", 0), ("miss", ENTRY_COUNT)] {
+            let id = BenchmarkId::new(name, format!("filter={filter_bytes}"));
+            let mut n = 0;
+            group.bench_function(id, |bencher| {
+                bencher.iter(|| {
+                    n = (n + 7_919) % ENTRY_COUNT;
+                    let key = key(spread(from + n));
+                    let hit = memtable.get(&key, hash(&key), SequenceNumber::MAX);
+                    black_box(hit.map(|hit| hit.value.len()))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn walks(criterion: &mut Criterion) {
+    let memtable = filled(0);
+    let mut group = criterion.benchmark_group("memtable/iterate");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(ENTRY_COUNT));
+    group.bench_function("forward", |bencher| {
+        bencher.iter(|| {
+            let mut cursor = memtable.cursor();
+            let mut valid = cursor.seek_to_first().expect("in memory");
+            let mut sum = 0;
+            while valid {
+                sum += usize::from(cursor.key().user_key[7]) + usize::from(cursor.value()[0]);
+                valid = cursor.next().expect("in memory");
+            }
+            black_box(sum)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, inserts, gets, walks);
+criterion_main!(benches);
