@@ -14,6 +14,9 @@ const VALUE: [u8; 100] = [0x5a; 100];
 /// Ten bits for each entry.
 const FILTER_BYTES: usize = 448 << 10;
 
+/// Where in key order the n-th entry goes.
+type Place = fn(u64) -> u64;
+
 /// Keys of sixteen bytes that sort as `n` does.
 fn key(n: u64) -> [u8; 16] {
     let mut key = *b"0000000000000000";
@@ -60,7 +63,7 @@ fn inserts(criterion: &mut Criterion) {
     group
         .sample_size(10)
         .throughput(Throughput::Elements(ENTRY_COUNT));
-    let orders: [(&str, fn(u64) -> u64); 2] = [("random", spread), ("sequential", |n| n)];
+    let orders: [(&str, Place); 2] = [("random", spread), ("sequential", |n| n)];
     for (order, place) in orders {
         for filter_bytes in [0, FILTER_BYTES] {
             let id = BenchmarkId::new(order, format!("filter={filter_bytes}"));
