@@ -48,7 +48,7 @@ fn the_same_seed_runs_steps_in_the_same_order() {
             worker.wake();
         }
         executor.run_until_idle();
-        
+
         order.lock().clone()
     };
     assert_eq!(run(7).len(), 20);

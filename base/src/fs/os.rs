@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -225,11 +227,8 @@ impl File for OsFile {
     }
 
     fn start_writeback(&self, offset: u64, len: u64) {
-        // The wait flags of sync_file_range would swallow a write error that the sync must report.
         #[cfg(target_os = "linux")]
-        {
-            let _ = (offset, len);
-        }
+        start_writeback(&self.file, offset, len);
         #[cfg(not(target_os = "linux"))]
         let _ = (offset, len);
     }
@@ -251,6 +250,27 @@ impl File for OsFile {
         let _ = map.advise(advice);
         Ok(Mapping(MappingKind::Os(Arc::new(map))))
     }
+}
+
+/// Starts to write the dirty pages of the range, without waiting for any.
+#[cfg(target_os = "linux")]
+fn start_writeback(file: &fs::File, offset: u64, len: u64) {
+    // Only this flag: the two that wait would also take note of a write error, and the sync that
+    // must report it would then succeed.
+    const FLAGS: libc::c_uint = libc::SYNC_FILE_RANGE_WRITE;
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
+        return;
+    };
+    if len == 0 {
+        // To the system call that would mean up to the end of the file.
+        return;
+    }
+    #[expect(unsafe_code, reason = "the call is offered by no safe crate of ours")]
+    // SAFETY: the descriptor is open, because `file` is borrowed for the whole call. The other
+    // arguments are plain numbers, and the system writes to no memory of this process.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, FLAGS) };
+    // A hint: a system that refuses it still writes the pages at the sync.
+    let _ = result;
 }
 
 /// Files locked by this process, by device and inode. An advisory lock does not exclude a second

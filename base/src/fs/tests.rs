@@ -37,6 +37,26 @@ fn reads_stop_at_the_end_and_exact_reads_say_where() {
     assert_eq!(&file.map(Access::Random).expect("mapped")[..], b"abcdef");
 }
 
+#[test]
+fn starting_writeback_changes_nothing_that_is_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = OsFs.create(&dir.path().join("a")).expect("new");
+    file.write_at(0, &[7; 10_000]).expect("written");
+    for (offset, len) in [
+        (0, 4096),
+        (4096, 0),
+        (9_000, 1 << 40),
+        (u64::MAX, 1),
+        (0, u64::MAX),
+    ] {
+        file.start_writeback(offset, len);
+    }
+    file.sync().expect("synced");
+    let mut buffer = [0; 10_000];
+    file.read_exact_at(0, &mut buffer).expect("read");
+    assert_eq!(buffer, [7; 10_000]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_watch_sees_a_write() {
