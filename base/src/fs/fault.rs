@@ -200,3 +200,6 @@ impl File for FaultFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use self::content::Content;
 use self::file::{SimFile, SimLock, SimWatch};
 use self::state::{NodeId, State, os_error};
@@ -180,11 +178,9 @@ impl FileSystem for SimFs {
     fn open(&self, path: &Path) -> Result<Arc<dyn File>> {
         self.faults().around(OpKind::Open, path, || {
             let mut state = self.look(OpKind::Open, path)?;
-            let node = match state.resolve(path) {
-                Some(node) if state.files.contains_key(&node) => node,
-                Some(_) => return Err(os_error(OpKind::Open, path, Errno::ISDIR)),
-                None => return Err(os_error(OpKind::Open, path, Errno::NOENT)),
-            };
+            let node = state
+                .resolve_file(path)
+                .map_err(|errno| os_error(OpKind::Open, path, errno))?;
             state.opened(node);
             drop(state);
             let file: Arc<dyn File> = Arc::new(SimFile::new(self, node, path, false));
@@ -235,12 +231,9 @@ impl FileSystem for SimFs {
         self.faults().around(OpKind::List, dir, || {
             let state = self.look(OpKind::List, dir)?;
             let id = state
-                .resolve(dir)
-                .ok_or_else(|| os_error(OpKind::List, dir, Errno::NOENT))?;
-            let directory = state
-                .dirs
-                .get(&id)
-                .ok_or_else(|| os_error(OpKind::List, dir, Errno::NOTDIR))?;
+                .resolve_dir(dir)
+                .map_err(|errno| os_error(OpKind::List, dir, errno))?;
+            let directory = &state.dirs[&id];
             let entries = directory.live.iter().map(|(name, node)| DirEntry {
                 name: name.clone(),
                 is_dir: state.dirs.contains_key(node),
@@ -257,18 +250,18 @@ impl FileSystem for SimFs {
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
         self.faults().around(OpKind::Lock, path, || {
-            let found = self.look(OpKind::Lock, path)?.resolve_file(path);
-            if found.is_none()
+            let is_there = || Ok(self.look(OpKind::Lock, path)?.resolve_file(path).is_ok());
+            if !is_there()?
                 && let Err(error) = self.create_node(path)
                 // Another thread may have created it first.
-                && self.look(OpKind::Lock, path)?.resolve_file(path).is_none()
+                && !is_there()?
             {
                 return Err(error);
             }
             let mut state = self.look(OpKind::Lock, path)?;
             let node = state
                 .resolve_file(path)
-                .ok_or_else(|| os_error(OpKind::Lock, path, Errno::NOENT))?;
+                .map_err(|errno| os_error(OpKind::Lock, path, errno))?;
             if !state.locked.insert(node) {
                 return Err(Error::new(
                     ErrorKind::AlreadyOpen,
@@ -296,9 +289,8 @@ impl FileSystem for SimFs {
         self.faults().around(OpKind::Watch, dir, || {
             let mut state = self.look(OpKind::Watch, dir)?;
             let id = state
-                .resolve(dir)
-                .filter(|id| state.dirs.contains_key(id))
-                .ok_or_else(|| os_error(OpKind::Watch, dir, Errno::NOENT))?;
+                .resolve_dir(dir)
+                .map_err(|errno| os_error(OpKind::Watch, dir, errno))?;
             let bell = Arc::clone(state.dir_mut(id).bell.get_or_insert_default());
             drop(state);
             let watch: Box<dyn Watch> = Box::new(SimWatch {

@@ -1,5 +1,8 @@
 //! What a test does to a simulated file system, and asks of it, beside its calls.
 
+use rustix::io::Errno;
+
+use super::state::os_error;
 use super::{
     Content, CrashModel, FailedSync, Fault, FaultPlan, Filler, Observer, OpKind, Path, PathBuf,
     Result, SimFs, State, Status, image,
@@ -151,20 +154,20 @@ impl SimFs {
     pub fn is_synced(&self, path: &Path) -> bool {
         let state = self.shared.state.lock();
         let file = state.resolve_file(path).map(|id| state.file(id));
-        file.is_some_and(super::state::FileNode::is_synced)
+        file.is_ok_and(super::state::FileNode::is_synced)
     }
 
     /// Whether the first `upto` bytes of the file at `path` are there and survive a power cut.
     pub fn is_synced_upto(&self, path: &Path, upto: u64) -> bool {
         let state = self.shared.state.lock();
         let file = state.resolve_file(path).map(|id| state.file(id));
-        file.is_some_and(|file| file.is_synced_upto(upto))
+        file.is_ok_and(|file| file.is_synced_upto(upto))
     }
 
     /// What the file at `path` holds, whatever was synced.
     pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.shared.state.lock();
-        let id = state.resolve_file(path)?;
+        let id = state.resolve_file(path).ok()?;
         Some(state.file(id).current.to_vec())
     }
 
@@ -172,7 +175,7 @@ impl SimFs {
     /// name survives.
     pub fn durable_contents(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.shared.state.lock();
-        let id = state.resolve_file(path)?;
+        let id = state.resolve_file(path).ok()?;
         Some(state.file(id).durable.to_vec())
     }
 
@@ -196,16 +199,20 @@ impl SimFs {
 
     pub(super) fn status_now(&self, path: &Path) -> Result<Option<Status>> {
         let state = self.look(OpKind::Status, path)?;
-        Ok(state.resolve(path).map(|id| match state.files.get(&id) {
-            Some(file) => Status {
-                len: file.current.len(),
-                is_dir: false,
-            },
-            None => Status {
-                len: 0,
-                is_dir: true,
-            },
-        }))
+        match state.resolve(path) {
+            Ok(id) => Ok(Some(match state.files.get(&id) {
+                Some(file) => Status {
+                    len: file.current.len(),
+                    is_dir: false,
+                },
+                None => Status {
+                    len: 0,
+                    is_dir: true,
+                },
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(os_error(OpKind::Status, path, errno)),
+        }
     }
 }
 

@@ -127,11 +127,8 @@ impl State {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| os_error(kind, path, Errno::INVAL))?;
         let dir = self
-            .resolve(parent_of(path))
-            .ok_or_else(|| os_error(kind, path, Errno::NOENT))?;
-        if !self.dirs.contains_key(&dir) {
-            return Err(os_error(kind, path, Errno::NOTDIR));
-        }
+            .resolve_dir(parent_of(path))
+            .map_err(|errno| os_error(kind, path, errno))?;
         Ok((dir, name.to_owned()))
     }
 
@@ -154,7 +151,7 @@ impl State {
 
     /// Puts a file with this content at `path`, durably and outside all rules.
     pub(super) fn install(&mut self, path: &Path, content: Content) -> Result<()> {
-        if let Some(id) = self.resolve_file(path) {
+        if let Ok(id) = self.resolve_file(path) {
             self.unlinked(id);
         }
         let (dir, name) = self.place(OpKind::Create, path)?;
@@ -171,7 +168,7 @@ impl State {
     }
 
     pub(super) fn create_dir(&mut self, path: &Path) -> Result<()> {
-        if let Some(id) = self.resolve(path) {
+        if let Ok(id) = self.resolve(path) {
             return if self.dirs.contains_key(&id) {
                 Ok(())
             } else {
@@ -209,10 +206,8 @@ impl State {
         if replaced == Some(node) {
             return Ok(());
         }
-        if let Some(replaced) = replaced
-            && (self.dirs.contains_key(&replaced) || self.dirs.contains_key(&node))
-        {
-            return Err(os_error(OpKind::Rename, to, Errno::NOTEMPTY));
+        if let Some(replaced) = replaced {
+            self.check_replaced(node, replaced, to)?;
         }
         if self.dirs.contains_key(&node) && to.starts_with(from) {
             return Err(os_error(OpKind::Rename, to, Errno::INVAL));
@@ -247,6 +242,19 @@ impl State {
         Ok(())
     }
 
+    /// Whether a rename to `to` may replace what is there: a file by a file, an empty directory by
+    /// a directory.
+    fn check_replaced(&self, node: NodeId, replaced: NodeId, to: &Path) -> Result<()> {
+        let errno = match (self.dirs.contains_key(&node), self.dirs.get(&replaced)) {
+            (false, None) => return Ok(()),
+            (true, Some(dir)) if dir.live.is_empty() => return Ok(()),
+            (true, Some(_)) => Errno::NOTEMPTY,
+            (true, None) => Errno::NOTDIR,
+            (false, Some(_)) => Errno::ISDIR,
+        };
+        Err(os_error(OpKind::Rename, to, errno))
+    }
+
     pub(super) fn remove_file(&mut self, path: &Path) -> Result<()> {
         let (dir, name) = self.place(OpKind::Remove, path)?;
         let Some(&node) = self.dirs[&dir].live.get(&name) else {
@@ -267,11 +275,9 @@ impl State {
 
     pub(super) fn sync_dir(&mut self, path: &Path) -> Result<()> {
         let id = self
-            .resolve(path)
-            .ok_or_else(|| os_error(OpKind::SyncDir, path, Errno::NOENT))?;
-        let Some(directory) = self.dirs.get_mut(&id) else {
-            return Err(os_error(OpKind::SyncDir, path, Errno::NOTDIR));
-        };
+            .resolve_dir(path)
+            .map_err(|errno| os_error(OpKind::SyncDir, path, errno))?;
+        let directory = self.dir_mut(id);
         let pending = std::mem::take(&mut directory.pending);
         for op in &pending {
             op.change.apply(&mut directory.durable);

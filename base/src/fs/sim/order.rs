@@ -129,7 +129,7 @@ impl State {
             return Ok(());
         };
         let manifest = FileKind::Manifest.path(parent_of(to), number);
-        let Some(id) = self.resolve_file(&manifest) else {
+        let Ok(id) = self.resolve_file(&manifest) else {
             return Err(self.violated(format!(
                 "CURRENT will name a MANIFEST that is not there file={}",
                 manifest.display()

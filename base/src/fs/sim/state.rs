@@ -209,24 +209,35 @@ impl State {
             .expect("a file with a handle is kept")
     }
 
-    /// The file or directory at `path`.
-    pub(super) fn resolve(&self, path: &Path) -> Option<NodeId> {
+    /// The file or directory at `path`, or why there is none.
+    pub(super) fn resolve(&self, path: &Path) -> Result<NodeId, Errno> {
         let mut at = ROOT;
         for component in path.components() {
             match component {
                 Component::RootDir | Component::CurDir => {}
                 Component::Normal(name) => {
-                    at = *self.dirs.get(&at)?.live.get(name.to_str()?)?;
+                    let dir = self.dirs.get(&at).ok_or(Errno::NOTDIR)?;
+                    let name = name.to_str().ok_or(Errno::INVAL)?;
+                    at = *dir.live.get(name).ok_or(Errno::NOENT)?;
                 }
-                Component::ParentDir | Component::Prefix(_) => return None,
+                Component::ParentDir | Component::Prefix(_) => return Err(Errno::INVAL),
             }
         }
-        Some(at)
+        Ok(at)
     }
 
-    pub(super) fn resolve_file(&self, path: &Path) -> Option<NodeId> {
+    /// The directory at `path`.
+    pub(super) fn resolve_dir(&self, path: &Path) -> Result<NodeId, Errno> {
         let id = self.resolve(path)?;
-        self.files.contains_key(&id).then_some(id)
+        let is_dir = self.dirs.contains_key(&id);
+        is_dir.then_some(id).ok_or(Errno::NOTDIR)
+    }
+
+    /// The file at `path`.
+    pub(super) fn resolve_file(&self, path: &Path) -> Result<NodeId, Errno> {
+        let id = self.resolve(path)?;
+        let is_file = self.files.contains_key(&id);
+        is_file.then_some(id).ok_or(Errno::ISDIR)
     }
 
     pub(super) fn used_bytes(&self) -> u64 {
