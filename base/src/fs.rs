@@ -230,6 +230,26 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Asks for the pages in the range to be read soon; promises nothing.
+    ///
+    /// Works whatever the mapping's [`Access`]: a scan over a mapping made for random access asks
+    /// ahead of itself with this.
+    pub fn will_need(&self, offset: u64, len: u64) {
+        let MappingKind::Os(map) = &self.0 else {
+            return;
+        };
+        let (Ok(offset), Ok(len)) = (usize::try_from(offset), usize::try_from(len)) else {
+            return;
+        };
+        let len = len.min(map.len().saturating_sub(offset));
+        if len > 0 {
+            // Advice changes speed only; a system that refuses it still serves the mapping.
+            let _ = map.advise_range(memmap2::Advice::WillNeed, offset, len);
+        }
+    }
+}
+
 impl Deref for Mapping {
     type Target = [u8];
 

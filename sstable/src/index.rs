@@ -1,0 +1,155 @@
+//! The block index: separators to handles, in a searchable block.
+#![deny(clippy::indexing_slicing)]
+
+use base::coding::{Malformed, Reader};
+use base::{InternalKey, KeyKind, SequenceNumber};
+
+use crate::block::{Builder, Shape};
+use crate::compression;
+use crate::format::BlockHandle;
+
+/// Collects one separator and handle for each data block.
+#[derive(Debug, Default)]
+pub(crate) struct IndexBuilder {
+    block: Builder,
+    value: Vec<u8>,
+}
+
+impl IndexBuilder {
+    /// Adds the block at `handle`, whose last key is `last`; the block behind it begins with
+    /// `next`, if there is one.
+    pub(crate) fn add(
+        &mut self,
+        last: InternalKey<'_>,
+        next: Option<&[u8]>,
+        handle: BlockHandle,
+        compression: u8,
+    ) {
+        let separator = match next {
+            Some(next) if next == last.user_key => last,
+            Some(next) => {
+                InternalKey::seek_to(separator(last.user_key, next), SequenceNumber::ZERO)
+            }
+            None => InternalKey::seek_to(last.user_key, SequenceNumber::ZERO),
+        };
+        let separator = InternalKey::new(separator.user_key, separator.seq, KeyKind::Put);
+        self.value.clear();
+        handle.put(&mut self.value);
+        self.value.push(compression);
+        self.block.add(&separator, &self.value);
+    }
+
+    pub(crate) fn bytes_estimate(&self) -> usize {
+        self.block.bytes_estimate()
+    }
+
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        self.block.finish(out);
+    }
+}
+
+/// A short user key at or after `last` and before `next`, which sorts after it.
+fn separator<'a>(last: &'a [u8], next: &'a [u8]) -> &'a [u8] {
+    let shared = last.iter().zip(next).take_while(|(a, b)| a == b).count();
+    // One byte more than they share sorts after `last`; unless that is all of `next`, before it.
+    match next.get(..=shared) {
+        Some(short) if short.len() < next.len() && short.len() < last.len() => short,
+        _ => last,
+    }
+}
+
+/// One entry of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    pub(crate) handle: BlockHandle,
+    pub(crate) compression: u8,
+}
+
+/// The index block where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Index<'a> {
+    shape: Shape,
+    bytes: &'a [u8],
+    data_end: u64,
+}
+
+impl<'a> Index<'a> {
+    /// The index in `bytes`, of a table whose data blocks end at `data_end`.
+    #[inline]
+    pub(crate) fn new(bytes: &'a [u8], data_end: u64) -> Result<Self, Malformed> {
+        Ok(Self {
+            shape: Shape::of(bytes)?,
+            bytes,
+            data_end,
+        })
+    }
+
+    /// How many data blocks there are; at least 1.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.shape.count()
+    }
+
+    /// Index of the block that holds the first entry at or after (`user_key`, `seq`), if any
+    /// does; the count if every entry is before.
+    #[inline]
+    pub(crate) fn seek(&self, user_key: &[u8], seq: SequenceNumber) -> Result<usize, Malformed> {
+        self.shape.lower_bound(self.bytes, user_key, seq)
+    }
+
+    /// Where block `index` lies. Within the data, by what was checked here.
+    #[inline]
+    pub(crate) fn entry(&self, index: usize) -> Result<IndexEntry, Malformed> {
+        let entry = self.shape.entry(self.bytes, index)?;
+        let mut reader = Reader::new(entry.value);
+        let handle = BlockHandle::read(&mut reader)?;
+        let compression = reader.u8()?;
+        let known = matches!(compression, compression::RAW | compression::ZSTD);
+        if !reader.is_empty() || !known || handle.end() > self.data_end {
+            return Err(Malformed);
+        }
+        Ok(IndexEntry {
+            handle,
+            compression,
+        })
+    }
+
+    /// The separator of block `index`: user key into `key`, whose length is returned, and sequence.
+    pub(crate) fn separator(
+        &self,
+        index: usize,
+        key: &mut Vec<u8>,
+    ) -> Result<SequenceNumber, Malformed> {
+        let entry = self.shape.entry(self.bytes, index)?;
+        let prefix = self.shape.prefix(self.bytes);
+        key.clear();
+        key.extend_from_slice(prefix);
+        let len = crate::block::assemble(key, prefix.len(), &entry);
+        key.truncate(len);
+        Ok(entry.seq)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_are_short_and_between() {
+        for (last, next, want) in [
+            ("abcdefgh", "abzzzzzz", "abz"),
+            ("abc", "abcd", "abc"),
+            ("abc", "abcde", "abc"),
+            ("", "a", ""),
+            ("a", "b", "a"),
+            ("apple", "b", "apple"),
+            ("apple", "banana", "b"),
+            ("ab\u{7f}xyz", "b", "ab\u{7f}xyz"),
+        ] {
+            let got = separator(last.as_bytes(), next.as_bytes());
+            assert_eq!(got, want.as_bytes(), "{last} {next}");
+            assert!(last.as_bytes() <= got && got < next.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Builds one table: sorted entries in, a finished and synced file out.
+//!
+//! Called by flushes, compactions and ingest. Never reads what it wrote.
+
+use std::path::{Path, PathBuf};
+
+use base::fs::{File, FileSystem};
+use base::key::{KEY_BYTES_MAX, VALUE_BYTES_HARD_MAX};
+use base::sync::Arc;
+use base::{
+    Error, HashSeed, InternalKey, KeyHash, KeyKind, KeyspaceId, Level, OwnedKey, Result,
+    SequenceNumber,
+};
+
+use crate::block::Builder;
+use crate::compression::{self, Compression};
+use crate::filter::FilterPolicy;
+use crate::format::{self, BLOCK_BYTES_MAX, BlockHandle, FILTER_ALIGN, Footer, TRAILER_BYTES};
+use crate::index::IndexBuilder;
+use crate::properties::{CreationReason, Properties};
+
+/// How a table is built, and what it says about itself.
+#[derive(Clone, Debug)]
+pub struct TableOptions {
+    /// A data block is closed before it would exceed this, uncompressed; at most 4 MiB.
+    pub block_bytes_target: usize,
+    /// Which filter it gets.
+    pub filter: FilterPolicy,
+    /// How its data blocks are stored.
+    pub compression: Compression,
+    /// The seed of the hashes in its filter: the database's.
+    pub hash_seed: HashSeed,
+    /// The keyspace it is written for.
+    pub keyspace: KeyspaceId,
+    /// The level it is written for.
+    pub level: Level,
+    /// Why it is written.
+    pub reason: CreationReason,
+    /// When it was begun, in microseconds since 1970.
+    pub created_micros: u64,
+    /// The longest dictionary for its blocks; 0 for none. Version 1 trains none: the format
+    /// reserves the place.
+    pub dictionary_bytes_max: usize,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        Self {
+            block_bytes_target: 4096,
+            filter: FilterPolicy::default(),
+            compression: Compression::None,
+            hash_seed: HashSeed::default(),
+            keyspace: KeyspaceId::DEFAULT,
+            level: Level::ZERO,
+            reason: CreationReason::Flush,
+            created_micros: 0,
+            dictionary_bytes_max: 0,
+        }
+    }
+}
+
+/// What became of a table that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSummary {
+    /// The random id of the file, part of its checksums.
+    pub file_id: u64,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// First key.
+    pub smallest: OwnedKey,
+    /// Last key.
+    pub largest: OwnedKey,
+    /// What the table says about itself.
+    pub properties: Properties,
+}
+
+/// Bytes are handed to the file in pieces of about this many.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Pieces end on a page, so that no page is written back twice.
+const PAGE_BYTES: usize = 4096;
+
+/// Bytes on their way to the file.
+#[derive(Debug)]
+struct Output {
+    file: Arc<dyn File>,
+    /// What is not written yet; begins at `written`.
+    pending: Vec<u8>,
+    written: u64,
+}
+
+impl Output {
+    fn offset(&self) -> u64 {
+        self.written + self.pending.len() as u64
+    }
+
+    fn write_full_pages(&mut self) -> Result<()> {
+        if self.pending.len() < CHUNK_BYTES {
+            return Ok(());
+        }
+        let len = self.pending.len() - self.pending.len() % PAGE_BYTES;
+        self.write(len)
+    }
+
+    fn write(&mut self, len: usize) -> Result<()> {
+        self.file.write_at(self.written, &self.pending[..len])?;
+        self.file.start_writeback(self.written, len as u64);
+        self.written += len as u64;
+        self.pending.drain(..len);
+        Ok(())
+    }
+
+    /// Appends the trailer of the block that began at `offset` and ends here.
+    fn seal(&mut self, file_id: u64, offset: u64, tag: u8) -> Result<BlockHandle> {
+        let start = usize::try_from(offset - self.written).expect("the block is still pending");
+        let stored = &self.pending[start..];
+        let len = u32::try_from(stored.len()).map_err(|_| {
+            Error::invalid_argument("a block would exceed 4 GiB: the table is too large")
+                .with_path(self.file.path())
+        })?;
+        let trailer = format::trailer(file_id, offset, stored, tag);
+        self.pending.extend_from_slice(&trailer);
+        Ok(BlockHandle { offset, len })
+    }
+}
+
+/// Writes one table, entry by entry, in key order.
+///
+/// Data goes to the file in pieces of 1 MiB; nothing is durable before [`TableWriter::finish`].
+/// A writer that is dropped, or that returned an error, leaves an unfit file behind, which its
+/// owner deletes.
+#[derive(Debug)]
+pub struct TableWriter {
+    options: TableOptions,
+    file_id: u64,
+    output: Output,
+    block: Builder,
+    index: IndexBuilder,
+    /// The block before, which waits for the key behind it: what the index says of it depends on
+    /// both. Its last key is `last_user_key`.
+    waiting: Option<Waiting>,
+    last_user_key: Vec<u8>,
+    last_seq: SequenceNumber,
+    last_kind: KeyKind,
+    hashes: Vec<KeyHash>,
+    smallest: Option<OwnedKey>,
+    properties: Properties,
+    raw: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    handle: BlockHandle,
+    compression: u8,
+}
+
+impl TableWriter {
+    /// Creates the file `path`, which must not exist, and starts a table in it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a block target beyond 4 MiB; otherwise as the file system says.
+    pub fn create(fs: &dyn FileSystem, path: &Path, options: TableOptions) -> Result<Self> {
+        if options.block_bytes_target > BLOCK_BYTES_MAX {
+            return Err(Error::invalid_argument("block_bytes_target exceeds 4 MiB")
+                .with_value("value", options.block_bytes_target));
+        }
+        let file = fs.create(path)?;
+        let properties = Properties::started(&options);
+        Ok(Self {
+            file_id: fs.random_u64(),
+            output: Output {
+                file,
+                // The pieces grow by whole blocks, so that the last one overshoots.
+                pending: Vec::with_capacity(CHUNK_BYTES + 2 * options.block_bytes_target),
+                written: 0,
+            },
+            block: Builder::default(),
+            index: IndexBuilder::default(),
+            waiting: None,
+            last_user_key: Vec::new(),
+            last_seq: SequenceNumber::ZERO,
+            last_kind: KeyKind::Put,
+            hashes: Vec::new(),
+            smallest: None,
+            properties,
+            raw: Vec::new(),
+            frame: Vec::new(),
+            options,
+        })
+    }
+
+    /// The file being written.
+    pub fn path(&self) -> PathBuf {
+        self.output.file.path().to_owned()
+    }
+
+    /// Appends one entry.
+    ///
+    /// Amortised cost: two copies of key and value, one hash of a new user key, no allocation.
+    ///
+    /// # Errors
+    /// As the file system says, if a piece cannot be written; `InvalidArgument` for a key or a
+    /// value beyond the limits of the format. The file is then unfit.
+    ///
+    /// # Panics
+    /// If `key` does not sort after the key before: the caller's merge is wrong.
+    #[inline]
+    pub fn add(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<()> {
+        if key.user_key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_HARD_MAX {
+            return Err(self.too_large(&key, value));
+        }
+        let is_new = if self.properties.entry_count == 0 {
+            self.smallest = Some(key.into());
+            true
+        } else {
+            self.check_order(&key)
+        };
+        if !self.block.is_empty()
+            && self.block.bytes_with(&key, value.len()) > self.options.block_bytes_target
+        {
+            self.cut_block()?;
+        }
+        if self.waiting.is_some() {
+            self.index_waiting(Some(key.user_key));
+        }
+        if is_new {
+            self.properties.user_key_count += 1;
+            if self.options.filter != FilterPolicy::None {
+                self.hashes.push(self.options.hash_seed.hash(key.user_key));
+            }
+        }
+        self.block.add(&key, value);
+        self.last_seq = key.seq;
+        self.last_kind = key.kind;
+        self.properties.count(&key, value.len());
+        Ok(())
+    }
+
+    /// About how long the file would be if it were finished now.
+    #[inline]
+    pub fn file_bytes_estimate(&self) -> u64 {
+        let (_, bits_per_key) = self.options.filter.parts();
+        let filter = self.hashes.len() as u64 * u64::from(bits_per_key) / 8;
+        self.output.offset()
+            + self.block.bytes_estimate() as u64
+            + self.index.bytes_estimate() as u64
+            + filter
+    }
+
+    /// Entries so far.
+    #[inline]
+    pub fn entry_count(&self) -> u64 {
+        self.properties.entry_count
+    }
+
+    /// Writes what is left, and syncs the file. The directory is the caller's to sync.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no entry; otherwise as the file system says. The file is then
+    /// unfit and must be deleted.
+    pub fn finish(mut self) -> Result<TableSummary> {
+        let Some(smallest) = self.smallest.take() else {
+            return Err(Error::invalid_argument("a table needs an entry")
+                .with_path(self.output.file.path()));
+        };
+        self.cut_block()?;
+        self.index_waiting(None);
+        let data_end = self.output.offset();
+        let block_count = u32::try_from(self.properties.block_count).map_err(|_| {
+            Error::invalid_argument("a table has too many blocks")
+                .with_path(self.output.file.path())
+        })?;
+        let filter = self.write_filter()?;
+        let index_at = self.output.offset();
+        self.index.finish(&mut self.output.pending);
+        let index = self.output.seal(self.file_id, index_at, compression::RAW)?;
+
+        let largest = OwnedKey {
+            user_key: std::mem::take(&mut self.last_user_key),
+            seq: self.last_seq,
+            kind: self.last_kind,
+        };
+        self.properties.data_bytes = data_end;
+        self.properties.index_bytes = index.stored_len() as u64;
+        self.properties.filter_bytes = filter.map_or(0, |handle| handle.stored_len() as u64);
+        self.properties.smallest = smallest.clone();
+        self.properties.largest = largest.clone();
+        let properties_at = self.output.offset();
+        self.output
+            .pending
+            .extend_from_slice(&self.properties.encode());
+        let properties = self
+            .output
+            .seal(self.file_id, properties_at, compression::RAW)?;
+
+        let footer = Footer {
+            file_id: self.file_id,
+            index,
+            filter,
+            properties,
+            data_end,
+            block_count,
+            hash_seed: self.options.hash_seed,
+        };
+        let footer = footer.encode(self.output.offset());
+        self.output.pending.extend_from_slice(&footer);
+        self.output.write(self.output.pending.len())?;
+        self.output.file.sync()?;
+        Ok(TableSummary {
+            file_id: self.file_id,
+            file_bytes: self.output.written,
+            smallest,
+            largest,
+            properties: self.properties,
+        })
+    }
+
+    #[cold]
+    fn too_large(&self, key: &InternalKey<'_>, value: &[u8]) -> Error {
+        Error::invalid_argument("entry exceeds the limits of a table")
+            .with_path(self.output.file.path())
+            .with_value("key_bytes", key.user_key.len())
+            .with_value("value_bytes", value.len())
+    }
+
+    /// Whether `key` is another user key than the one before.
+    #[inline]
+    fn check_order(&self, key: &InternalKey<'_>) -> bool {
+        let last = if self.block.is_empty() {
+            &self.last_user_key[..]
+        } else {
+            self.block.last_user_key()
+        };
+        let is_new = last != key.user_key;
+        assert!(
+            if is_new {
+                last < key.user_key
+            } else {
+                self.last_seq > key.seq
+            },
+            "entries must come in key order: {key:?} after {:?}",
+            InternalKey::new(last, self.last_seq, self.last_kind)
+        );
+        is_new
+    }
+
+    /// Writes the block under construction, if it has entries.
+    fn cut_block(&mut self) -> Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        self.last_user_key.clear();
+        self.last_user_key
+            .extend_from_slice(self.block.last_user_key());
+        let offset = self.output.offset();
+        let (tag, raw_len) = match self.options.compression {
+            Compression::None => {
+                let before = self.output.pending.len();
+                self.block.finish(&mut self.output.pending);
+                (compression::RAW, self.output.pending.len() - before)
+            }
+            Compression::Zstd { level } => {
+                self.raw.clear();
+                self.block.finish(&mut self.raw);
+                let out = &mut self.output.pending;
+                let tag = if compression::compress(&self.raw, level, &mut self.frame, out) {
+                    compression::ZSTD
+                } else {
+                    out.extend_from_slice(&self.raw);
+                    compression::RAW
+                };
+                (tag, self.raw.len())
+            }
+        };
+        let handle = self.output.seal(self.file_id, offset, tag)?;
+        self.properties.block_count += 1;
+        self.properties.uncompressed_data_bytes += (raw_len + TRAILER_BYTES) as u64;
+        self.waiting = Some(Waiting {
+            handle,
+            compression: tag,
+        });
+        self.output.write_full_pages()
+    }
+
+    /// Enters the waiting block into the index, now that the key behind it is known.
+    fn index_waiting(&mut self, next: Option<&[u8]>) {
+        if let Some(waiting) = self.waiting.take() {
+            let last = InternalKey::new(&self.last_user_key, self.last_seq, self.last_kind);
+            self.index
+                .add(last, next, waiting.handle, waiting.compression);
+        }
+    }
+
+    fn write_filter(&mut self) -> Result<Option<BlockHandle>> {
+        let hashes = std::mem::take(&mut self.hashes);
+        let Some(bytes) = self.options.filter.build(&hashes, self.options.hash_seed) else {
+            return Ok(None);
+        };
+        drop(hashes);
+        let padding = self.output.offset().next_multiple_of(FILTER_ALIGN) - self.output.offset();
+        let padding = usize::try_from(padding).expect("below 64");
+        let padded = self.output.pending.len() + padding;
+        self.output.pending.resize(padded, 0);
+        let offset = self.output.offset();
+        self.output.pending.extend_from_slice(&bytes);
+        self.output
+            .seal(self.file_id, offset, compression::RAW)
+            .map(Some)
+    }
+}
+
+impl Properties {
+    fn started(options: &TableOptions) -> Self {
+        let mut properties = Self::blank();
+        properties.created_micros = options.created_micros;
+        properties.compression = options.compression;
+        properties.filter = options.filter.bounded();
+        properties.level = options.level;
+        properties.reason = options.reason;
+        properties.keyspace = options.keyspace;
+        properties.hash_seed = options.hash_seed;
+        properties.seq_smallest = SequenceNumber::MAX;
+        properties
+    }
+
+    #[inline]
+    fn count(&mut self, key: &InternalKey<'_>, value_len: usize) {
+        self.entry_count += 1;
+        self.count_by_kind[usize::from(key.kind.as_u8())] += 1;
+        self.raw_key_bytes += key.user_key.len() as u64;
+        self.raw_value_bytes += value_len as u64;
+        self.seq_smallest = self.seq_smallest.min(key.seq);
+        self.seq_largest = self.seq_largest.max(key.seq);
+    }
+}
