@@ -94,6 +94,21 @@ impl Content {
         self.len = len;
     }
 
+    /// Takes over the pages of `newer` that hold this range, and its length, which is no shorter.
+    pub(super) fn adopt(&mut self, newer: &Self, offset: u64, len: usize) {
+        assert!(self.len <= newer.len, "a cut file is adopted as a whole");
+        self.len = newer.len;
+        if len == 0 {
+            return;
+        }
+        let (first, last) = (split(offset).0, split(offset + len as u64 - 1).0);
+        let pages = Arc::make_mut(&mut self.pages);
+        if pages.len() <= last {
+            pages.resize(last + 1, None);
+        }
+        pages[first..=last].clone_from_slice(&newer.pages[first..=last]);
+    }
+
     pub(super) fn to_vec(&self) -> Vec<u8> {
         let len = usize::try_from(self.len).expect("a file that is read whole fits in memory");
         let mut bytes = vec![0; len];
@@ -144,6 +159,28 @@ mod tests {
             }
             for (content, model) in copies {
                 assert_eq!(content.to_vec(), model, "a copy changed");
+            }
+        }
+    }
+
+    #[test]
+    fn adopting_what_was_written_makes_equal() {
+        for seed in 0..40 {
+            println!("seed {seed}");
+            let mut random = Random::new(seed);
+            let (mut content, mut older) = (Content::default(), Content::default());
+            for _ in 0..20 {
+                let mut writes = Vec::new();
+                for _ in 0..random.below(4) {
+                    let at = random.below(5 * PAGE_BYTES as u64);
+                    let bytes = vec![random.next().to_le_bytes()[0]; random.index(2 * PAGE_BYTES)];
+                    content.write(at, &bytes);
+                    writes.push((at, bytes.len()));
+                }
+                for (at, len) in writes {
+                    older.adopt(&content, at, len);
+                }
+                assert_eq!(older.to_vec(), content.to_vec());
             }
         }
     }

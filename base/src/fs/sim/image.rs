@@ -188,6 +188,10 @@ impl Maker<'_> {
     }
 
     fn content(&self, node: NodeId, file: &FileNode) -> Content {
+        if file.is_synced() {
+            // Equal to the durable bytes, and what a snapshot was made of.
+            return file.current.clone();
+        }
         match self.model {
             CrashModel::Synced => file.durable.clone(),
             CrashModel::Everything => file.current.clone(),

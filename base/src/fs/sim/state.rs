@@ -338,8 +338,19 @@ impl State {
 
     pub(super) fn sync(&mut self, id: NodeId) {
         let file = self.file_mut(id);
-        file.durable = file.settled();
-        file.pending.clear();
+        let is_write = |pending: &Pending| matches!(pending.change, FileChange::Write { .. });
+        if file.diverged || !file.pending.iter().all(is_write) {
+            file.durable = file.settled();
+            file.pending.clear();
+            return;
+        }
+        // Only what was written is touched, or a sync of each record of a long file would cost the
+        // length of the file.
+        for pending in file.pending.drain(..) {
+            if let FileChange::Write { offset, bytes } = pending.change {
+                file.durable.adopt(&file.current, offset, bytes.len());
+            }
+        }
     }
 
     /// Notes that a sync failed, which takes the dirty mark off the pages.
