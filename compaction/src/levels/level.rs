@@ -1,0 +1,172 @@
+//! The tables of one level, in order, with the arrays that a search touches.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::{Bound, Deref};
+
+use base::error::Result;
+use base::key::head;
+use base::sync::Arc;
+use base::{FileNumber, Level};
+
+use super::{Table, misfit};
+use crate::range::{ends_before, is_void, shared_len};
+
+/// The tables of one level; it derefs to a slice of them.
+///
+/// Level 0: newest first. Deeper: one sorted run, no two tables of which can hold the same user key.
+#[derive(Default)]
+pub struct LevelTables {
+    tables: Vec<Arc<Table>>,
+    /// Ascending; finds a number without looking at the tables.
+    numbers: Vec<FileNumber>,
+    /// What every key of this level begins with; left out of `heads`, which would else often tie.
+    shared: Vec<u8>,
+    /// For each table, the head of its largest user key behind `shared`. Empty at level 0.
+    heads: Vec<u64>,
+    bytes: u64,
+}
+
+impl LevelTables {
+    /// Puts `tables` in order.
+    ///
+    /// # Errors
+    /// `Corruption` if a number is there twice, or two tables of a deeper level, or of level 0 with
+    /// entries from the same time, can hold the same user key.
+    pub(crate) fn new(level: Level, mut tables: Vec<Arc<Table>>) -> Result<Self> {
+        let mut numbers: Vec<_> = tables.iter().map(|table| table.meta.number).collect();
+        numbers.sort_unstable();
+        if let Some(twice) = numbers.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(misfit("number added twice", twice[0]));
+        }
+        let bytes = super::total_bytes(&tables);
+        if level == Level::ZERO {
+            tables.sort_by_key(|table| (table.meta.seq_largest, table.meta.number));
+            tables.reverse();
+            check_level0(&tables)?;
+            return Ok(Self {
+                tables,
+                numbers,
+                bytes,
+                ..Self::default()
+            });
+        }
+        tables.sort_by(|a, b| a.meta.smallest.user_key.cmp(&b.meta.smallest.user_key));
+        for pair in tables.windows(2) {
+            if !ends_before(pair[0].meta.upper(), pair[1].meta.lower()) {
+                return Err(misfit("tables of one level overlap", pair[1].meta.number)
+                    .with_value("other", pair[0].meta.number)
+                    .with_value("level", level));
+            }
+        }
+        let shared = shared_bytes(&tables).to_vec();
+        let heads = tables
+            .iter()
+            // A table may end just before a key that does not begin as the others do; then it is
+            // the last one, and `shared_bytes` took that key into account.
+            .map(|table| head(&table.meta.largest.user_key[shared.len()..]))
+            .collect();
+        Ok(Self {
+            tables,
+            numbers,
+            shared,
+            heads,
+            bytes,
+        })
+    }
+
+    /// Whether this level has the table `number`.
+    pub fn has(&self, number: FileNumber) -> bool {
+        self.numbers.binary_search(&number).is_ok()
+    }
+
+    /// The sum of the file sizes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The index of the first table that does not end before `user_key`; a deeper level only.
+    ///
+    /// A binary search over an array of numbers; full keys are compared only where heads tie.
+    #[inline]
+    pub(crate) fn first_reaching(&self, user_key: &[u8]) -> usize {
+        debug_assert_eq!(
+            self.heads.len(),
+            self.tables.len(),
+            "level 0 is not sorted by key"
+        );
+        let common = self.shared.len().min(user_key.len());
+        match user_key[..common].cmp(&self.shared[..common]) {
+            Ordering::Less => return 0,
+            Ordering::Greater => return self.tables.len(),
+            // A key that is shorter than what all share sorts before all.
+            Ordering::Equal if common < self.shared.len() => return 0,
+            Ordering::Equal => {}
+        }
+        let target = head(&user_key[common..]);
+        let from = self.heads.partition_point(|head| *head < target);
+        let ties = self.heads[from..].partition_point(|head| *head == target);
+        if ties == 0 {
+            return from;
+        }
+        let tied = &self.tables[from..from + ties];
+        from + tied.partition_point(|table| table.meta.ends_before_key(user_key))
+    }
+
+    /// The table that can hold `user_key`; a deeper level only.
+    #[inline]
+    pub(crate) fn find(&self, user_key: &[u8]) -> Option<&Arc<Table>> {
+        let table = self.tables.get(self.first_reaching(user_key))?;
+        (table.meta.smallest.user_key.as_slice() <= user_key).then_some(table)
+    }
+
+    /// The tables that can hold a key of the range; a deeper level only.
+    pub(crate) fn overlapping(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> &[Arc<Table>] {
+        if is_void(from, to) {
+            return &[];
+        }
+        let start = self
+            .tables
+            .partition_point(|table| ends_before(table.meta.upper(), from));
+        let rest = &self.tables[start..];
+        &rest[..rest.partition_point(|table| !ends_before(to, table.meta.lower()))]
+    }
+}
+
+impl Deref for LevelTables {
+    type Target = [Arc<Table>];
+
+    #[inline]
+    fn deref(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+}
+
+impl fmt::Debug for LevelTables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tables.fmt(f)
+    }
+}
+
+fn shared_bytes(tables: &[Arc<Table>]) -> &[u8] {
+    let (Some(first), Some(last)) = (tables.first(), tables.last()) else {
+        return &[];
+    };
+    let smallest = &first.meta.smallest.user_key;
+    &smallest[..shared_len(smallest, &last.meta.largest.user_key)]
+}
+
+/// Reads take the first hit from newest to oldest, so of two tables that can hold the same key all
+/// entries of one must be newer than all of the other.
+fn check_level0(newest_first: &[Arc<Table>]) -> Result<()> {
+    for (index, newer) in newest_first.iter().enumerate() {
+        for older in &newest_first[index + 1..] {
+            if older.meta.seq_largest >= newer.meta.seq_smallest && older.meta.overlaps(&newer.meta)
+            {
+                return Err(misfit("level 0 tables are not in order", newer.meta.number)
+                    .with_value("other", older.meta.number));
+            }
+        }
+    }
+    Ok(())
+}

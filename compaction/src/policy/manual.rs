@@ -1,0 +1,218 @@
+//! Compactions that somebody asked for: a range of keys, pushed level by level to the bottom.
+
+use std::ops::Bound;
+
+use base::sync::Arc;
+use base::{FileNumber, Level};
+
+use super::{MOVE_TABLES_MAX, Picker, Tuning, plan_move};
+use crate::levels::{Table, Version, total_bytes};
+use crate::plan::{CompactionPlan, CompactionReason, InProgress};
+use crate::range::{borrowed, ends_before};
+
+/// What a manual compaction wants next.
+#[derive(Debug)]
+pub enum ManualStep {
+    /// Carry out this plan, then ask again; asking again at once may give another to run beside it.
+    Run(CompactionPlan),
+    /// A running compaction is in the way: ask again when one has ended.
+    Wait,
+    /// The range is compacted.
+    Done,
+}
+
+/// One request to compact a range to the bottom, from level 0 down.
+///
+/// Also rewrites tables of the bottommost level in their place if they hold tombstones or have
+/// another compression than they should. Comes to an end however much is written meanwhile: within
+/// a level it goes through the keys once, and what is newer than the request it leaves alone.
+#[derive(Clone, Debug)]
+pub struct ManualCompaction {
+    from: Bound<Vec<u8>>,
+    to: Bound<Vec<u8>>,
+    level: Level,
+    /// Where to go on within `level`.
+    at: Bound<Vec<u8>>,
+    /// Tables from here on were made after the request, or by it.
+    first_new: FileNumber,
+}
+
+impl ManualCompaction {
+    /// A request for the keys from `from` to `to`. `first_new` is the next file number to be handed
+    /// out: what must be compacted has been flushed before.
+    pub fn new(from: Bound<Vec<u8>>, to: Bound<Vec<u8>>, first_new: FileNumber) -> Self {
+        Self {
+            at: from.clone(),
+            from,
+            to,
+            level: Level::ZERO,
+            first_new,
+        }
+    }
+
+    /// The next plan. The range it covers counts as done: if the plan fails, so has the request.
+    pub fn step(&mut self, version: &Version, busy: &InProgress, tuning: &Tuning) -> ManualStep {
+        let picker = Picker {
+            version,
+            busy,
+            tuning,
+        };
+        loop {
+            let bounds = (borrowed(&self.at), borrowed(&self.to));
+            match picker.manual(bounds, self.level, self.first_new) {
+                Found::Plan(plan) => {
+                    if self.level != Level::ZERO {
+                        let last = plan.inputs.last().expect("a plan has an input");
+                        self.at = match last.meta.upper() {
+                            Bound::Excluded(key) => Bound::Included(key.to_vec()),
+                            Bound::Included(key) => Bound::Excluded(key.to_vec()),
+                            Bound::Unbounded => Bound::Unbounded,
+                        };
+                    }
+                    return ManualStep::Run(plan);
+                }
+                Found::Taken => return ManualStep::Wait,
+                Found::Nothing => {}
+            }
+            self.at = self.from.clone();
+            match self.level.deeper() {
+                Some(deeper) if deeper <= version.deepest_used() => self.level = deeper,
+                _ => return ManualStep::Done,
+            }
+        }
+    }
+}
+
+/// One step of compacting the keys from `from` to `to`, at `level` only: a plan that takes tables of
+/// the range to the next level or, at the deepest level, rewrites those that hold tombstones.
+///
+/// `None` if there is nothing to do or a running compaction is in the way. Without state: at the
+/// deepest level it gives the same range again as long as a snapshot keeps the tombstones, so that
+/// it must not be asked there in a loop; [`ManualCompaction`] may.
+pub fn pick_manual(
+    version: &Version,
+    busy: &InProgress,
+    tuning: &Tuning,
+    from: Bound<&[u8]>,
+    to: Bound<&[u8]>,
+    level: Level,
+) -> Option<CompactionPlan> {
+    let picker = Picker {
+        version,
+        busy,
+        tuning,
+    };
+    match picker.manual((from, to), level, FileNumber(u64::MAX)) {
+        Found::Plan(plan) => Some(plan),
+        Found::Taken | Found::Nothing => None,
+    }
+}
+
+enum Found {
+    Plan(CompactionPlan),
+    Taken,
+    Nothing,
+}
+
+impl From<Option<CompactionPlan>> for Found {
+    fn from(plan: Option<CompactionPlan>) -> Self {
+        plan.map_or(Self::Taken, Self::Plan)
+    }
+}
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+impl Picker<'_> {
+    fn manual(&self, bounds: Bounds<'_>, level: Level, first_new: FileNumber) -> Found {
+        if ends_before(bounds.1, bounds.0) {
+            return Found::Nothing;
+        }
+        if level == Level::ZERO {
+            return self.manual_level0(bounds, first_new);
+        }
+        let tables = self.version.overlapping(level, bounds.0, bounds.1);
+        match level.deeper() {
+            Some(deeper) if level < self.version.deepest_used() => {
+                self.manual_down(tables, level, deeper)
+            }
+            _ => self.manual_in_place(tables, level, first_new),
+        }
+    }
+
+    fn manual_level0(&self, (from, to): Bounds<'_>, first_new: FileNumber) -> Found {
+        let wanted =
+            |table: &&Arc<Table>| table.meta.number < first_new && table.meta.meets(from, to);
+        let tables = self.version.level(Level::ZERO).iter().rev().filter(wanted);
+        let mut found = Found::Nothing;
+        for seed in tables {
+            match self.plan_level0(seed, CompactionReason::Manual) {
+                Some(plan) => return Found::Plan(plan),
+                None => found = Found::Taken,
+            }
+        }
+        found
+    }
+
+    /// The first tables, as many as one plan may read. They move if they can, though never to the
+    /// bottom: there the point of asking is to drop what is overwritten.
+    fn manual_down(&self, tables: &[Arc<Table>], level: Level, deeper: Level) -> Found {
+        let may_move = |table: &&Arc<Table>| {
+            let (from, to) = (table.meta.lower(), table.meta.upper());
+            !self.busy.has(table)
+                && self.version.has_deeper(deeper, from, to)
+                && self.can_move(table, deeper)
+        };
+        let moving: Vec<_> = tables
+            .iter()
+            .take_while(may_move)
+            .take(MOVE_TABLES_MAX)
+            .cloned()
+            .collect();
+        if !moving.is_empty() {
+            return Found::Plan(plan_move(level, deeper, moving, CompactionReason::Manual));
+        }
+        let Some((first, rest)) = tables.split_first() else {
+            return Found::Nothing;
+        };
+        let Some(mut plan) = self.plan(
+            level,
+            deeper,
+            vec![Arc::clone(first)],
+            CompactionReason::Manual,
+        ) else {
+            return Found::Taken;
+        };
+        for table in rest {
+            let mut inputs = plan.inputs.clone();
+            inputs.push(Arc::clone(table));
+            match self.plan(level, deeper, inputs, CompactionReason::Manual) {
+                Some(wider) if wider.bytes() <= self.tuning.compaction_bytes_max => plan = wider,
+                _ => break,
+            }
+        }
+        Found::Plan(plan)
+    }
+
+    /// The first tables side by side that gain from being written anew. Side by side, because an
+    /// output may hold keys of all of them and must not reach across a table that stays.
+    fn manual_in_place(&self, tables: &[Arc<Table>], level: Level, first_new: FileNumber) -> Found {
+        let gains = |table: &&Arc<Table>| {
+            let meta = &table.meta;
+            let wrong = meta.compression != self.tuning.bottom_compression;
+            meta.number < first_new && (meta.tombstone_count > 0 || wrong)
+        };
+        let Some(start) = tables.iter().position(|table| gains(&table)) else {
+            return Found::Nothing;
+        };
+        let mut inputs: Vec<Arc<Table>> = Vec::new();
+        for table in tables[start..].iter().take_while(gains) {
+            let bytes = total_bytes(&inputs).saturating_add(table.meta.file_bytes);
+            if !inputs.is_empty() && bytes > self.tuning.compaction_bytes_max {
+                break;
+            }
+            inputs.push(Arc::clone(table));
+        }
+        self.plan(level, level, inputs, CompactionReason::Manual)
+            .into()
+    }
+}

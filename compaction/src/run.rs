@@ -1,0 +1,199 @@
+//! A cursor over the tables of one sorted level, as if they were one.
+
+use std::fmt;
+use std::ops::Deref;
+
+use base::cursor::Cursor;
+use base::error::Result;
+use base::sync::Arc;
+use base::{InternalKey, Slice};
+use sstable::{ScanMode, TableCursor};
+
+use crate::levels::{LevelTables, Table};
+
+enum Tables {
+    Level(Arc<LevelTables>),
+    Chosen(Vec<Arc<Table>>),
+}
+
+impl Deref for Tables {
+    type Target = [Arc<Table>];
+
+    fn deref(&self) -> &[Arc<Table>] {
+        match self {
+            Self::Level(level) => level,
+            Self::Chosen(tables) => tables,
+        }
+    }
+}
+
+/// Walks tables that share no user key, in key order, opening each when it is reached.
+///
+/// Holds one table's cursor at a time; keeps the files of all its tables from being removed.
+pub struct LevelCursor {
+    tables: Tables,
+    scan: ScanMode,
+    /// The table that `cursor` reads; meaningless without one.
+    at: usize,
+    cursor: Option<TableCursor>,
+}
+
+impl LevelCursor {
+    /// A cursor over `tables`, which are sorted and share no user key: some of a level from 1 on, or
+    /// a single one of level 0.
+    pub fn new(tables: &[Arc<Table>], scan: ScanMode) -> Self {
+        debug_assert!(
+            tables
+                .windows(2)
+                .all(|pair| !pair[0].meta.overlaps(&pair[1].meta)),
+            "the tables are one sorted run"
+        );
+        Self {
+            tables: Tables::Chosen(tables.to_vec()),
+            scan,
+            at: 0,
+            cursor: None,
+        }
+    }
+
+    pub(crate) fn of_level(level: Arc<LevelTables>, scan: ScanMode) -> Self {
+        Self {
+            tables: Tables::Level(level),
+            scan,
+            at: 0,
+            cursor: None,
+        }
+    }
+
+    /// The cursor of table `index`, kept if it is the one at hand.
+    fn open(&mut self, index: usize) -> Result<&mut TableCursor> {
+        if self.at != index || self.cursor.is_none() {
+            self.cursor = None;
+            let reader = self.tables[index].handle().reader()?;
+            self.cursor = Some(reader.cursor(self.scan));
+            self.at = index;
+        }
+        Ok(self.cursor.as_mut().expect("just opened"))
+    }
+
+    /// Moves to the first entry of table `index` or, should it have none, of the next.
+    fn first_from(&mut self, index: usize) -> Result<bool> {
+        for index in index..self.tables.len() {
+            if self.open(index)?.seek_to_first()? {
+                return Ok(true);
+            }
+        }
+        self.cursor = None;
+        Ok(false)
+    }
+
+    /// Moves to the last entry of the tables before `end`.
+    fn last_before(&mut self, end: usize) -> Result<bool> {
+        for index in (0..end).rev() {
+            if self.open(index)?.seek_to_last()? {
+                return Ok(true);
+            }
+        }
+        self.cursor = None;
+        Ok(false)
+    }
+
+    fn first_reaching(&self, user_key: &[u8]) -> usize {
+        match &self.tables {
+            Tables::Level(level) => level.first_reaching(user_key),
+            Tables::Chosen(tables) => {
+                tables.partition_point(|table| table.meta.ends_before_key(user_key))
+            }
+        }
+    }
+
+    #[inline]
+    fn here(&self) -> &TableCursor {
+        self.cursor.as_ref().expect("the cursor stands on an entry")
+    }
+}
+
+impl Cursor for LevelCursor {
+    fn seek_to_first(&mut self) -> Result<bool> {
+        self.first_from(0)
+    }
+
+    fn seek_to_last(&mut self) -> Result<bool> {
+        self.last_before(self.tables.len())
+    }
+
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<bool> {
+        let index = self.first_reaching(target.user_key);
+        if index == self.tables.len() {
+            self.cursor = None;
+            return Ok(false);
+        }
+        if self.open(index)?.seek(target)? {
+            return Ok(true);
+        }
+        // All of the table sorts before the target, though its largest user key does not.
+        self.first_from(index + 1)
+    }
+
+    fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<bool> {
+        let begun = |table: &Arc<Table>| table.meta.smallest.user_key.as_slice() <= target.user_key;
+        let end = self.tables.partition_point(begun);
+        let Some(index) = end.checked_sub(1) else {
+            self.cursor = None;
+            return Ok(false);
+        };
+        if self.open(index)?.seek_for_prev(target)? {
+            return Ok(true);
+        }
+        self.last_before(index)
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<bool> {
+        let cursor = self.cursor.as_mut().expect("the cursor stands on an entry");
+        if cursor.next()? {
+            return Ok(true);
+        }
+        self.first_from(self.at + 1)
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<bool> {
+        let cursor = self.cursor.as_mut().expect("the cursor stands on an entry");
+        if cursor.prev()? {
+            return Ok(true);
+        }
+        self.last_before(self.at)
+    }
+
+    #[inline]
+    fn is_valid(&self) -> bool {
+        self.cursor.as_ref().is_some_and(Cursor::is_valid)
+    }
+
+    #[inline]
+    fn key(&self) -> InternalKey<'_> {
+        self.here().key()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.here().value()
+    }
+
+    fn value_slice(&self) -> Slice {
+        self.here().value_slice()
+    }
+}
+
+impl fmt::Debug for LevelCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LevelCursor")
+            .field("tables", &self.tables.len())
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
