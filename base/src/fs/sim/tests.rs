@@ -156,6 +156,9 @@ fn the_quota_is_kept_and_given_back() {
     drop(file);
     assert_eq!(fs.used_bytes(), 40);
     fs.set_quota(None);
+    drop(write(&fs, "c", &[4; 5]));
+    fs.rename(&path("c"), &path("b")).expect("renamed");
+    assert_eq!(fs.used_bytes(), 5, "the replaced file is gone");
     fs.remove_file(&path("b")).expect("removed");
     assert_eq!(fs.used_bytes(), 0);
 }
@@ -172,6 +175,36 @@ fn deleted_files_are_forgotten() {
     assert_eq!(fs.used_bytes(), 0);
     let kept = fs.shared.state.lock().files.len();
     assert!(kept < 200, "{kept} files are kept");
+}
+
+#[test]
+fn deleted_files_are_kept_while_a_durable_name_or_a_handle_is_left() {
+    let fs = prepared(1);
+    let names: Vec<_> = (0..300).map(|index| format!("{index:06}.sst")).collect();
+    let handles: Vec<_> = names[..100]
+        .iter()
+        .map(|name| write(&fs, name, name.as_bytes()))
+        .collect();
+    for name in &names[100..] {
+        write_durably(&fs, name, name.as_bytes());
+    }
+    for name in &names {
+        fs.remove_file(&path(name)).expect("removed");
+    }
+    let image = fs.crash_image(&CrashModel::Synced, 1);
+    assert_eq!(image.paths().len(), 300);
+    fs.sync_dir(Path::new("/db")).expect("synced");
+    for round in 0..300 {
+        let name = format!("{round:06}.log");
+        write(&fs, &name, b"x");
+        fs.remove_file(&path(&name)).expect("removed");
+    }
+    for (file, name) in handles.iter().zip(&names) {
+        let mut buffer = [0; 10];
+        file.read_exact_at(0, &mut buffer)
+            .expect("the handle keeps it");
+        assert_eq!(buffer, name.as_bytes());
+    }
 }
 
 #[test]
@@ -214,6 +247,13 @@ fn a_mapping_is_a_view_of_its_moment_and_made_once() {
     );
     fs.remove_file(&path("a")).expect("removed");
     assert_eq!(&first[..], b"abc");
+    image.set_order_checked(false);
+    image.rename(&path("a"), &path("b")).expect("renamed");
+    let changed = image.create(&path("a")).expect("created");
+    for bytes in [b"one", b"two"] {
+        changed.write_at(0, bytes).expect("written");
+        assert_eq!(&changed.map(Access::Random).expect("mapped")[..], bytes);
+    }
 }
 
 #[test]

@@ -158,6 +158,39 @@ fn a_sector_is_old_or_new_and_sectors_choose_alone() {
 }
 
 #[test]
+fn a_file_cut_and_extended_may_keep_its_bytes_or_its_length() {
+    let fs = prepared(1);
+    let file = write_durably(&fs, "a", &[1; 1024]);
+    file.set_len(100).expect("cut");
+    file.set_len(1100).expect("extended");
+    let (mut lengths, mut zeroed) = (BTreeSet::new(), BTreeSet::new());
+    for seed in 0..200 {
+        let image = fs.crash_image(&CrashModel::Sectors, seed);
+        let bytes = image.contents(&path("a")).expect("durable");
+        lengths.insert(bytes.len());
+        assert_eq!(bytes[..100], [1; 100]);
+        if bytes.len() == 1100 {
+            assert_eq!(bytes[1024..], [0; 76]);
+            assert!(bytes[100..512].iter().all(|byte| *byte == bytes[100]));
+            assert!(bytes[512..1024].iter().all(|byte| *byte == bytes[512]));
+            zeroed.insert((bytes[100], bytes[512]));
+        }
+    }
+    assert_eq!(lengths, [100, 1024, 1100].into_iter().collect());
+    assert_eq!(zeroed.len(), 4);
+}
+
+#[test]
+fn all_pages_of_a_write_are_synced() {
+    let fs = prepared(1);
+    let bytes: Vec<u8> = (0..20_000u32).map(|at| at.to_le_bytes()[1]).collect();
+    let file = write_durably(&fs, "a", &bytes);
+    file.write_at(0, b"later").expect("written");
+    let image = fs.crash_image(&CrashModel::Synced, 1);
+    assert_eq!(image.contents(&path("a")).expect("durable"), bytes);
+}
+
+#[test]
 fn a_torn_tail_leaves_everything_synced_alone() {
     for seed in 0..100 {
         println!("seed {seed}");

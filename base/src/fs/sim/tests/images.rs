@@ -150,6 +150,26 @@ fn a_rename_or_unlink_may_persist_while_an_earlier_create_is_lost() {
 }
 
 #[test]
+fn a_rename_takes_away_only_the_name_of_what_it_moved() {
+    let fs = prepared(1);
+    write_durably(&fs, "a", b"old");
+    write_durably(&fs, "b", b"new");
+    fs.rename(&path("b"), &path("a")).expect("renamed");
+    fs.rename(&path("a"), &path("c")).expect("renamed");
+    let seeds = 0..100;
+    let images = seeds.map(|seed| dump(&fs.crash_image(&CrashModel::Sectors, seed)));
+    let seen: std::collections::BTreeSet<_> = images.collect();
+    let all = [
+        files(&[("a", b"old"), ("b", b"new")]),
+        files(&[("a", b"new")]),
+        files(&[("c", b"new")]),
+        // Only the second one persisted: the file that was at `a` is still there.
+        files(&[("a", b"old"), ("b", b"new"), ("c", b"new")]),
+    ];
+    assert_eq!(seen, all.into_iter().collect());
+}
+
+#[test]
 fn a_move_between_directories_never_loses_the_file() {
     let fs = prepared(1);
     fs.create_dir(&path("lost")).expect("created");
@@ -268,6 +288,11 @@ fn what_is_synced_is_known_to_the_byte() {
         fs.durable_contents(&path("a")).expect("there"),
         b"0123456789"
     );
+    file.sync().expect("synced");
+    file.set_len(5).expect("cut");
+    file.set_len(20).expect("extended");
+    assert!(fs.is_synced_upto(&path("a"), 5));
+    assert!(!fs.is_synced_upto(&path("a"), 6));
     assert!(!fs.is_synced(&path("b")));
     assert!(!fs.is_name_durable(&path("b")));
     fs.rename(&path("a"), &path("b")).expect("renamed");

@@ -148,6 +148,9 @@ fn a_segment_may_be_sealed_after_a_failed_write_and_no_more() {
     panic_of(|| file.write_at(10, &[0; 65]).expect("a panic comes first"));
     let (_fs, file) = prepare();
     panic_of(|| file.set_len(100).expect("a panic comes first"));
+    let (_fs, file) = prepare();
+    file.write_at(10, b"end").expect("the seal");
+    panic_of(|| file.write_at(10, b"end").expect("a panic comes first"));
 }
 
 #[test]
