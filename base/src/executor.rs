@@ -29,7 +29,7 @@ pub enum Step {
     IdleFor(Duration),
 }
 
-/// One piece of work for [`Executor::scatter`].
+/// One piece of work for [`Scatter::scatter`].
 pub type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 /// A background step: does a bounded piece of work, never waits for another step.

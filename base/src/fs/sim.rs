@@ -6,6 +6,22 @@
 //! pending links, unlinks and renames; its sync makes those durable. A rename within a directory is
 //! atomic; a move to another one may leave both names, never none.
 //!
+//! ```
+//! # use std::path::Path;
+//! # use base::fs::{FileSystem, sim::{CrashModel, SimFs}};
+//! # fn main() -> base::Result<()> {
+//! let fs = SimFs::new(7);
+//! let file = fs.create(Path::new("/a"))?;
+//! file.write_at(0, b"abc")?;
+//! file.sync()?;
+//! // The bytes are durable, the name is not.
+//! assert!(fs.crash_image(&CrashModel::Synced, 7).open(Path::new("/a")).is_err());
+//! fs.sync_dir(Path::new("/"))?;
+//! assert!(fs.crash_image(&CrashModel::Synced, 7).open(Path::new("/a")).is_ok());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! While it runs, it checks the order of calls as far as a file system can know it, and panics when
 //! a rule is broken (see `order`). Paths are absolute, or relative to `/`; `..` is not understood.
 
@@ -42,7 +58,7 @@ pub struct Op<'a> {
     pub to: Option<&'a Path>,
     /// Of a write where it starts; of `set_len` and `reserve` the length; otherwise 0.
     pub offset: u64,
-    /// What is written.
+    /// What is written; of a write that a fault cuts short, the part that is stored, maybe none.
     pub bytes: &'a [u8],
 }
 
