@@ -16,7 +16,8 @@ pub struct IoCounts {
 }
 
 impl IoCounts {
-    /// Bytes returned by positioned reads. What a mapping touches is the operating system's to know.
+    /// Bytes returned by positioned reads. What a mapping touches only the operating system
+    /// knows.
     pub fn read_bytes(&self) -> u64 {
         self.read_bytes.load(Ordering::Relaxed)
     }
