@@ -359,3 +359,5 @@ pub(crate) fn unsupported(path: &Path, message: &str) -> Error {
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::repair_footer;

@@ -217,9 +217,19 @@ pub(crate) fn delete(key: impl AsRef<[u8]>, number: u64) -> VecEntry {
 
 /// The bytes of a table of `entries`, which are sorted.
 pub(crate) fn table(entries: &[VecEntry], options: &TableOptions) -> (Vec<u8>, TableSummary) {
+    table_of(&MemFs::default(), entries, options)
+}
+
+/// The same with another file id.
+pub(crate) fn table_with_id(entries: &[VecEntry], options: &TableOptions, id: u64) -> Vec<u8> {
     let fs = MemFs::default();
+    fs.random.store(id - 1, Ordering::Relaxed);
+    table_of(&fs, entries, options).0
+}
+
+fn table_of(fs: &MemFs, entries: &[VecEntry], options: &TableOptions) -> (Vec<u8>, TableSummary) {
     let path = Path::new("test.sst");
-    let mut writer = TableWriter::create(&fs, path, options.clone()).expect("created");
+    let mut writer = TableWriter::create(fs, path, options.clone()).expect("created");
     for entry in entries {
         writer.add(key_of(entry), &entry.3).expect("added");
     }

@@ -433,3 +433,6 @@ impl Properties {
         self.seq_largest = self.seq_largest.max(key.seq);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use std::fmt::Write as _;
+
+use super::*;
+use crate::testing::{MemFs, delete, key_of, put, seq, table};
+
+fn add_all(entries: &[base::cursor::VecEntry]) -> Result<TableSummary> {
+    let options = TableOptions::default();
+    let mut writer = TableWriter::create(&MemFs::default(), Path::new("test.sst"), options)?;
+    for entry in entries {
+        writer.add(key_of(entry), &entry.3)?;
+    }
+    writer.finish()
+}
+
+#[test]
+#[should_panic(expected = "entries must come in key order")]
+fn a_key_out_of_order_is_a_broken_promise() {
+    let _ = add_all(&[put("b", 1, ""), put("a", 2, "")]);
+}
+
+#[test]
+#[should_panic(expected = "entries must come in key order")]
+fn a_version_out_of_order_is_a_broken_promise() {
+    let _ = add_all(&[put("a", 1, ""), put("a", 2, "")]);
+}
+
+#[test]
+#[should_panic(expected = "entries must come in key order")]
+fn an_entry_twice_is_a_broken_promise() {
+    let _ = add_all(&[put("a", 1, ""), put("a", 1, "")]);
+}
+
+#[test]
+fn what_the_format_cannot_hold_is_refused() {
+    let error = add_all(&[]).expect_err("no entry");
+    assert_eq!(error.kind(), base::ErrorKind::InvalidArgument);
+    let error = add_all(&[put(vec![0; KEY_BYTES_MAX + 1], 1, "")]).expect_err("a long key");
+    assert_eq!(error.kind(), base::ErrorKind::InvalidArgument);
+    let options = TableOptions {
+        block_bytes_target: (4 << 20) + 1,
+        ..TableOptions::default()
+    };
+    let created = TableWriter::create(&MemFs::default(), Path::new("test.sst"), options);
+    assert!(created.is_err());
+}
+
+#[test]
+fn the_summary_counts_what_was_added() {
+    let entries = [
+        delete("a", 9),
+        put("a", 4, "12345"),
+        put("bb", 7, ""),
+        delete("ccc", 2),
+    ];
+    let summary = add_all(&entries).expect("finished");
+    let properties = &summary.properties;
+    assert_eq!(properties.entry_count, 4);
+    assert_eq!(properties.tombstone_count(), 2);
+    assert_eq!(properties.user_key_count, 3);
+    assert_eq!(properties.raw_key_bytes, 7);
+    assert_eq!(properties.raw_value_bytes, 5);
+    assert_eq!(properties.seq_smallest, seq(2));
+    assert_eq!(properties.seq_largest, seq(9));
+    assert_eq!(summary.smallest.as_internal(), key_of(&entries[0]));
+    assert_eq!(summary.largest.as_internal(), key_of(&entries[3]));
+    assert_eq!(summary.largest.kind, KeyKind::Delete);
+}
+
+#[test]
+fn blocks_stay_below_the_target_and_the_estimate_near_the_truth() {
+    for block_bytes_target in [512, 4096, 16_384] {
+        let options = TableOptions {
+            block_bytes_target,
+            ..TableOptions::default()
+        };
+        let fs = MemFs::default();
+        let path = Path::new("test.sst");
+        let mut writer = TableWriter::create(&fs, path, options).expect("created");
+        for n in 0..30_000u64 {
+            let entry = put(format!("{n:016}"), 1 + n, vec![7; 100]);
+            writer.add(key_of(&entry), &entry.3).expect("added");
+        }
+        let estimate = writer.file_bytes_estimate();
+        let summary = writer.finish().expect("finished");
+        assert!(estimate.abs_diff(summary.file_bytes) < summary.file_bytes / 50);
+        let file = fs.open(path).expect("there");
+        let reader = crate::TableReader::open(file, &crate::ReaderOptions::default(), None, 1);
+        let reader = reader.expect("sound");
+        let mut least = u32::MAX;
+        for at in 0..reader.block_count() {
+            let len = reader.block_info(at).expect("sound").handle.len;
+            assert!(len as usize <= block_bytes_target);
+            if at + 1 < reader.block_count() {
+                least = least.min(len);
+            }
+        }
+        assert!(least as usize + 200 > block_bytes_target, "{least}");
+    }
+}
+
+/// Version 1 of the format, byte for byte. These bytes are on disks: if this test fails, the format
+/// has changed, and needs a new version beside the old one.
+#[test]
+fn the_bytes_of_a_tiny_table_are_pinned() {
+    let entries = [
+        put("apple", 3, "red"),
+        delete("apple pie", 300),
+        put("apple pie", 0, "sweet"),
+        put("banana", 2, "yellow"),
+    ];
+    let options = TableOptions {
+        block_bytes_target: 80,
+        filter: FilterPolicy::Blocked { bits_per_key: 10 },
+        hash_seed: HashSeed(0x0102_0304_0506_0708),
+        created_micros: 1_700_000_000_000_000,
+        level: Level::LAST,
+        reason: CreationReason::Compaction,
+        ..TableOptions::default()
+    };
+    let (bytes, _) = table(&entries, &options);
+    let mut dump = String::new();
+    for (row, line) in bytes.chunks(32).enumerate() {
+        write!(dump, "{:04x} ", row * 32).expect("writing to a String cannot fail");
+        for byte in line {
+            write!(dump, "{byte:02x}").expect("writing to a String cannot fail");
+        }
+        dump.push('\n');
+    }
+    assert_eq!(dump, include_str!("golden_v1.txt"));
+}
