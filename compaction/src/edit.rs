@@ -2,11 +2,8 @@
 //!
 #![doc = include_str!("../FORMAT.md")]
 
-use std::fmt;
-use std::path::Path;
-
 use base::coding::Malformed;
-use base::error::{Error, ErrorKind};
+use base::error::{Error, ErrorKind, Result};
 use base::{FileNumber, KeyspaceId, Level, SequenceNumber};
 
 use crate::levels::TableMeta;
@@ -57,6 +54,7 @@ mod tag {
         pub(in crate::edit) const LOCATION: u32 = 13;
         pub(in crate::edit) const COMPRESSION: u32 = 14;
         pub(in crate::edit) const CREATED_MICROS: u32 = 15;
+        pub(in crate::edit) const HIDDEN_COUNT: u32 = 16;
     }
 }
 
@@ -140,10 +138,10 @@ impl VersionEdit {
     /// Reads what [`VersionEdit::encode`] writes. Allocates in proportion to `bytes`.
     ///
     /// # Errors
-    /// [`MalformedEdit`] if the bytes are cut, out of range, not in canonical form, or of a newer
-    /// format.
-    pub fn decode(bytes: &[u8]) -> Result<Self, MalformedEdit> {
-        decode::edit(bytes)
+    /// `Corruption` if the bytes are cut, out of range or not in canonical form; `Unsupported` if a
+    /// newer version wrote them. The caller adds the file and the offset.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        decode::edit(bytes).map_err(Into::into)
     }
 
     /// The same as several edits of at most about `bytes_max` each, to be applied one after the
@@ -157,15 +155,15 @@ impl VersionEdit {
 }
 
 /// Why bytes are no version edit this version can use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MalformedEdit {
+#[derive(Clone, Copy, Debug)]
+struct MalformedEdit {
     what: &'static str,
     tag: Option<u32>,
     newer: bool,
 }
 
 impl MalformedEdit {
-    pub(crate) fn new(what: &'static str) -> Self {
+    const fn new(what: &'static str) -> Self {
         Self {
             what,
             tag: None,
@@ -173,7 +171,7 @@ impl MalformedEdit {
         }
     }
 
-    pub(crate) fn at(what: &'static str, tag: u32) -> Self {
+    const fn at(what: &'static str, tag: u32) -> Self {
         Self {
             what,
             tag: Some(tag),
@@ -181,43 +179,30 @@ impl MalformedEdit {
         }
     }
 
-    pub(crate) fn newer(what: &'static str, tag: u32) -> Self {
+    const fn newer(what: &'static str, tag: u32) -> Self {
         Self {
             what,
             tag: Some(tag),
             newer: true,
         }
     }
+}
 
-    /// Whether a newer version wrote it, as opposed to damage.
-    pub fn is_newer(&self) -> bool {
-        self.newer
-    }
-
-    /// The error of the record at `offset` of the file `path`.
-    pub fn at_record(&self, path: &Path, offset: u64) -> Error {
-        let kind = if self.newer {
+impl From<MalformedEdit> for Error {
+    fn from(malformed: MalformedEdit) -> Self {
+        let MalformedEdit { what, tag, newer } = malformed;
+        let kind = if newer {
             ErrorKind::Unsupported
         } else {
             ErrorKind::Corruption
         };
-        Error::new(kind, self.to_string())
-            .with_path(path)
-            .with_offset(offset)
-    }
-}
-
-impl fmt::Display for MalformedEdit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "version edit: {}", self.what)?;
-        match self.tag {
-            Some(tag) => write!(f, " tag={tag}"),
-            None => Ok(()),
+        let error = Self::new(kind, format!("version edit: {what}"));
+        match tag {
+            Some(tag) => error.with_value("tag", tag),
+            None => error,
         }
     }
 }
-
-impl std::error::Error for MalformedEdit {}
 
 impl From<Malformed> for MalformedEdit {
     fn from(_: Malformed) -> Self {

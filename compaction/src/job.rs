@@ -163,6 +163,7 @@ pub fn flush<C: Cursor + Send>(
         outputs: Outputs::new(context, &files, rules),
         stats: JobStats::default(),
         stop: &stop,
+        bounds: None,
     };
     stream.run(&KeySpan::default())?;
     let Stream { outputs, stats, .. } = stream;
@@ -282,6 +283,7 @@ impl Compaction<'_> {
             outputs: Outputs::new(context, self.files, rules),
             stats: JobStats::default(),
             stop: self.stop,
+            bounds: Some(&plan.range),
         };
         stream.run(span)?;
         let Stream { outputs, stats, .. } = stream;

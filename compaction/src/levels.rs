@@ -56,6 +56,9 @@ pub struct TableMeta {
     pub compression: u8,
     /// When it was made, in microseconds since 1970.
     pub created_micros: u64,
+    /// Entries whose user key has a newer entry in the table: kept for a snapshot, or since then
+    /// garbage.
+    pub hidden_count: u64,
 }
 
 impl TableMeta {
@@ -133,6 +136,7 @@ impl TableMeta {
             && self.seq_smallest <= self.seq_largest
             && self.entry_count > 0
             && self.tombstone_count <= self.entry_count
+            && self.hidden_count < self.entry_count
             && self.smallest.user_key.len() <= KEY_BYTES_MAX
             && self.largest.user_key.len() <= KEY_BYTES_MAX;
         if sound {

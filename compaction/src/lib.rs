@@ -20,7 +20,7 @@ pub mod run;
 #[cfg(test)]
 mod testing;
 
-pub use edit::{EDIT_BYTES_MAX, KeyspaceCreated, KeyspaceEdit, MalformedEdit, VersionEdit};
+pub use edit::{EDIT_BYTES_MAX, KeyspaceCreated, KeyspaceEdit, VersionEdit};
 pub use job::{JobContext, JobOutput, JobStats};
 pub use levels::{LevelTables, Reaper, Table, TableMeta, Version};
 pub use plan::{CompactionPlan, CompactionReason, InProgress};

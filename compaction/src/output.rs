@@ -226,5 +226,6 @@ fn meta_of(number: FileNumber, summary: TableSummary) -> TableMeta {
         location: 0,
         compression: properties.compression.as_u8(),
         created_micros: properties.created_micros,
+        hidden_count: properties.entry_count - properties.user_key_count,
     }
 }

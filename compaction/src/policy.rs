@@ -350,7 +350,8 @@ impl<'a> Picker<'a> {
 
     /// Whether `table` may change to `output_level` as it is.
     ///
-    /// Not into the bottommost run of its range with tombstones, which would stay there for ever;
+    /// Not into the bottommost run of its range with tombstones or hidden versions, which would stay
+    /// there for ever;
     /// not into the bottommost level with another compression than that level is to have; not over
     /// too much of the level below it.
     fn can_move(&self, table: &Table, output_level: Level) -> bool {
@@ -365,10 +366,13 @@ impl<'a> Picker<'a> {
         let is_bottom = !self
             .version
             .has_deeper(output_level, meta.lower(), meta.upper());
-        if is_bottom && meta.tombstone_count > 0 {
+        if is_bottom && (meta.tombstone_count > 0 || meta.hidden_count > 0) {
             return false;
         }
-        let is_last = output_level >= self.version.deepest_used();
+        let is_last = self
+            .version
+            .deepest_used()
+            .is_none_or(|deepest| deepest <= output_level);
         if is_last && meta.compression != self.tuning.bottom_compression {
             return false;
         }

@@ -10,6 +10,10 @@ use sstable::{ReadMode, ReaderOptions, TableCache, Verify};
 use crate::edit::KeyspaceEdit;
 use crate::levels::{Reaper, Table, TableMeta, Version};
 
+mod bed;
+
+pub(crate) use bed::{Bed, files_in};
+
 /// splitmix64 (Steele, Lea, Flood 2014).
 pub(crate) struct Random(u64);
 
@@ -123,5 +127,6 @@ pub(crate) fn meta(number: u64, from: &str, to: &str, seqs: (u64, u64)) -> Table
         location: 0,
         compression: 0,
         created_micros: 0,
+        hidden_count: 0,
     }
 }

@@ -159,6 +159,7 @@ struct Partial {
     location: u8,
     compression: u8,
     created_micros: u64,
+    hidden_count: u64,
 }
 
 fn table_meta(bytes: &[u8]) -> Result<TableMeta> {
@@ -184,6 +185,7 @@ fn table_meta(bytes: &[u8]) -> Result<TableMeta> {
         location: read.location,
         compression: read.compression,
         created_micros: read.created_micros,
+        hidden_count: read.hidden_count,
     })
 }
 
@@ -211,6 +213,7 @@ fn table_field(read: &mut Partial, tag: u32, content: &[u8]) -> Result<()> {
         table::LOCATION => read.location = not_default(reader.u8()?, tag)?,
         table::COMPRESSION => read.compression = not_default(reader.u8()?, tag)?,
         table::CREATED_MICROS => read.created_micros = not_default(reader.varint()?, tag)?,
+        table::HIDDEN_COUNT => read.hidden_count = not_default(reader.varint()?, tag)?,
         _ => return Err(MalformedEdit::newer("unknown field of a table", tag)),
     }
     finished(&reader, tag)

@@ -126,6 +126,7 @@ fn put_table(out: &mut Vec<u8>, meta: &TableMeta) {
         put_field(out, table::COMPRESSION, &[meta.compression]);
     }
     put_number(out, table::CREATED_MICROS, non_zero(meta.created_micros));
+    put_number(out, table::HIDDEN_COUNT, non_zero(meta.hidden_count));
 }
 
 fn put_key(out: &mut Vec<u8>, tag: u32, key: &OwnedKey) {

@@ -42,6 +42,7 @@ fn table(random: &mut Random) -> TableMeta {
         location: u8::from(random.one_in(3)),
         compression: u8::from(random.one_in(2)),
         created_micros: some(random, number).unwrap_or(0),
+        hidden_count: some(random, number).unwrap_or(0),
     }
 }
 
@@ -78,6 +79,10 @@ fn random_edit(random: &mut Random) -> VersionEdit {
     }
 }
 
+fn decoded(bytes: &[u8]) -> VersionEdit {
+    VersionEdit::decode(bytes).expect("our own bytes")
+}
+
 fn flush_of_the_format_page() -> VersionEdit {
     let mut table = meta(7, "a", "b", (1, 2));
     table.file_id = 0x1122_3344_5566_7788;
@@ -112,7 +117,7 @@ fn the_example_of_the_format_page_holds() {
     }
     let edit = flush_of_the_format_page();
     assert_eq!(edit.encode(), bytes);
-    assert_eq!(VersionEdit::decode(&bytes), Ok(edit));
+    assert_eq!(decoded(&bytes), edit);
 }
 
 #[test]
@@ -120,7 +125,7 @@ fn edits_round_trip() {
     let mut random = Random::printed("edit", 1);
     for _ in 0..3000 {
         let edit = random_edit(&mut random);
-        assert_eq!(VersionEdit::decode(&edit.encode()), Ok(edit));
+        assert_eq!(decoded(&edit.encode()), edit);
     }
 }
 
@@ -151,7 +156,7 @@ fn check_canonical(bytes: &[u8]) {
         let again = edit.encode();
         // A changed tag may have become one that may be skipped; nothing else may be lost.
         assert!(again == bytes || has_skippable(bytes), "{bytes:02x?}");
-        assert_eq!(VersionEdit::decode(&again), Ok(edit));
+        assert_eq!(decoded(&again), edit);
     }
 }
 
@@ -175,12 +180,10 @@ fn unknown_fields_are_refused_below_65536_and_skipped_above() {
         match VersionEdit::decode(&bytes) {
             Ok(edit) => assert!(known && edit == flush_of_the_format_page()),
             Err(error) => {
-                assert!(!known && error.is_newer());
-                let error = error.at_record(Path::new("MANIFEST-000001"), 40);
-                assert_eq!(error.kind(), ErrorKind::Unsupported);
+                assert!(!known && error.kind() == ErrorKind::Unsupported);
                 assert_eq!(
                     error.to_string(),
-                    format!("version edit: unknown field tag={tag} file=MANIFEST-000001 offset=40")
+                    format!("version edit: unknown field tag={tag}")
                 );
             }
         }

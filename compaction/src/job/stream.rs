@@ -1,5 +1,7 @@
 //! The inner loop of every job: entries in order, a verdict on each, survivors out.
 
+use std::ops::Bound;
+
 use base::cursor::Cursor;
 use base::error::{Error, ErrorKind, Result};
 use base::sync::Arc;
@@ -81,6 +83,8 @@ pub(super) struct Stream<'a, C> {
     pub(super) outputs: Outputs<'a>,
     pub(super) stats: JobStats,
     pub(super) stop: &'a Stop<'a>,
+    /// Where all keys must lie, if that is known.
+    pub(super) bounds: Option<&'a UserRange>,
 }
 
 /// The user key at hand, and what was seen of it.
@@ -126,6 +130,9 @@ impl<C: Cursor> Stream<'_, C> {
                 if current.any && key.user_key < current.user_key.as_slice() {
                     return Err(out_of_order(&key));
                 }
+                if !current.any {
+                    self.check_bounds(key.user_key)?;
+                }
                 self.stats.tombstones_dropped += u64::from(current.state.pending().is_some());
                 current.user_key.clear();
                 current.user_key.extend_from_slice(key.user_key);
@@ -148,7 +155,24 @@ impl<C: Cursor> Stream<'_, C> {
             live = self.merge.next()?;
         }
         self.stats.tombstones_dropped += u64::from(current.state.pending().is_some());
+        if current.any {
+            self.check_bounds(&current.user_key)?;
+        }
         Ok(())
+    }
+
+    /// The plan looked at bounds to see what overlaps what. Since entries are in order, it is enough
+    /// to look at the first and the last key.
+    fn check_bounds(&self, user_key: &[u8]) -> Result<()> {
+        let here = Bound::Included(user_key);
+        if self.bounds.is_none_or(|bounds| bounds.meets(here, here)) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Corruption,
+            "an input holds a key outside of its bounds",
+        )
+        .with_value("key", user_key.escape_ascii()))
     }
 
     /// Judges the entry at hand and writes what must be written.

@@ -1,1 +1,500 @@
+use base::FileKind;
+use base::cursor::VecCursor;
+use base::executor::Inline;
+use base::fs::fault::{Effect, Fault, FaultError, OpKind};
+use base::{KeyKind, OwnedKey};
+use sstable::ReadMode;
 
+use super::*;
+use crate::plan::{CompactionReason, InProgress};
+use crate::policy::{self, ManualCompaction, ManualStep};
+use crate::pool::RayonPool;
+use crate::testing::{Bed, Random, files_in, level, seq};
+
+/// Compacts everything to the bottom, step by step.
+fn compact_all(bed: &mut Bed) -> Vec<String> {
+    let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let mut request = ManualCompaction::new(from, to, bed.next_number());
+    let mut plans = Vec::new();
+    loop {
+        match request.step(&bed.version, &InProgress::default(), &bed.tuning) {
+            ManualStep::Run(plan) => {
+                plans.push(plan.to_string());
+                bed.compact(&plan);
+            }
+            ManualStep::Wait => panic!("nothing runs"),
+            ManualStep::Done => return plans,
+        }
+    }
+}
+
+/// A tree of a few levels with snapshots that hold versions and tombstones.
+fn grown(seed: u64) -> (Bed, Random) {
+    let mut random = Random::printed("grown", seed);
+    let mut bed = Bed::new(seed, ReadMode::Positioned);
+    for round in 0..24 {
+        let run = bed.random_run(&mut random, 60, 150);
+        bed.flush(vec![run]);
+        if round % 7 == 0 {
+            bed.context.snapshots.push(bed.context.visible);
+        }
+        while let Some(plan) = policy::pick(&bed.version, &InProgress::default(), &bed.tuning) {
+            bed.compact(&plan);
+        }
+    }
+    (bed, random)
+}
+
+#[test]
+fn random_trees_answer_as_a_map_does_at_every_snapshot() {
+    for seed in 0..12 {
+        let mut random = Random::printed("job model", seed);
+        let mode = if seed % 2 == 0 {
+            ReadMode::Mapped
+        } else {
+            ReadMode::Positioned
+        };
+        let mut bed = Bed::new(seed, mode);
+        if seed % 3 == 0 {
+            bed.context.executor = RayonPool::new(4).expect("threads");
+        }
+        let mut split_count = 0;
+        for _ in 0..60 {
+            match random.below(10) {
+                0 => {
+                    bed.context.snapshots.push(bed.context.visible);
+                    bed.context.snapshots.dedup();
+                }
+                1 if !bed.context.snapshots.is_empty() => {
+                    let index = random.index(bed.context.snapshots.len());
+                    bed.context.snapshots.remove(index);
+                }
+                2..5 => {
+                    let run_count = 1 + random.index(3);
+                    let mut runs: Vec<_> = (0..run_count)
+                        .map(|_| {
+                            let count = random.below(80);
+                            bed.random_run(&mut random, count, 300)
+                        })
+                        .collect();
+                    runs.reverse();
+                    bed.flush(runs);
+                }
+                _ => {
+                    let busy = InProgress::default();
+                    if let Some(plan) = policy::pick(&bed.version, &busy, &bed.tuning) {
+                        let output = bed.compact(&plan);
+                        split_count += u64::from(output.stats.range_count > 1);
+                    }
+                }
+            }
+            bed.check();
+        }
+        assert!(
+            split_count > 0,
+            "no compaction was split: the test is too small"
+        );
+        compact_all(&mut bed);
+        bed.check();
+        bed.context.snapshots.clear();
+        compact_all(&mut bed);
+        bed.check();
+        // Without snapshots the whole tree is what a read sees, each key once, without a sequence
+        // unless nothing had to be rewritten for it.
+        let entries = bed.entries();
+        let found: Vec<_> = entries.iter().map(|e| (e.0.clone(), e.3.clone())).collect();
+        assert_eq!(found.len(), bed.live().len());
+        assert_eq!(found, bed.live());
+    }
+}
+
+#[test]
+fn the_bottommost_run_keeps_neither_tombstones_nor_sequences() {
+    let (mut bed, _) = grown(31);
+    bed.context.snapshots.clear();
+    // Older than all there is, and written again by compactions; nothing is left to hide.
+    let run = (0..150)
+        .map(|n| bed.write(&format!("a shared beginning {n:04}"), None))
+        .collect();
+    bed.flush(vec![VecCursor::new(run)]);
+    let one = bed.write("a shared beginning 0007", Some("alone"));
+    bed.flush(vec![VecCursor::new(vec![one])]);
+    compact_all(&mut bed);
+    let left = bed.entries();
+    let wanted = (
+        b"a shared beginning 0007".to_vec(),
+        seq(0),
+        KeyKind::Put,
+        b"alone".to_vec(),
+    );
+    assert_eq!(left, [wanted]);
+}
+
+/// A snapshot can keep tombstones in the bottommost level; once it is gone they can be asked away.
+#[test]
+fn tombstones_that_a_snapshot_left_at_the_bottom_are_rewritten_in_place() {
+    let mut bed = Bed::new(5, ReadMode::Positioned);
+    let run = (0..9)
+        .map(|n| bed.write(&format!("k{n}"), Some("v")))
+        .collect();
+    bed.flush(vec![VecCursor::new(run)]);
+    bed.context.snapshots.push(bed.context.visible);
+    let gone = bed.write("k4", None);
+    bed.flush(vec![VecCursor::new(vec![gone])]);
+    compact_all(&mut bed);
+    bed.check();
+    assert_eq!(bed.version.to_text(), "L1: 000003 [k0#0,PUT .. k8#0,PUT]\n");
+    assert_eq!(bed.entries().len(), 10);
+    bed.context.snapshots.clear();
+    assert_eq!(compact_all(&mut bed), ["rewrite L1 -> L1 manual: 000003"]);
+    assert_eq!(bed.version.to_text(), "L1: 000004 [k0#0,PUT .. k8#0,PUT]\n");
+    assert_eq!(bed.entries().len(), 8);
+    assert!(compact_all(&mut bed).is_empty());
+}
+
+/// Ascending keys are written once by the flush and then only change their level.
+#[test]
+fn a_sequential_fill_is_never_written_twice() {
+    let mut bed = Bed::new(6, ReadMode::Positioned);
+    let (mut flushed, mut written) = (0, 0);
+    for round in 0..60 {
+        let run = (0..30).map(|n| {
+            bed.write(
+                &format!("{:08}", round * 30 + n),
+                Some("a value of some length"),
+            )
+        });
+        let run = VecCursor::new(run.collect());
+        flushed += bed.flush(vec![run]).stats.written_bytes;
+        while let Some(plan) = policy::pick(&bed.version, &InProgress::default(), &bed.tuning) {
+            assert!(plan.is_move, "{plan}");
+            written += bed.compact(&plan).stats.written_bytes;
+        }
+    }
+    assert!(flushed > 0 && written == 0);
+    assert!(
+        bed.version.deepest_used() >= Some(level(2)),
+        "{}",
+        bed.version.to_text()
+    );
+    bed.check();
+}
+
+#[test]
+fn overwritten_versions_are_dropped_in_the_flush_already() {
+    let mut bed = Bed::new(7, ReadMode::Positioned);
+    let first = bed.write("k", Some("1"));
+    bed.context.snapshots.push(bed.context.visible);
+    let rest: Vec<_> = ["2", "3", "4"]
+        .map(|value| bed.write("k", Some(value)))
+        .into();
+    let newer = VecCursor::new(vec![bed.write("k", None), bed.write("l", None)]);
+    let output = bed.flush(vec![
+        newer,
+        VecCursor::new(rest),
+        VecCursor::new(vec![first]),
+    ]);
+    let stats = output.stats;
+    assert_eq!(
+        (stats.entries_in, stats.entries_out, stats.versions_dropped),
+        (6, 3, 3)
+    );
+    assert_eq!(bed.version.to_text(), "L0: 000001 [k#5,DEL .. l#6,DEL]\n");
+    bed.check();
+    let nothing = bed.flush(vec![VecCursor::new(vec![])]);
+    assert_eq!(
+        nothing,
+        JobOutput {
+            stats: nothing.stats,
+            ..JobOutput::default()
+        }
+    );
+}
+
+#[test]
+fn a_large_compaction_is_split_between_user_keys_and_gives_the_same_entries() {
+    let plan_of = |bed: &Bed| CompactionPlan {
+        input_level: level(0),
+        output_level: level(1),
+        inputs: bed.version.level(level(0)).to_vec(),
+        overlapping: Vec::new(),
+        grandparents: Vec::new(),
+        range: crate::UserRange {
+            from: b"a".into(),
+            to: b"b".into(),
+            to_exclusive: false,
+        },
+        reason: CompactionReason::Manual,
+        is_move: false,
+    };
+    let mut entries = Vec::new();
+    for width in [1, 2, 3, 8] {
+        let mut random = Random::printed("split", 8);
+        let mut bed = Bed::new(8, ReadMode::Positioned);
+        bed.context.executor = RayonPool::new(width).expect("threads");
+        // Versions of one key in many blocks: no cut may fall between them.
+        for _ in 0..4 {
+            let before = bed.last_seq;
+            let run = bed.random_run(&mut random, 200, 12);
+            for _ in 0..20 {
+                bed.context.snapshots.push(seq(before + random.below(200)));
+            }
+            bed.context.snapshots.sort_unstable();
+            bed.flush(vec![run]);
+        }
+        let plan = plan_of(&bed);
+        let spans = ranges::split(&plan, width, 1 << 10).expect("sound tables");
+        assert!(spans.len() <= width && (spans.len() >= 2 || width == 1));
+        let joined = spans.windows(2).all(|pair| pair[0].to == pair[1].from);
+        assert!(joined && spans[0].from.is_none() && spans[spans.len() - 1].to.is_none());
+        let output = bed.compact(&plan);
+        assert_eq!(output.stats.range_count > 1, width > 1);
+        drop(plan);
+        bed.check();
+        entries.push(bed.entries());
+    }
+    assert!(entries.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+/// Outputs end where grandparents do, once they are large enough.
+#[test]
+fn outputs_are_cut_along_grandparents() {
+    let mut bed = Bed::new(9, ReadMode::Positioned);
+    bed.context.executor = Arc::new(Inline);
+    let value = "x".repeat(100);
+    let fill = |bed: &mut Bed, keys: std::ops::Range<u32>| {
+        bed.context.table_bytes_target = 1 << 20;
+        let run = keys.map(|n| bed.write(&format!("{n:04}"), Some(&value)));
+        let run = VecCursor::new(run.collect());
+        bed.flush(vec![run]);
+    };
+    for start in [0, 12, 24] {
+        fill(&mut bed, start..start + 12);
+    }
+    let grandparents: Vec<_> = bed.version.level(level(0)).iter().rev().cloned().collect();
+    fill(&mut bed, 0..36);
+    bed.context.table_bytes_target = 2 << 10;
+    let inputs = bed.version.level(level(0))[..1].to_vec();
+    let range = inputs[0].meta.range();
+    let plan = CompactionPlan {
+        input_level: level(0),
+        output_level: level(1),
+        inputs,
+        overlapping: Vec::new(),
+        grandparents,
+        range,
+        reason: CompactionReason::Manual,
+        is_move: false,
+    };
+    let output = compact(&bed.context, &bed.version, &plan).expect("a sound disk");
+    let bounds: Vec<_> = output
+        .added
+        .iter()
+        .map(|(_, meta)| {
+            (
+                meta.smallest.user_key.clone(),
+                meta.largest.user_key.clone(),
+            )
+        })
+        .collect();
+    let key = |n: u32| format!("{n:04}").into_bytes();
+    assert_eq!(
+        bounds,
+        [(key(0), key(11)), (key(12), key(23)), (key(24), key(35))]
+    );
+}
+
+/// The `nth` call of a kind fails, for every n: the job fails or is right, and no file stays.
+#[test]
+fn a_fault_anywhere_leaves_no_file_and_the_inputs() {
+    let (mut bed, mut random) = grown(10);
+    for _ in 0..3 {
+        let run = bed.random_run(&mut random, 100, 150);
+        bed.flush(vec![run]);
+    }
+    let files = files_in(&bed.fs);
+    let plan = policy::pick(&bed.version, &InProgress::default(), &bed.tuning).expect("due");
+    let sound = compact(&bed.context, &bed.version, &plan).expect("a sound disk");
+    for (_, meta) in &sound.added {
+        bed.context
+            .fs
+            .remove_file(&FileKind::Table.path(&bed.context.dir, meta.number))
+            .expect("");
+    }
+    let kinds = [
+        OpKind::Create,
+        OpKind::Write,
+        OpKind::Sync,
+        OpKind::SyncDir,
+        OpKind::Read,
+    ];
+    let mut failures = 0;
+    for kind in kinds {
+        for nth in 1.. {
+            bed.fs.fail(Fault::new(kind, FaultError::Eio).nth(nth));
+            let result = compact(&bed.context, &bed.version, &plan);
+            bed.fs.clear_faults();
+            match result {
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                    failures += 1;
+                }
+                Ok(output) => {
+                    for (_, meta) in &output.added {
+                        let path = FileKind::Table.path(&bed.context.dir, meta.number);
+                        bed.context.fs.remove_file(&path).expect("it was kept");
+                    }
+                    break;
+                }
+            }
+            assert_eq!(files_in(&bed.fs), files, "{kind:?} {nth}");
+        }
+    }
+    assert!(failures > 20, "only {failures} faults were met");
+    bed.compact(&plan);
+    drop(plan);
+    bed.check();
+}
+
+#[test]
+fn a_fault_in_a_flush_leaves_no_file() {
+    for kind in [OpKind::Create, OpKind::Write, OpKind::Sync, OpKind::SyncDir] {
+        let mut random = Random::printed("flush fault", 11);
+        let mut bed = Bed::new(11, ReadMode::Positioned);
+        let run = bed.random_run(&mut random, 300, 300);
+        bed.fs.fail(Fault::new(kind, FaultError::Enospc));
+        let error = flush(&bed.context, &bed.version, vec![run.clone()]).expect_err("a full disk");
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert!(files_in(&bed.fs).is_empty());
+        bed.fs.clear_faults();
+        bed.flush(vec![run]);
+        bed.check();
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_an_input_is_an_error_and_never_an_output() {
+    let (bed, _) = grown(12);
+    let busy = InProgress::default();
+    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let plan = policy::pick_manual(&bed.version, &busy, &bed.tuning, all.0, all.1, level(1));
+    let plan = plan.expect("level 1 is not empty");
+    let files = files_in(&bed.fs);
+    let reads_before = bed.fs.calls(OpKind::Read);
+    let sound = compact(&bed.context, &bed.version, &plan).expect("a sound disk");
+    for (_, meta) in &sound.added {
+        bed.context
+            .fs
+            .remove_file(&FileKind::Table.path(&bed.context.dir, meta.number))
+            .expect("");
+    }
+    let reads = bed.fs.calls(OpKind::Read) - reads_before;
+    for nth in 1..=reads {
+        for bit in [0, 77, 12345] {
+            let flip = Effect::FlipBit { bit };
+            bed.fs.fail(Fault::with_effect(OpKind::Read, flip).nth(nth));
+            let result = compact(&bed.context, &bed.version, &plan);
+            bed.fs.clear_faults();
+            match result {
+                Err(error) => assert!(error.is_corruption(), "{error}"),
+                // The bit lay in bytes that nobody looks at, or in none.
+                Ok(output) => {
+                    assert_eq!(output.stats.entries_out, sound.stats.entries_out);
+                    for (_, meta) in &output.added {
+                        let path = FileKind::Table.path(&bed.context.dir, meta.number);
+                        bed.context.fs.remove_file(&path).expect("it was kept");
+                    }
+                }
+            }
+            assert_eq!(files_in(&bed.fs), files);
+        }
+    }
+}
+
+#[test]
+fn an_input_with_another_number_of_entries_is_corruption() {
+    let mut bed = Bed::new(13, ReadMode::Positioned);
+    let run = (0..9)
+        .map(|n| bed.write(&format!("k{n}"), Some("v")))
+        .collect();
+    let mut output = flush(&bed.context, &bed.version, vec![VecCursor::new(run)]).expect("sound");
+    output.added[0].1.entry_count += 1;
+    bed.install(&output);
+    let files = files_in(&bed.fs);
+    let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let busy = InProgress::default();
+    let plan = policy::pick_manual(&bed.version, &busy, &bed.tuning, from, to, level(0));
+    let error = compact(&bed.context, &bed.version, &plan.expect("one table")).expect_err("lies");
+    assert!(
+        error.is_corruption() && error.to_string().contains("wanted=10 found=9"),
+        "{error}"
+    );
+    assert_eq!(files_in(&bed.fs), files);
+}
+
+/// A table whose keys lie outside of its bounds in the tree, as after a mix-up of files.
+#[test]
+fn keys_outside_of_a_tables_bounds_do_not_become_a_panic() {
+    let mut bed = Bed::new(14, ReadMode::Positioned);
+    let run = vec![bed.write("aaaa1", Some("v")), bed.write("zz", Some("v"))];
+    let mut output = flush(&bed.context, &bed.version, vec![VecCursor::new(run)]).expect("sound");
+    let meta = &mut output.added[0].1;
+    meta.largest = OwnedKey {
+        user_key: b"aaaa2".into(),
+        ..meta.largest.clone()
+    };
+    bed.install(&output);
+    let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let busy = InProgress::default();
+    let plan = policy::pick_manual(&bed.version, &busy, &bed.tuning, from, to, level(0));
+    let error = compact(&bed.context, &bed.version, &plan.expect("one table")).expect_err("lies");
+    assert!(error.is_corruption(), "{error}");
+}
+
+#[test]
+fn a_cancelled_job_ends_and_leaves_no_file() {
+    let (mut bed, mut random) = grown(15);
+    for _ in 0..3 {
+        let run = bed.random_run(&mut random, 100, 150);
+        bed.flush(vec![run]);
+    }
+    let files = files_in(&bed.fs);
+    let plan = policy::pick(&bed.version, &InProgress::default(), &bed.tuning).expect("due");
+    let cancel = Arc::clone(&bed.context.cancel);
+    let watched = Arc::clone(&cancel);
+    // Cancelled in the middle: when the first output is created.
+    bed.fs.set_observer(Some(Arc::new(move |_, op| {
+        if op.kind == OpKind::Create {
+            watched.store(true, Ordering::SeqCst);
+        }
+    })));
+    let error = compact(&bed.context, &bed.version, &plan).expect_err("cancelled");
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    bed.fs.set_observer(None);
+    assert_eq!(files_in(&bed.fs), files);
+    cancel.store(false, Ordering::SeqCst);
+    bed.compact(&plan);
+    drop(plan);
+    bed.check();
+}
+
+#[test]
+fn a_panic_in_a_job_leaves_no_file() {
+    let mut bed = Bed::new(16, ReadMode::Positioned);
+    let run = (0..500)
+        .map(|n| bed.write(&format!("k{n:04}"), Some("value")))
+        .collect();
+    let run = VecCursor::new(run);
+    let numbers = Arc::clone(&bed.context.numbers);
+    bed.context.numbers = Arc::new(move || {
+        let number = numbers();
+        assert!(number.0 < 2, "the second table");
+        number
+    });
+    let (context, version) = (&bed.context, &bed.version);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        flush(context, version, vec![run])
+    }));
+    assert!(caught.is_err());
+    assert!(files_in(&bed.fs).is_empty());
+}

@@ -42,7 +42,10 @@ L2: 000004 [b#9,PUT .. z#1,PUT]
 fn a_tree_prints_itself() {
     let tree = small_tree(&Paper::new());
     assert_eq!(tree.to_text(), SMALL_TREE);
-    assert_eq!((tree.table_count(), tree.deepest_used()), (5, level(2)));
+    assert_eq!(
+        (tree.table_count(), tree.deepest_used()),
+        (5, Some(level(2)))
+    );
     assert_eq!(
         (tree.level_bytes(level(1)), tree.level_bytes(level(3))),
         (200, 0)

@@ -80,12 +80,11 @@ impl Version {
         LevelCursor::of_level(Arc::clone(&self.levels[level.index()]), scan)
     }
 
-    /// The deepest level with a table, or level 0.
-    pub fn deepest_used(&self) -> Level {
+    /// The deepest level with a table.
+    pub fn deepest_used(&self) -> Option<Level> {
         Level::all()
             .rev()
             .find(|level| !self.level(*level).is_empty())
-            .unwrap_or(Level::ZERO)
     }
 
     /// Whether a table below `level` can hold a key of the range.

@@ -23,8 +23,8 @@ pub enum ManualStep {
 
 /// One request to compact a range to the bottom, from level 0 down.
 ///
-/// Also rewrites tables of the bottommost level in their place if they hold tombstones or have
-/// another compression than they should. Comes to an end however much is written meanwhile: within
+/// Also rewrites tables of the bottommost level in their place if they hold tombstones or hidden
+/// versions, or have another compression than they should. Comes to an end however much is written meanwhile: within
 /// a level it goes through the keys once, and what is newer than the request it leaves alone.
 #[derive(Clone, Debug)]
 pub struct ManualCompaction {
@@ -76,7 +76,7 @@ impl ManualCompaction {
             }
             self.at = self.from.clone();
             match self.level.deeper() {
-                Some(deeper) if deeper <= version.deepest_used() => self.level = deeper,
+                Some(deeper) if version.deepest_used() >= Some(deeper) => self.level = deeper,
                 _ => return ManualStep::Done,
             }
         }
@@ -84,11 +84,11 @@ impl ManualCompaction {
 }
 
 /// One step of compacting the keys from `from` to `to`, at `level` only: a plan that takes tables of
-/// the range to the next level or, at the deepest level, rewrites those that hold tombstones.
+/// the range to the next level. `None` at the deepest level, if there is nothing to do, or if a
+/// running compaction is in the way.
 ///
-/// `None` if there is nothing to do or a running compaction is in the way. Without state: at the
-/// deepest level it gives the same range again as long as a snapshot keeps the tombstones, so that
-/// it must not be asked there in a loop; [`ManualCompaction`] may.
+/// Knows nothing of the steps before, and so cannot tell garbage at the bottom from what a snapshot
+/// still needs, nor new tables of level 0 from old ones: [`ManualCompaction`] can.
 pub fn pick_manual(
     version: &Version,
     busy: &InProgress,
@@ -103,8 +103,8 @@ pub fn pick_manual(
         tuning,
     };
     match picker.manual((from, to), level, FileNumber(u64::MAX)) {
-        Found::Plan(plan) => Some(plan),
-        Found::Taken | Found::Nothing => None,
+        Found::Plan(plan) if !plan.is_in_place() => Some(plan),
+        Found::Plan(_) | Found::Taken | Found::Nothing => None,
     }
 }
 
@@ -132,7 +132,7 @@ impl Picker<'_> {
         }
         let tables = self.version.overlapping(level, bounds.0, bounds.1);
         match level.deeper() {
-            Some(deeper) if level < self.version.deepest_used() => {
+            Some(deeper) if Some(level) < self.version.deepest_used() => {
                 self.manual_down(tables, level, deeper)
             }
             _ => self.manual_in_place(tables, level, first_new),
@@ -153,13 +153,14 @@ impl Picker<'_> {
         found
     }
 
-    /// The first tables, as many as one plan may read. They move if they can, though never to the
-    /// bottom: there the point of asking is to drop what is overwritten.
+    /// The first tables, as many as one plan may read. They move if they can, though not small ones
+    /// to the bottom, where they would stay small.
     fn manual_down(&self, tables: &[Arc<Table>], level: Level, deeper: Level) -> Found {
         let may_move = |table: &&Arc<Table>| {
             let (from, to) = (table.meta.lower(), table.meta.upper());
+            let is_large = table.meta.file_bytes >= self.tuning.table_bytes_target / 2;
             !self.busy.has(table)
-                && self.version.has_deeper(deeper, from, to)
+                && (is_large || self.version.has_deeper(deeper, from, to))
                 && self.can_move(table, deeper)
         };
         let moving: Vec<_> = tables
@@ -199,7 +200,8 @@ impl Picker<'_> {
         let gains = |table: &&Arc<Table>| {
             let meta = &table.meta;
             let wrong = meta.compression != self.tuning.bottom_compression;
-            meta.number < first_new && (meta.tombstone_count > 0 || wrong)
+            let garbage = meta.tombstone_count > 0 || meta.hidden_count > 0;
+            meta.number < first_new && (garbage || wrong)
         };
         let Some(start) = tables.iter().position(|table| gains(&table)) else {
             return Found::Nothing;
