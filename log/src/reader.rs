@@ -1,0 +1,362 @@
+//! Reading the records of one segment, and judging how it ends.
+
+use std::path::Path;
+
+use base::fs::{File, FileSystem};
+use base::sync::Arc;
+use base::{Error, ErrorKind, Result};
+
+use crate::record::{ALIGNMENT, HEADER_BYTES, Header, NoRecord, Position, Record, RecordKind};
+use crate::segment::{HEADER_LEN, SEGMENT_HEADER_BYTES, SegmentHeader};
+
+/// How much is read at once; a larger record makes the buffer grow to its size.
+const WINDOW_BYTES: usize = 128 << 10;
+
+/// How a segment ends, known once its reader has come to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// With its end record.
+    Sealed,
+    /// Only zeros follow the last record, or nothing.
+    Clean,
+    /// Something follows that is not a whole record, and no whole record after it.
+    Torn {
+        /// Where the records end.
+        offset: u64,
+    },
+    /// Something follows that is not a whole record, and whole records after it.
+    Damaged {
+        /// Where the records end.
+        offset: u64,
+        /// Where the next whole record begins.
+        later_offset: u64,
+        /// Everything before this was durable when some later record was written.
+        durable_upto: Option<Position>,
+    },
+}
+
+/// Reads the records of one segment in order, with positioned reads; memory bounded by the largest
+/// record.
+#[derive(Debug)]
+pub struct SegmentReader {
+    file: Arc<dyn File>,
+    header: SegmentHeader,
+    file_bytes: u64,
+    /// Where the next record begins.
+    offset: u64,
+    /// Records count up to here.
+    limit: u64,
+    window: Vec<u8>,
+    window_offset: u64,
+    ending: Option<Ending>,
+}
+
+impl SegmentReader {
+    /// Opens the segment at `path`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corruption` if its header is damaged; `Unsupported` if it is of a newer format.
+    pub fn open(fs: &dyn FileSystem, path: &Path) -> Result<Self> {
+        Self::new(fs.open(path)?)
+    }
+
+    /// Reads the segment in an open file.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::open`].
+    pub fn new(file: Arc<dyn File>) -> Result<Self> {
+        let header = read_header(&*file)?.ok_or_else(|| {
+            Error::corruption(
+                file.path(),
+                0,
+                "the segment's header is damaged; run `siltstone repair`",
+            )
+        })?;
+        let file_bytes = file.len()?;
+        Ok(Self {
+            file,
+            header,
+            file_bytes,
+            offset: SEGMENT_HEADER_BYTES,
+            limit: u64::MAX,
+            window: Vec::new(),
+            window_offset: 0,
+            ending: None,
+        })
+    }
+
+    /// What its header says.
+    pub fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    /// The file it reads.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Where the next record begins.
+    pub fn position(&self) -> Position {
+        Position {
+            ordinal: self.header.ordinal,
+            offset: self.offset,
+        }
+    }
+
+    /// Goes on at `offset`, where a record must begin.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        self.offset = offset.max(SEGMENT_HEADER_BYTES);
+        self.ending = None;
+    }
+
+    /// Lets records count only up to `limit`.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Asks for the length again: somebody may have appended.
+    pub(crate) fn refresh(&mut self) -> Result<()> {
+        self.file_bytes = self.file.len()?;
+        self.window.clear();
+        self.ending = None;
+        Ok(())
+    }
+
+    /// How it ended; known once [`SegmentReader::next`] has returned `None`.
+    pub fn ending(&self) -> Ending {
+        self.ending.unwrap_or(Ending::Clean)
+    }
+
+    /// The next record, or `None` at the end, which [`SegmentReader::ending`] then describes.
+    ///
+    /// The end record itself is not returned.
+    ///
+    /// # Errors
+    /// If the file cannot be read; `Unsupported` for a record of a newer kind.
+    #[expect(clippy::should_implement_trait, reason = "it lends")]
+    pub fn next(&mut self) -> Result<Option<Record<'_>>> {
+        if self.ending.is_some() {
+            return Ok(None);
+        }
+        if self.offset >= self.limit {
+            self.ending = Some(Ending::Clean);
+            return Ok(None);
+        }
+        let at = self.position();
+        match self.load(at)? {
+            Loaded::Whole {
+                framed,
+                kind: RecordKind::End,
+            } => {
+                self.offset += framed;
+                self.ending = Some(Ending::Sealed);
+                Ok(None)
+            }
+            Loaded::Whole { framed, .. } => {
+                self.offset += framed;
+                let end = self.position();
+                let (meta, payload) = self.loaded(at).expect("it was whole a moment ago");
+                Ok(Some(Record {
+                    meta,
+                    payload,
+                    position: at,
+                    end,
+                }))
+            }
+            Loaded::Newer => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the log holds a record of a newer kind",
+            )
+            .with_path(self.path())
+            .with_offset(at.offset)),
+            Loaded::Not => {
+                self.ending = Some(self.judge_rest(at.offset)?);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Like [`SegmentReader::next`] at the live end: what is not whole yet is no ending.
+    pub(crate) fn next_live(&mut self) -> Result<LiveRecord<'_>> {
+        let at = self.position();
+        if at.offset >= self.limit {
+            return Ok(LiveRecord::NotYet);
+        }
+        match self.load(at)? {
+            Loaded::Whole {
+                kind: RecordKind::End,
+                ..
+            } => Ok(LiveRecord::End),
+            Loaded::Whole { framed, .. } => {
+                self.offset += framed;
+                let end = self.position();
+                let (meta, payload) = self.loaded(at).expect("it was whole a moment ago");
+                Ok(LiveRecord::Record(Record {
+                    meta,
+                    payload,
+                    position: at,
+                    end,
+                }))
+            }
+            Loaded::Not | Loaded::Newer => Ok(LiveRecord::NotYet),
+        }
+    }
+
+    /// Loads the record at `at` into the window and checks it.
+    fn load(&mut self, at: Position) -> Result<Loaded> {
+        if !self.fill(at.offset, HEADER_BYTES)? {
+            return Ok(Loaded::Not);
+        }
+        let Some(header) = self.header_at(at) else {
+            return Ok(Loaded::Not);
+        };
+        let framed = header.framed_bytes();
+        // Compared with what the file holds before anything is allocated for it.
+        if framed > self.file_bytes.saturating_sub(at.offset) {
+            return Ok(Loaded::Not);
+        }
+        let Ok(len) = usize::try_from(framed) else {
+            return Ok(Loaded::Not);
+        };
+        if !self.fill(at.offset, len)? {
+            return Ok(Loaded::Not);
+        }
+        let body = self.window_from(at.offset + HEADER_BYTES as u64);
+        Ok(match header.check(body, self.header.file_id, at) {
+            Ok((meta, _)) => Loaded::Whole {
+                framed,
+                kind: meta.kind,
+            },
+            Err(NoRecord::Newer) => Loaded::Newer,
+            Err(NoRecord::Invalid) => Loaded::Not,
+        })
+    }
+
+    fn loaded(&self, at: Position) -> Option<(crate::RecordMeta, &[u8])> {
+        let header = self.header_at(at)?;
+        let body = self.window_from(at.offset + HEADER_BYTES as u64);
+        header.meta_and_payload(body)
+    }
+
+    fn header_at(&self, at: Position) -> Option<Header> {
+        let bytes = self.window_from(at.offset).first_chunk::<HEADER_BYTES>()?;
+        Header::read(bytes, self.header.file_id, at)
+    }
+
+    fn window_from(&self, offset: u64) -> &[u8] {
+        let start = offset
+            .checked_sub(self.window_offset)
+            .and_then(|s| usize::try_from(s).ok());
+        start
+            .and_then(|start| self.window.get(start..))
+            .unwrap_or(&[])
+    }
+
+    /// Makes `len` bytes at `offset` lie in the window. Returns whether the file has them.
+    fn fill(&mut self, offset: u64, len: usize) -> Result<bool> {
+        if self.window_from(offset).len() >= len {
+            return Ok(true);
+        }
+        let left = self.file_bytes.saturating_sub(offset);
+        if left < len as u64 {
+            return Ok(false);
+        }
+        let want = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(len.max(WINDOW_BYTES));
+        if self.window.capacity() > 8 * WINDOW_BYTES && want <= WINDOW_BYTES {
+            self.window = Vec::new();
+        }
+        self.window.resize(want, 0);
+        self.window_offset = offset;
+        let read = self.file.read_at(offset, &mut self.window)?;
+        self.window.truncate(read);
+        Ok(read >= len)
+    }
+
+    /// Looks at every aligned offset behind `end` for a whole record. Linear in what is left.
+    fn judge_rest(&mut self, end: u64) -> Result<Ending> {
+        let ordinal = self.header.ordinal;
+        let mut all_zero = true;
+        let mut later = None;
+        let mut durable: Option<Position> = None;
+        let mut offset = end;
+        while self.fill(offset, 1)? {
+            let window = self.window_from(offset);
+            let zeros = window
+                .iter()
+                .position(|byte| *byte != 0)
+                .unwrap_or(window.len()) as u64;
+            let skip = zeros / ALIGNMENT * ALIGNMENT;
+            if skip > 0 {
+                offset += skip;
+                continue;
+            }
+            all_zero &= zeros == window.len() as u64;
+            let at = Position { ordinal, offset };
+            let is_candidate =
+                offset > end && self.fill(offset, HEADER_BYTES)? && self.header_at(at).is_some();
+            if is_candidate
+                && let Loaded::Whole { framed, .. } = self.load(at)?
+                && let Some(header) = self.header_at(at)
+            {
+                later.get_or_insert(offset);
+                durable = durable.max(header.durable_upto());
+                offset += framed;
+            } else {
+                offset += ALIGNMENT;
+            }
+        }
+        Ok(match later {
+            Some(later_offset) => Ending::Damaged {
+                offset: end,
+                later_offset,
+                durable_upto: durable,
+            },
+            None if all_zero => Ending::Clean,
+            None => Ending::Torn { offset: end },
+        })
+    }
+}
+
+enum Loaded {
+    Whole { framed: u64, kind: RecordKind },
+    Newer,
+    Not,
+}
+
+/// What stands at the live end of a segment.
+pub(crate) enum LiveRecord<'a> {
+    Record(Record<'a>),
+    /// The segment is complete: go on with the next.
+    End,
+    /// Nothing whole yet.
+    NotYet,
+}
+
+/// The header of a segment's file, or `None` if it is not whole.
+pub(crate) fn read_header(file: &dyn File) -> Result<Option<SegmentHeader>> {
+    let mut bytes = [0; HEADER_LEN];
+    if file.read_at(0, &mut bytes)? < bytes.len() {
+        return Ok(None);
+    }
+    SegmentHeader::decode(&bytes, file.path())
+}
+
+/// Whether a file without a whole header holds nothing behind it either: its creation was cut off.
+pub(crate) fn is_blank_behind_header(file: &dyn File) -> Result<bool> {
+    let mut window = vec![0; WINDOW_BYTES];
+    let mut offset = SEGMENT_HEADER_BYTES;
+    loop {
+        let read = file.read_at(offset, &mut window)?;
+        match window.get(..read) {
+            Some([]) | None => return Ok(true),
+            Some(bytes) if bytes.iter().any(|byte| *byte != 0) => return Ok(false),
+            Some(_) => offset += read as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

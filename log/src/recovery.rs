@@ -1,0 +1,199 @@
+//! What the log still says after a crash.
+//!
+//! The segments form a chain: each one's begin record names the segment before and how far that
+//! counts. Recovery follows the chain from the newest segment back, reads it forward, decides where
+//! the log ends, and copies the records of every segment that is not proven to be on the disk into
+//! a new, synced one. Segments that the chain leaves out are obsolete. Each step leaves a directory
+//! from which recovery comes to the same end.
+
+use std::path::PathBuf;
+
+use base::clock::Clock;
+use base::fs::FileSystem;
+use base::sync::Arc;
+use base::{Error, FileKind, FileNumber, Result, SequenceNumber, ids};
+
+use crate::record::Position;
+use crate::segment::SealedSegment;
+use crate::writer::{LogConfig, Successor};
+
+mod chain;
+mod copy;
+mod survey;
+
+use survey::Survey;
+
+/// What to do about a log that does not end cleanly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RecoveryMode {
+    /// Any incomplete or damaged record is an error.
+    Strict,
+    /// The log ends at the first record that is not whole, unless something proves that the damaged
+    /// bytes had been synced: that is `Corruption`.
+    ///
+    /// Damage limited to the last commits, with nothing after it, cannot be told from a torn write.
+    #[default]
+    TornTail,
+    /// The log ends at the first record that is not whole, whatever follows. What is cut off is
+    /// reported and kept in the folder `lost`.
+    PointInTime,
+}
+
+/// How far [`prepare`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveryProgress {
+    /// Bytes of the log read so far.
+    pub read_bytes: u64,
+    /// Bytes of the log in all.
+    pub total_bytes: u64,
+}
+
+/// What [`prepare`] works with.
+pub struct RecoverConfig<'a> {
+    /// Where the files live.
+    pub fs: Arc<dyn FileSystem>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The directory.
+    pub dir: PathBuf,
+    /// What to do about damage.
+    pub mode: RecoveryMode,
+    /// Records up to here are not needed.
+    pub floor: SequenceNumber,
+    /// Something up to here is in tables: the log may not be cut below.
+    pub flushed_max: SequenceNumber,
+    /// The last sequence number that MANIFEST knows of.
+    pub last_seq: SequenceNumber,
+    /// What MANIFEST knows to be durable.
+    pub durable_upto: Option<Position>,
+    /// Names the next file.
+    pub numbers: Arc<dyn Fn() -> FileNumber + Send + Sync>,
+    /// Which database.
+    pub database_id: u128,
+    /// The epoch that begins.
+    pub epoch: u64,
+    /// Whether the log was closed, everything in it flushed and synced.
+    pub clean: bool,
+    /// How large segments become.
+    pub segment_bytes: u64,
+    /// Told how far it has come.
+    pub on_progress: &'a dyn Fn(RecoveryProgress),
+}
+
+/// What was cut off the end of the log.
+#[derive(Clone, Debug)]
+pub struct DroppedTail {
+    /// The segment.
+    pub path: PathBuf,
+    /// Where the log now ends, in bytes.
+    pub offset: u64,
+    /// How much of that segment follows, and of later ones.
+    pub bytes: u64,
+}
+
+/// A log that can be replayed: accepted, durable, and not to be cut any further.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The segments, oldest first.
+    pub segments: Vec<SealedSegment>,
+    /// Where the log goes on; `first_seq` is still to be chosen.
+    pub successor: Successor,
+    /// Files that no longer count, to be unlinked once the log goes on.
+    pub obsolete: Vec<FileNumber>,
+    /// What was cut off, if anything.
+    pub dropped: Option<DroppedTail>,
+    /// The last sequence number that counts.
+    pub last_seq: SequenceNumber,
+}
+
+/// Finds where the log ends and makes durable what counts.
+///
+/// # Errors
+/// `Corruption` if the log is damaged where it must not be, if a segment is missing, or if one
+/// belongs to another database, naming file and offset; `Unsupported` for a newer format.
+pub fn prepare(config: &RecoverConfig<'_>) -> Result<Prepared> {
+    let mut survey = Survey::take(config)?;
+    let end = survey.decide_end(config)?;
+    let dropped = survey.cut(config, &end)?;
+    let unproven = survey.split_unproven(config);
+    let mut segments = survey.accepted();
+    let mut obsolete = survey.obsolete_numbers();
+    let mut next_ordinal = survey.next_ordinal;
+    if !unproven.is_empty() {
+        let before = segments.last().map(SealedSegment::as_predecessor);
+        let is_needed = unproven
+            .iter()
+            .any(|segment| segment.last_seq > config.floor);
+        if is_needed {
+            let log_config = copy_config(config);
+            let copied = copy::copy(config, &log_config, &unproven, before, next_ordinal)?;
+            segments.push(copied);
+            next_ordinal += 1;
+        }
+        for segment in &unproven {
+            survey.retire(config, segment, &mut obsolete)?;
+        }
+    }
+    let last = segments
+        .iter()
+        .map(|segment| segment.last_seq)
+        .max()
+        .unwrap_or_default();
+    let last_seq = last.max(config.flushed_max).max(if config.clean {
+        config.last_seq
+    } else {
+        SequenceNumber::ZERO
+    });
+    let successor = Successor {
+        ordinal: next_ordinal,
+        first_seq: last_seq.plus(1),
+        predecessor: segments.last().map(SealedSegment::as_predecessor),
+        commit_micros: survey.commit_micros,
+        sealed: segments.clone(),
+    };
+    Ok(Prepared {
+        segments,
+        successor,
+        obsolete,
+        dropped,
+        last_seq,
+    })
+}
+
+fn copy_config(config: &RecoverConfig<'_>) -> LogConfig {
+    LogConfig {
+        fs: Arc::clone(&config.fs),
+        clock: Arc::clone(&config.clock),
+        dir: config.dir.clone(),
+        numbers: Arc::clone(&config.numbers),
+        database_id: config.database_id,
+        epoch: config.epoch,
+        segment_bytes: config.segment_bytes,
+        index_interval_bytes: 32 << 10,
+        reserve: false,
+    }
+}
+
+/// Moves a segment to the folder `lost`, durably.
+fn move_to_lost(config: &RecoverConfig<'_>, number: FileNumber) -> Result<()> {
+    let lost = config.dir.join(ids::LOST);
+    config.fs.create_dir(&lost)?;
+    let name = FileKind::Segment.file_name(number);
+    config
+        .fs
+        .rename(&config.dir.join(&name), &lost.join(&name))?;
+    config.fs.sync_dir(&lost)?;
+    config.fs.sync_dir(&config.dir)
+}
+
+fn damaged_in_the_middle(path: PathBuf, offset: u64, proof: Position) -> Error {
+    Error::corruption(
+        path,
+        offset,
+        "the log is damaged where it had been synced; restore the file or run `siltstone repair`",
+    )
+    .with_value("synced_upto", proof)
+}
+
+#[cfg(test)]
+mod tests;

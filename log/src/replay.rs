@@ -1,0 +1,119 @@
+//! Replaying sealed segments from a sequence number on.
+
+use std::path::{Path, PathBuf};
+
+use base::fs::FileSystem;
+use base::{Error, FileKind, Result, SequenceNumber};
+
+use crate::index::SparseIndex;
+use crate::reader::{Ending, SegmentReader};
+use crate::record::{Record, RecordKind};
+use crate::segment::SealedSegment;
+
+/// Reads the records of sealed segments in order, beginning with the one that holds a given
+/// sequence number. Reads only what the index of the first segment leads it to, and what follows.
+pub struct Replay<'a> {
+    fs: &'a dyn FileSystem,
+    dir: PathBuf,
+    left: std::vec::IntoIter<SealedSegment>,
+    current: Option<(SegmentReader, SealedSegment)>,
+    from: SequenceNumber,
+}
+
+impl std::fmt::Debug for Replay<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay")
+            .field("dir", &self.dir)
+            .field("from", &self.from)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Replay<'a> {
+    /// Begins with the record that holds `from` or the first after it.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn open(
+        fs: &'a dyn FileSystem,
+        dir: &Path,
+        segments: &[SealedSegment],
+        from: SequenceNumber,
+    ) -> Result<Self> {
+        let needed: Vec<_> = segments
+            .iter()
+            .filter(|segment| segment.last_seq >= from)
+            .copied()
+            .collect();
+        Ok(Self {
+            fs,
+            dir: dir.to_owned(),
+            left: needed.into_iter(),
+            current: None,
+            from,
+        })
+    }
+
+    /// The next record of operations, or `None` after the last.
+    ///
+    /// # Errors
+    /// `Corruption` if a segment ends before it should, naming file and offset.
+    #[expect(clippy::should_implement_trait, reason = "it lends")]
+    pub fn next(&mut self) -> Result<Option<Record<'_>>> {
+        loop {
+            if self.current.is_none() && !self.open_next()? {
+                return Ok(None);
+            }
+            let from = self.from;
+            let (reader, segment) = self.current.as_mut().expect("opened above");
+            // Found first and fetched again: a record cannot be returned out of a loop that goes on.
+            let at = reader.position().offset;
+            let meta = reader.next()?.map(|record| record.meta);
+            match meta {
+                Some(meta) if meta.kind == RecordKind::Begin || meta.last_seq() < from => {}
+                Some(_) => {
+                    reader.seek(at);
+                    break;
+                }
+                None if at >= segment.bytes || reader.ending() == Ending::Sealed => {
+                    self.current = None;
+                }
+                None => {
+                    return Err(Error::corruption(
+                        reader.path(),
+                        at,
+                        "the log ends early; run `siltstone repair`",
+                    )
+                    .with_value("expected_bytes", segment.bytes));
+                }
+            }
+        }
+        let (reader, _) = self.current.as_mut().expect("the loop ends on a record");
+        reader.next()
+    }
+
+    fn open_next(&mut self) -> Result<bool> {
+        let Some(segment) = self.left.next() else {
+            return Ok(false);
+        };
+        let path = FileKind::Segment.path(&self.dir, segment.number);
+        let mut reader = SegmentReader::open(self.fs, &path)?;
+        if reader.header().file_id != segment.file_id {
+            return Err(Error::corruption(
+                path,
+                0,
+                "another segment lies under this name",
+            ));
+        }
+        reader.set_limit(segment.bytes);
+        if segment.first_seq < self.from {
+            let index = FileKind::SegmentIndex.path(&self.dir, segment.number);
+            let index = SparseIndex::load(self.fs, &index, segment.file_id);
+            if let Some(offset) = index.and_then(|index| index.lookup(self.from)) {
+                reader.seek(offset);
+            }
+        }
+        self.current = Some((reader, segment));
+        Ok(true)
+    }
+}

@@ -1,0 +1,445 @@
+//! One file of the log: a fixed header, records, and at last an end record.
+
+use std::path::Path;
+
+use base::checksum::Crc;
+use base::coding::{FIRST_SKIPPABLE_TAG, Fields, Malformed, Reader, put_varint_field};
+use base::fs::{File, FileSystem};
+use base::sync::Arc;
+use base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
+
+use crate::record::{self, Position, RecordKind, RecordMeta};
+
+/// Bytes of a segment's header: one sector, so that it is written whole or not at all.
+pub(crate) const SEGMENT_HEADER_BYTES: u64 = HEADER_LEN as u64;
+pub(crate) const HEADER_LEN: usize = 512;
+const MAGIC: [u8; 8] = *b"siltseg\n";
+const VERSION: u16 = 1;
+/// Where the tagged fields begin, behind their length.
+const TAGGED_OFFSET: usize = 80;
+/// Room for an end record.
+pub(crate) const END_BYTES: u64 = record::HEADER_BYTES as u64;
+/// Buffers grown beyond this by one large record are not kept.
+const KEPT_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+const FLAG_IS_COPY: u64 = 1;
+const KNOWN_INCOMPATIBLE_FEATURES: u64 = FLAG_IS_COPY;
+
+/// What the header of a segment says. All of it is known before the segment is begun, so that the
+/// header can be durable before the first record is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// Random; seeds every checksum in the file.
+    pub file_id: u64,
+    /// Which database it belongs to.
+    pub database_id: u128,
+    /// Which of its incarnations wrote it.
+    pub epoch: u64,
+    /// The number in its name when it was written.
+    pub number: FileNumber,
+    /// Its place in the log.
+    pub ordinal: u64,
+    /// When it was created, in microseconds since the Unix epoch.
+    pub created_micros: u64,
+    /// Made by recovery from the records of older segments; counts only if it is complete.
+    pub is_copy: bool,
+}
+
+impl SegmentHeader {
+    /// The header as it is written.
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
+        let flags = if self.is_copy { FLAG_IS_COPY } else { 0 };
+        let mut bytes = Vec::with_capacity(512);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(&0u64.to_le_bytes());
+        bytes.extend_from_slice(&flags.to_le_bytes());
+        bytes.extend_from_slice(&self.file_id.to_le_bytes());
+        bytes.extend_from_slice(&self.database_id.to_le_bytes());
+        bytes.extend_from_slice(&self.epoch.to_le_bytes());
+        bytes.extend_from_slice(&self.number.0.to_le_bytes());
+        bytes.extend_from_slice(&self.ordinal.to_le_bytes());
+        // The tagged part, length first.
+        let mut tagged = Vec::new();
+        put_varint_field(&mut tagged, TAG_CREATED_MICROS, self.created_micros);
+        let tagged_len = u32::try_from(tagged.len()).expect("a few bytes");
+        bytes.extend_from_slice(&tagged_len.to_le_bytes());
+        debug_assert_eq!(bytes.len(), TAGGED_OFFSET);
+        bytes.extend_from_slice(&tagged);
+        bytes.resize(508, 0);
+        let crc = Crc::at(self.file_id, 0).and(&bytes).finish();
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes.try_into().expect("filled to 512 bytes")
+    }
+
+    /// Reads a header. `None` if it is not whole.
+    ///
+    /// # Errors
+    /// `Unsupported` for a newer format, whose checksum is right.
+    pub(crate) fn decode(bytes: &[u8; HEADER_LEN], path: &Path) -> Result<Option<Self>> {
+        match Self::read(bytes) {
+            Ok(header) => Ok(Some(header)),
+            Err(HeaderFault::Damaged) => Ok(None),
+            Err(HeaderFault::Newer {
+                what,
+                found,
+                supported,
+            }) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("segment of a newer format: {what}"),
+            )
+            .with_value("found", found)
+            .with_value("supported", supported)
+            .with_path(path)),
+        }
+    }
+
+    fn read(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderFault> {
+        let (covered, stored) = bytes.split_last_chunk::<4>().ok_or(HeaderFault::Damaged)?;
+        let mut reader = Reader::new(covered);
+        if reader.bytes(8)? != MAGIC {
+            return Err(HeaderFault::Damaged);
+        }
+        let version = reader.u16()?;
+        reader.bytes(2)?;
+        let _compatible = reader.u64()?;
+        let incompatible = reader.u64()?;
+        let file_id = reader.u64()?;
+        if u32::from_le_bytes(*stored) != Crc::at(file_id, 0).and(covered).finish() {
+            return Err(HeaderFault::Damaged);
+        }
+        let newer = |what, found, supported| {
+            Err(HeaderFault::Newer {
+                what,
+                found,
+                supported,
+            })
+        };
+        if version != VERSION {
+            return newer("version", u64::from(version), u64::from(VERSION));
+        }
+        if incompatible & !KNOWN_INCOMPATIBLE_FEATURES != 0 {
+            return newer("features", incompatible, KNOWN_INCOMPATIBLE_FEATURES);
+        }
+        let database_id = reader.u128()?;
+        let (epoch, number, ordinal) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let tagged_len = usize::try_from(reader.u32()?).map_err(|_| Malformed)?;
+        let mut created_micros = 0;
+        for field in Fields::new(reader.bytes(tagged_len)?) {
+            match field? {
+                (TAG_CREATED_MICROS, value) => created_micros = Reader::new(value).varint()?,
+                (tag, _) if tag >= FIRST_SKIPPABLE_TAG => {}
+                (tag, _) => return newer("field", u64::from(tag), u64::from(TAG_CREATED_MICROS)),
+            }
+        }
+        Ok(Self {
+            file_id,
+            database_id,
+            epoch,
+            number: FileNumber(number),
+            ordinal,
+            created_micros,
+            is_copy: incompatible & FLAG_IS_COPY != 0,
+        })
+    }
+}
+
+const TAG_CREATED_MICROS: u32 = 1;
+
+enum HeaderFault {
+    Damaged,
+    Newer {
+        what: &'static str,
+        found: u64,
+        supported: u64,
+    },
+}
+
+impl From<Malformed> for HeaderFault {
+    fn from(_: Malformed) -> Self {
+        Self::Damaged
+    }
+}
+
+/// How the segment before one ended; stands in its begin record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Its file.
+    pub number: FileNumber,
+    /// Its id.
+    pub file_id: u64,
+    /// Its records count up to here and no further, whatever follows.
+    pub accepted_bytes: u64,
+    /// The last sequence number in it or before it.
+    pub last_seq: SequenceNumber,
+}
+
+impl Predecessor {
+    /// The payload of a begin record.
+    pub(crate) fn encode(before: Option<&Self>) -> Vec<u8> {
+        let mut out = Vec::new();
+        if let Some(before) = before {
+            put_varint_field(&mut out, 1, before.number.0);
+            put_varint_field(&mut out, 2, before.file_id);
+            put_varint_field(&mut out, 3, before.accepted_bytes);
+            put_varint_field(&mut out, 4, before.last_seq.get());
+        }
+        out
+    }
+
+    /// Reads the payload of a begin record.
+    pub(crate) fn decode(payload: &[u8]) -> Result<Option<Self>, Malformed> {
+        let mut values = [None; 4];
+        for field in Fields::new(payload) {
+            let (tag, value) = field?;
+            let slot = usize::try_from(tag).ok().and_then(|tag| tag.checked_sub(1));
+            match slot.and_then(|slot| values.get_mut(slot)) {
+                Some(slot) => *slot = Some(Reader::new(value).varint()?),
+                None if tag >= FIRST_SKIPPABLE_TAG => {}
+                None => return Err(Malformed),
+            }
+        }
+        let [
+            Some(number),
+            Some(file_id),
+            Some(accepted_bytes),
+            Some(last_seq),
+        ] = values
+        else {
+            return if payload.is_empty() {
+                Ok(None)
+            } else {
+                Err(Malformed)
+            };
+        };
+        let last_seq = SequenceNumber::new(last_seq).ok_or(Malformed)?;
+        Ok(Some(Self {
+            number: FileNumber(number),
+            file_id,
+            accepted_bytes,
+            last_seq,
+        }))
+    }
+}
+
+/// A segment to which nothing is added any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedSegment {
+    /// Its file.
+    pub number: FileNumber,
+    /// Its id.
+    pub file_id: u64,
+    /// Its place in the log.
+    pub ordinal: u64,
+    /// Where its records end.
+    pub bytes: u64,
+    /// The sequence number of its first record.
+    pub first_seq: SequenceNumber,
+    /// The last sequence number in it or before it.
+    pub last_seq: SequenceNumber,
+    /// When its last record was committed, in microseconds since the Unix epoch.
+    pub last_commit_micros: u64,
+}
+
+impl SealedSegment {
+    pub(crate) fn as_predecessor(&self) -> Predecessor {
+        Predecessor {
+            number: self.number,
+            file_id: self.file_id,
+            accepted_bytes: self.bytes,
+            last_seq: self.last_seq,
+        }
+    }
+}
+
+/// Appends records to one new file. MANIFEST is written with it as it is.
+///
+/// Used by one thread at a time. After a failed write it refuses every further one: what follows a
+/// half-written record would never be read.
+#[derive(Debug)]
+pub struct SegmentWriter {
+    file: Arc<dyn File>,
+    header: SegmentHeader,
+    offset: u64,
+    reserved_bytes: u64,
+    buffer: Vec<u8>,
+    failed: Option<Error>,
+}
+
+impl SegmentWriter {
+    /// Creates the file at `path` and writes its header; reserves `reserve_bytes` where that is not
+    /// 0 and the file system can.
+    ///
+    /// Neither the file nor its name is durable before [`SegmentWriter::sync`] and a sync of the
+    /// directory.
+    ///
+    /// # Errors
+    /// If the file cannot be created, reserved or written; it is then to be removed.
+    pub fn create(
+        fs: &dyn FileSystem,
+        path: &Path,
+        header: SegmentHeader,
+        reserve_bytes: u64,
+    ) -> Result<Self> {
+        let file = fs.create(path)?;
+        let is_reserved = reserve_bytes > 0 && file.reserve(reserve_bytes)?;
+        file.write_at(0, &header.encode())?;
+        Ok(Self {
+            file,
+            header,
+            offset: SEGMENT_HEADER_BYTES,
+            reserved_bytes: if is_reserved { reserve_bytes } else { 0 },
+            buffer: Vec::new(),
+            failed: None,
+        })
+    }
+
+    /// Appends a record in one write and returns where the next one begins. Not durable before
+    /// [`SegmentWriter::sync`].
+    ///
+    /// # Errors
+    /// If the write fails, now or before.
+    ///
+    /// # Panics
+    /// If the payload exceeds 1 GiB and 1 MiB.
+    pub fn append(&mut self, meta: RecordMeta, payload: &[u8]) -> Result<Position> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let at = self.end();
+        record::encode(&mut self.buffer, &meta, payload, self.header.file_id, at);
+        if let Err(error) = self.file.write_at(at.offset, &self.buffer) {
+            self.failed = Some(error.clone());
+            return Err(error);
+        }
+        self.offset += self.buffer.len() as u64;
+        if self.buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
+            self.buffer = Vec::new();
+        }
+        Ok(self.end())
+    }
+
+    /// Makes everything appended durable.
+    ///
+    /// # Errors
+    /// If the sync fails; it must not be tried again.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync()
+    }
+
+    /// Appends the end record, syncs, and gives back what was reserved and not used.
+    ///
+    /// # Errors
+    /// If a write or sync fails.
+    pub fn seal(mut self, commit_micros: u64, next_seq: SequenceNumber) -> Result<()> {
+        self.append(end_meta(commit_micros, next_seq), &[])?;
+        self.sync()?;
+        self.give_back()
+    }
+
+    /// Cuts what was reserved behind the records. Either length is valid.
+    pub(crate) fn give_back(&self) -> Result<()> {
+        if self.reserved_bytes > self.offset {
+            self.file.set_len(self.offset)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn end(&self) -> Position {
+        Position {
+            ordinal: self.header.ordinal,
+            offset: self.offset,
+        }
+    }
+
+    /// Bytes written so far, header included.
+    pub fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+}
+
+/// What an end record says.
+pub(crate) fn end_meta(commit_micros: u64, next_seq: SequenceNumber) -> RecordMeta {
+    RecordMeta {
+        kind: RecordKind::End,
+        first_seq: next_seq,
+        op_count: 0,
+        commit_micros,
+        durable_upto: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            file_id: 77,
+            database_id: 1 << 100,
+            epoch: 3,
+            number: FileNumber(12),
+            ordinal: 9,
+            created_micros: 55,
+            is_copy: true,
+        }
+    }
+
+    #[test]
+    fn headers_round_trip_and_every_damage_is_noticed() {
+        let bytes = header().encode();
+        let path = Path::new("000012.log");
+        assert_eq!(
+            SegmentHeader::decode(&bytes, path).expect("ours"),
+            Some(header())
+        );
+        for at in 0..bytes.len() {
+            let mut damaged = bytes;
+            damaged[at] ^= 0x10;
+            assert_eq!(
+                SegmentHeader::decode(&damaged, path).expect("not newer"),
+                None,
+                "{at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_name() {
+        let mut bytes = header().encode();
+        bytes[8] = 2;
+        let crc = Crc::at(77, 0).and(&bytes[..508]).finish();
+        bytes[508..].copy_from_slice(&crc.to_le_bytes());
+        let error = SegmentHeader::decode(&bytes, Path::new("000012.log")).expect_err("newer");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("found=2 supported=1"), "{error}");
+    }
+
+    #[test]
+    fn begin_records_round_trip() {
+        let before = Predecessor {
+            number: FileNumber(3),
+            file_id: u64::MAX,
+            accepted_bytes: 4096,
+            last_seq: SequenceNumber::MAX,
+        };
+        let payload = Predecessor::encode(Some(&before));
+        assert_eq!(Predecessor::decode(&payload), Ok(Some(before)));
+        assert_eq!(Predecessor::decode(&[]), Ok(None));
+        for cut in 1..payload.len() {
+            assert!(Predecessor::decode(&payload[..cut]).is_err(), "{cut}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Group sync: threads that wait for durability share one sync.
+//!
+//! One syncer at a time, which is one of the waiters itself: no hand-over, no extra thread. Whoever
+//! comes while it is under way waits for the next one, which covers everybody who came meanwhile.
+
+use base::sync::{Condvar, Mutex};
+use base::{Error, Result};
+
+use crate::record::Position;
+
+/// How far the log is durable, and who is making it more so.
+#[derive(Debug)]
+pub(crate) struct GroupSync {
+    state: Mutex<SyncState>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct SyncState {
+    durable_upto: Position,
+    is_syncing: bool,
+    sync_count: u64,
+    failed: Option<Error>,
+}
+
+impl GroupSync {
+    pub(crate) fn new(durable_upto: Position) -> Self {
+        let state = SyncState {
+            durable_upto,
+            is_syncing: false,
+            sync_count: 0,
+            failed: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn durable_upto(&self) -> Position {
+        self.state.lock().durable_upto
+    }
+
+    pub(crate) fn sync_count(&self) -> u64 {
+        self.state.lock().sync_count
+    }
+
+    pub(crate) fn failed(&self) -> Option<Error> {
+        self.state.lock().failed.clone()
+    }
+
+    /// Fails everybody who waits and everybody who comes, with the first cause.
+    pub(crate) fn poison(&self, error: &Error) {
+        let mut state = self.state.lock();
+        state.failed.get_or_insert_with(|| error.clone());
+        self.changed.notify_all();
+    }
+
+    /// Returns once everything before `target` is durable.
+    ///
+    /// `sync` makes durable whatever was appended before it was called and says up to where; it is
+    /// never called by two threads at once, and never again after it failed.
+    pub(crate) fn reach(
+        &self,
+        target: Position,
+        sync: impl Fn() -> Result<Position>,
+    ) -> Result<Position> {
+        let mut state = self.state.lock();
+        loop {
+            // INVARIANT: the failure is looked at before the position. A sync that failed has made
+            // nothing more durable, but one that overlapped it may not acknowledge either.
+            if let Some(error) = &state.failed {
+                return Err(error.clone());
+            }
+            if state.durable_upto >= target {
+                return Ok(state.durable_upto);
+            }
+            if state.is_syncing {
+                self.changed.wait(&mut state);
+                continue;
+            }
+            state.is_syncing = true;
+            drop(state);
+            let reached = Syncing { group: self }.run(&sync);
+            state = self.state.lock();
+            match reached {
+                Ok(position) => {
+                    state.durable_upto = state.durable_upto.max(position);
+                    state.sync_count += 1;
+                }
+                Err(error) => {
+                    state.failed.get_or_insert(error);
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// Gives the syncer's place back, also when the sync panics: others must not wait for ever.
+struct Syncing<'a> {
+    group: &'a GroupSync,
+}
+
+impl Syncing<'_> {
+    fn run(self, sync: &impl Fn() -> Result<Position>) -> Result<Position> {
+        let result = sync();
+        drop(self);
+        result
+    }
+}
+
+impl Drop for Syncing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.group.state.lock();
+        state.is_syncing = false;
+        if std::thread::panicking() {
+            state.failed.get_or_insert_with(|| {
+                Error::new(
+                    base::ErrorKind::Poisoned,
+                    "a thread panicked while it synced the log",
+                )
+            });
+        }
+        self.group.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use base::ErrorKind;
+
+    use super::*;
+
+    fn at(offset: u64) -> Position {
+        Position { ordinal: 0, offset }
+    }
+
+    #[test]
+    fn waiters_share_syncs_and_nobody_returns_early() {
+        let group = GroupSync::new(at(0));
+        let appended = AtomicU64::new(0);
+        let synced = AtomicU64::new(0);
+        let calls = AtomicU64::new(0);
+        let commits = 8 * 200;
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let target = appended.fetch_add(1, Ordering::SeqCst) + 1;
+                        let sync = || {
+                            calls.fetch_add(1, Ordering::SeqCst);
+                            let upto = appended.load(Ordering::SeqCst);
+                            std::thread::yield_now();
+                            synced.store(upto, Ordering::SeqCst);
+                            Ok(at(upto))
+                        };
+                        group.reach(at(target), sync).expect("no failure");
+                        assert!(synced.load(Ordering::SeqCst) >= target);
+                    }
+                });
+            }
+        });
+        assert!(calls.load(Ordering::SeqCst) <= commits);
+        assert_eq!(group.durable_upto(), at(commits));
+    }
+
+    #[test]
+    fn a_failure_reaches_every_waiter_and_is_not_tried_again() {
+        let group = GroupSync::new(at(0));
+        let calls = AtomicU64::new(0);
+        let fail = || {
+            calls.fetch_add(1, Ordering::SeqCst);
+            Err(Error::new(ErrorKind::Io, "sync failed"))
+        };
+        std::thread::scope(|scope| {
+            for target in 1..=8 {
+                let (group, fail) = (&group, &fail);
+                scope.spawn(move || {
+                    let error = group.reach(at(target), fail).expect_err("failed");
+                    assert_eq!(error.kind(), ErrorKind::Io);
+                });
+            }
+        });
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        assert_eq!(group.durable_upto(), at(0));
+    }
+}
