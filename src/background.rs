@@ -1,0 +1,346 @@
+//! When flush, compaction, sync and sweeping run: the steps that the executor is given.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use base::clock::Clock;
+use base::executor::{Executor, Step, StepFn, Worker};
+use base::sync::{Arc, Mutex};
+use base::{Error, ErrorKind, FileKind, Level, Result};
+use log::{Log, retention};
+use memtable::Memtable;
+
+use crate::commit::CommitPath;
+use crate::health::HealthState;
+use crate::seams::Seams;
+use crate::signals::Signals;
+use crate::snapshots::Snapshots;
+use crate::superversion::{KeyspaceState, Keyspaces};
+use crate::sweeper::{Sweeper, Swept};
+use crate::tree::{KeyBounds, ManualStep, Tree};
+use crate::tuning::Settings;
+
+/// Failed jobs are tried again after this long, doubled each time up to the maximum.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How often the sweeper looks whether a reader has let go of what it is to free.
+const GRAVE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The background of one database.
+#[derive(Debug)]
+pub(crate) struct Background {
+    pub(crate) tree: Tree,
+    pub(crate) log: Arc<Log>,
+    pub(crate) keyspaces: Arc<Keyspaces>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) sweeper: Arc<Sweeper>,
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log_keep_bytes: u64,
+    pub(crate) log_keep_age: Duration,
+    pub(crate) sync_interval: Option<Duration>,
+    pub(crate) workers: Mutex<Vec<Arc<dyn Worker>>>,
+}
+
+/// How long a failing step waits before it tries again.
+#[derive(Debug, Default)]
+struct Backoff(Option<Duration>);
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let next = self
+            .0
+            .map_or(BACKOFF_MIN, |last| (last * 2).min(BACKOFF_MAX));
+        self.0 = Some(next);
+        next
+    }
+}
+
+impl Background {
+    pub(crate) fn new(
+        tree: Tree,
+        log: Arc<Log>,
+        commit: &CommitPath,
+        sweeper: Arc<Sweeper>,
+        settings: &Settings,
+        seams: &Seams,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tree,
+            log,
+            keyspaces: Arc::clone(&commit.keyspaces),
+            snapshots: Arc::clone(&commit.snapshots),
+            sweeper,
+            signals: Arc::clone(&commit.signals),
+            health: Arc::clone(&commit.health),
+            executor: Arc::clone(&seams.executor),
+            clock: Arc::clone(&seams.clock),
+            log_keep_bytes: settings.log_keep_bytes,
+            log_keep_age: settings.log_keep_age,
+            sync_interval: settings.sync_interval,
+            workers: Mutex::default(),
+        })
+    }
+
+    /// Registers the steps: from here on things happen by themselves.
+    pub(crate) fn start(self: &Arc<Self>) -> Result<()> {
+        let flush = self.register("siltstone-flush", Self::flush_step)?;
+        self.signals.flush.set(Some(flush));
+        let compaction = self.register("siltstone-compact", Self::compaction_step)?;
+        self.signals.compaction.set(Some(compaction));
+        let helper = self.register("siltstone-helper", |this, _| this.helper_step())?;
+        self.signals.helper.set(Some(helper));
+        if self.sync_interval.is_some() {
+            let sync = self.register("siltstone-sync", |this, _| this.sync_step())?;
+            sync.wake();
+        }
+        self.signals.compaction.wake();
+        self.signals.helper.wake();
+        Ok(())
+    }
+
+    fn register(
+        self: &Arc<Self>,
+        name: &str,
+        step: impl Fn(&Self, &mut Backoff) -> Step + Send + 'static,
+    ) -> Result<Arc<dyn Worker>> {
+        let this = Arc::clone(self);
+        let mut backoff = Backoff::default();
+        let step: StepFn = Box::new(move || {
+            catch_unwind(AssertUnwindSafe(|| step(&this, &mut backoff))).unwrap_or_else(|panic| {
+                this.panicked(&*panic);
+                Step::Idle
+            })
+        });
+        let worker = self.executor.register(name, step)?;
+        self.workers.lock().push(Arc::clone(&worker));
+        Ok(worker)
+    }
+
+    /// A panic is a broken promise of ours: what it left half done must not be built upon.
+    fn panicked(&self, panic: &(dyn std::any::Any + Send)) {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        let error = Error::new(
+            ErrorKind::Poisoned,
+            format!("a background job panicked: {message}"),
+        );
+        self.health.poison(&error);
+        self.signals.job_failed();
+    }
+
+    /// Stops every step and waits for those running. Called once, by close.
+    pub(crate) fn stop(&self) {
+        self.tree.cancel();
+        self.signals.disconnect();
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for worker in workers {
+            worker.stop();
+        }
+    }
+
+    fn failed(&self, error: Error, backoff: &mut Backoff) -> Step {
+        if self.tree.is_cancelled() {
+            return Step::Idle;
+        }
+        if error.kind() != ErrorKind::Poisoned && self.log.poisoned().is_some() {
+            self.health.poison(&error);
+        }
+        self.health.set_background(Some(error));
+        self.signals.job_failed();
+        if self.health.is_poisoned() {
+            Step::Idle
+        } else {
+            Step::IdleFor(backoff.next())
+        }
+    }
+
+    fn succeeded(&self, backoff: &mut Backoff) {
+        if backoff.0.take().is_some() {
+            self.health.set_background(None);
+        }
+        self.signals.progress.ring();
+    }
+
+    fn flush_step(&self, backoff: &mut Backoff) -> Step {
+        if self.health.is_poisoned() {
+            return Step::Idle;
+        }
+        for keyspace in self.keyspaces.all() {
+            match self.tree.flush(keyspace, &self.snapshots, Some(&self.log)) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.retire_segments();
+                    self.succeeded(backoff);
+                    self.signals.compaction.wake();
+                    return Step::Again;
+                }
+                Err(error) => return self.failed(error, backoff),
+            }
+        }
+        Step::Idle
+    }
+
+    fn compaction_step(&self, backoff: &mut Backoff) -> Step {
+        if self.health.is_poisoned() || self.tree.is_cancelled() {
+            return Step::Idle;
+        }
+        for keyspace in self.keyspaces.all() {
+            let plans = self.tree.plan(keyspace);
+            if plans.is_empty() {
+                continue;
+            }
+            match self
+                .tree
+                .run_plans(keyspace, &self.snapshots, &self.log, &plans)
+            {
+                Ok(()) => {
+                    self.succeeded(backoff);
+                    return Step::Again;
+                }
+                Err(error) => return self.failed(error, backoff),
+            }
+        }
+        self.signals.progress.ring();
+        Step::Idle
+    }
+
+    fn sync_step(&self) -> Step {
+        let Some(interval) = self.sync_interval else {
+            return Step::Idle;
+        };
+        if self.health.is_poisoned() {
+            return Step::Idle;
+        }
+        if self.log.durable_upto() < self.log.end()
+            && let Err(error) = self.log.sync()
+        {
+            self.health.poison(&error);
+            self.signals.job_failed();
+        }
+        Step::IdleFor(interval)
+    }
+
+    fn helper_step(&self) -> Step {
+        if !self.health.is_poisoned() {
+            match self.log.maintain() {
+                Ok(true) => return Step::Again,
+                Ok(false) => {}
+                Err(error) if self.log.poisoned().is_some() => {
+                    self.health.poison(&error);
+                    self.signals.job_failed();
+                }
+                // Sealing and preparing ahead can wait: the writer makes do without.
+                Err(error) => self.health.set_background(Some(error)),
+            }
+        }
+        match self.sweeper.sweep() {
+            Swept::Clean => Step::Idle,
+            Swept::Waiting => Step::IdleFor(GRAVE_INTERVAL),
+        }
+    }
+
+    /// Lets go of segments that every keyspace has flushed past and that nothing keeps.
+    fn retire_segments(&self) {
+        let floors = self.keyspaces.all().map(|keyspace| {
+            self.tree
+                .versions()
+                .flushed_upto(keyspace.id)
+                .unwrap_or_default()
+        });
+        let keep = retention::Retention {
+            keep_bytes: self.log_keep_bytes,
+            keep_micros: u64::try_from(self.log_keep_age.as_micros()).unwrap_or(u64::MAX),
+        };
+        let floor = floors.min().unwrap_or_default();
+        let sealed = self.log.sealed();
+        let gone = retention::removable(&sealed, floor, &keep, &[], self.clock.now_micros());
+        self.log.forget(&gone);
+        for number in gone {
+            self.sweeper.unlink(FileKind::Segment, number);
+            self.sweeper.unlink(FileKind::SegmentIndex, number);
+        }
+    }
+
+    /// Waits until `memtable` is in a table.
+    pub(crate) fn wait_for_flush(
+        &self,
+        keyspace: &KeyspaceState,
+        memtable: &Arc<Memtable>,
+    ) -> Result<()> {
+        self.signals.flush.wake();
+        self.wait_for(&mut || {
+            !keyspace
+                .peek()
+                .sealed
+                .iter()
+                .any(|sealed| Arc::ptr_eq(&sealed.memtable, memtable))
+        })
+    }
+
+    /// Waits until no flush or compaction runs or is needed.
+    pub(crate) fn wait_for_rest(&self) -> Result<()> {
+        self.signals.flush.wake();
+        self.signals.compaction.wake();
+        self.wait_for(&mut || {
+            self.keyspaces
+                .all()
+                .all(|keyspace| self.tree.is_at_rest(keyspace))
+        })
+    }
+
+    /// Waits for background progress until `done`, or until the work waited for fails.
+    fn wait_for(&self, done: &mut dyn FnMut() -> bool) -> Result<()> {
+        let failures = self.signals.failure_count();
+        let mut result = Ok(());
+        self.executor.wait(&self.signals.progress, &mut || {
+            if done() {
+                return true;
+            }
+            if let Err(error) = self.health.check_writable() {
+                result = Err(error);
+                return true;
+            }
+            if self.signals.failure_count() != failures {
+                let background = self.health.background();
+                result = background.map_or(Ok(()), Err);
+                return result.is_err();
+            }
+            false
+        });
+        result
+    }
+
+    /// Compacts everything in `bounds`, level by level, down to the deepest that holds any of it.
+    pub(crate) fn compact_range(
+        &self,
+        keyspace: &KeyspaceState,
+        bounds: KeyBounds<'_>,
+    ) -> Result<()> {
+        for level in Level::all() {
+            loop {
+                self.health.check_writable()?;
+                match self.tree.plan_manual(keyspace, bounds, level) {
+                    ManualStep::Nothing => break,
+                    ManualStep::Run(plan) => {
+                        let plans = [plan];
+                        let result =
+                            self.tree
+                                .run_plans(keyspace, &self.snapshots, &self.log, &plans);
+                        self.signals.progress.ring();
+                        self.signals.compaction.wake();
+                        result?;
+                    }
+                    ManualStep::Wait => self
+                        .wait_for(&mut || !self.tree.is_manual_blocked(keyspace, bounds, level))?,
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! Whether the database takes writes, and why not.
+
+use base::sync::Mutex;
+use base::sync::atomic::{AtomicU8, Ordering};
+use base::{Error, ErrorKind, Result, WriteOutcome};
+
+use crate::events::{Event, Listener};
+
+/// The state of a database, from [`Db::health`](crate::Db::health).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Health {
+    /// Everything works.
+    Good,
+    /// Reads and writes work; flush or compaction failed last time and is tried again.
+    Degraded(Error),
+    /// Reads work; writes, flush and compaction fail with this until the database is reopened.
+    Poisoned(Error),
+    /// The database was closed.
+    Closed,
+}
+
+const GOOD: u8 = 0;
+const POISONED: u8 = 1;
+const CLOSED: u8 = 2;
+
+#[derive(Debug)]
+pub(crate) struct HealthState {
+    /// What can be asked without the lock; changes only under it, and only upwards.
+    door: AtomicU8,
+    causes: Mutex<Causes>,
+    listener: Listener,
+}
+
+#[derive(Debug, Default)]
+struct Causes {
+    poison: Option<Error>,
+    background: Option<Error>,
+}
+
+impl HealthState {
+    pub(crate) fn new(listener: Listener) -> Self {
+        Self {
+            door: AtomicU8::new(GOOD),
+            causes: Mutex::default(),
+            listener,
+        }
+    }
+
+    /// Fails if the database is closed. One plain load.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.door.load(Ordering::Relaxed) == CLOSED {
+            return Err(closed());
+        }
+        Ok(())
+    }
+
+    /// Fails if no write may begin.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `poison`; a writer that learns of a failed sync from
+        // a waiter finds the door shut.
+        if self.door.load(Ordering::Acquire) == GOOD {
+            return Ok(());
+        }
+        Err(self.refusal())
+    }
+
+    #[cold]
+    fn refusal(&self) -> Error {
+        if self.door.load(Ordering::Relaxed) == CLOSED {
+            return closed();
+        }
+        let causes = self.causes.lock();
+        let cause = causes
+            .poison
+            .clone()
+            .expect("a poisoned state has its cause");
+        Error::new(
+            ErrorKind::Poisoned,
+            "an earlier failure closed the database for writes; reopen it",
+        )
+        .with_source(cause)
+        .with_outcome(WriteOutcome::Rejected)
+    }
+
+    /// Closes the door for writes, for good. The first cause stays.
+    pub(crate) fn poison(&self, cause: &Error) {
+        let mut causes = self.causes.lock();
+        if causes.poison.is_some() {
+            return;
+        }
+        causes.poison = Some(cause.clone());
+        // Release: pairs with the Acquire in `check_writable`. A closed database stays closed.
+        let _ = self
+            .door
+            .compare_exchange(GOOD, POISONED, Ordering::Release, Ordering::Relaxed);
+        drop(causes);
+        self.listener.tell(|| Event::Poisoned {
+            error: cause.clone(),
+        });
+    }
+
+    /// Closes everything. Returns whether it was open.
+    pub(crate) fn close(&self) -> bool {
+        self.door.swap(CLOSED, Ordering::AcqRel) != CLOSED
+    }
+
+    /// Notes the failure of a job that will be tried again, or its success.
+    pub(crate) fn set_background(&self, error: Option<Error>) {
+        let mut causes = self.causes.lock();
+        causes.background.clone_from(&error);
+        drop(causes);
+        if let Some(error) = error {
+            self.listener.tell(|| Event::BackgroundError { error });
+        }
+    }
+
+    /// Why flush or compaction is not getting on, if so.
+    pub(crate) fn background(&self) -> Option<Error> {
+        self.causes.lock().background.clone()
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.causes.lock().poison.is_some()
+    }
+
+    pub(crate) fn report(&self) -> Health {
+        if self.door.load(Ordering::Acquire) == CLOSED {
+            return Health::Closed;
+        }
+        let causes = self.causes.lock();
+        match (&causes.poison, &causes.background) {
+            (Some(error), _) => Health::Poisoned(error.clone()),
+            (None, Some(error)) => Health::Degraded(error.clone()),
+            (None, None) => Health::Good,
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database was closed").with_outcome(WriteOutcome::Rejected)
+}

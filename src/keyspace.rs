@@ -1,0 +1,230 @@
+//! Handles on one keyspace, and snapshots.
+
+use std::fmt;
+
+use base::sync::Arc;
+use base::{Result, SequenceNumber};
+
+use crate::commit::Commit;
+use crate::db::Handle;
+use crate::options::WriteOptions;
+use crate::range::KeyRange;
+use crate::snapshots::Registration;
+use crate::superversion::KeyspaceState;
+use crate::view::{ReadRooms, View, read_methods};
+
+/// A named, independent range of keys over the database's one log.
+///
+/// Cheap to clone, `Send` and `Sync`; keeps the database open as [`Db`](crate::Db) does.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// let keyspace = db.keyspace("default")?;
+/// keyspace.put("key", "value")?;
+/// assert_eq!(keyspace.name(), "default");
+/// assert!(keyspace.contains_key("key")?);
+/// # Ok::<(), siltstone::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Keyspace {
+    handle: Arc<Handle>,
+    state: Arc<KeyspaceState>,
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyspace")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Keyspace {
+    pub(crate) fn new(handle: Arc<Handle>, state: Arc<KeyspaceState>) -> Self {
+        Self { handle, state }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            rooms: &self.handle.reads,
+            keyspace: &self.state,
+            registration: None,
+        }
+    }
+
+    read_methods!("let view = db.keyspace(\"default\")?;");
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// Sets `key` to `value` in this keyspace.
+    ///
+    /// # Errors
+    /// As for [`Db::put`](crate::Db::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// db.keyspace("default")?.put("key", "value")?;
+    /// # Ok::<(), siltstone::Error>(())
+    /// ```
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Commit> {
+        self.put_with(key, value, &WriteOptions::new())
+    }
+
+    /// Sets `key` to `value` in this keyspace, as `options` say.
+    ///
+    /// # Errors
+    /// As for [`Db::put`](crate::Db::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// db.keyspace("default")?.put_with("key", "value", &siltstone::WriteOptions::new())?;
+    /// # Ok::<(), siltstone::Error>(())
+    /// ```
+    pub fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<Commit> {
+        self.handle
+            .write_one(self.state.id, key.as_ref(), Some(value.as_ref()), options)
+    }
+
+    /// Removes `key` from this keyspace, there or not.
+    ///
+    /// # Errors
+    /// As for [`Db::put`](crate::Db::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// db.keyspace("default")?.delete("key")?;
+    /// # Ok::<(), siltstone::Error>(())
+    /// ```
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Commit> {
+        self.delete_with(key, &WriteOptions::new())
+    }
+
+    /// Removes `key` from this keyspace, as `options` say.
+    ///
+    /// # Errors
+    /// As for [`Db::put`](crate::Db::put).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// db.keyspace("default")?.delete_with("key", &siltstone::WriteOptions::new())?;
+    /// # Ok::<(), siltstone::Error>(())
+    /// ```
+    pub fn delete_with(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<Commit> {
+        self.handle
+            .write_one(self.state.id, key.as_ref(), None, options)
+    }
+
+    /// Writes this keyspace's memtable to a table, and waits for it.
+    ///
+    /// # Errors
+    /// As for [`Db::flush`](crate::Db::flush).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// db.keyspace("default")?.flush()?;
+    /// # Ok::<(), siltstone::Error>(())
+    /// ```
+    pub fn flush(&self) -> Result<()> {
+        self.handle.flush(&self.state)
+    }
+
+    /// Compacts every table of this keyspace with keys in `range`, and waits for it.
+    ///
+    /// # Errors
+    /// As for [`Db::compact_range`](crate::Db::compact_range).
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// db.keyspace("default")?.compact_range("a".."b")?;
+    /// # Ok::<(), siltstone::Error>(())
+    /// ```
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "`compact_range(a..b)` reads as it should"
+    )]
+    pub fn compact_range(&self, range: impl KeyRange) -> Result<()> {
+        self.handle.compact_range(&self.state, &range)
+    }
+}
+
+/// The database as it was at one moment. Cheap to clone; released when the last clone and the last
+/// iterator over it are gone.
+///
+/// Does not keep the database open: after a close its reads return `Closed`.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// let empty = db.snapshot()?;
+/// db.put("key", "value")?;
+/// assert_eq!(empty.iter()?.count(), 0);
+/// assert_eq!(db.iter()?.count(), 1);
+/// # Ok::<(), siltstone::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot {
+    rooms: ReadRooms,
+    keyspace: Arc<KeyspaceState>,
+    registration: Arc<Registration>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("seq", &self.seq())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn new(
+        rooms: ReadRooms,
+        keyspace: Arc<KeyspaceState>,
+        registration: Registration,
+    ) -> Self {
+        Self {
+            rooms,
+            keyspace,
+            registration: Arc::new(registration),
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        let registration = Some(&self.registration);
+        View {
+            rooms: &self.rooms,
+            keyspace: &self.keyspace,
+            registration,
+        }
+    }
+
+    read_methods!("let view = db.snapshot()?;");
+
+    /// The sequence number up to which it sees writes.
+    pub fn seq(&self) -> SequenceNumber {
+        self.registration.seq()
+    }
+}

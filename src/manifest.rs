@@ -1,0 +1,480 @@
+//! `VersionSet`: owns MANIFEST and the current Versions; the only place that applies an edit.
+//!
+//! INVARIANT: an edit is durable before anything it says is acted on, and everything it names is
+//! durable before the edit is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use base::clock::Clock;
+use base::fs::FileSystem;
+use base::sync::atomic::{AtomicU64, Ordering};
+use base::sync::{Arc, Mutex};
+use base::{Error, FileKind, FileNumber, KeyspaceId, Level, Result, SequenceNumber, ids};
+use compaction::{KeyspaceCreated, KeyspaceEdit, Reaper, Table, TableMeta, Version, VersionEdit};
+use log::{Position, RecordKind, RecordMeta, SegmentHeader, SegmentWriter};
+use sstable::TableCache;
+
+use crate::health::HealthState;
+use crate::ledger::{Counter, Ledger};
+use crate::sweeper::Sweeper;
+
+mod load;
+pub(crate) use load::{Loaded, current_contents, load};
+
+/// File numbers are handed out ahead of the durable counter by at most this many.
+///
+/// A file that exists therefore has a number below the durable next one, which is how recovery
+/// tells an orphan of ours from a file that somebody else put there.
+const LEASE_COUNT: u64 = 128;
+/// MANIFEST is rewritten when it has outgrown its first record by this factor.
+const OUTGROWN_FACTOR: u64 = 4;
+/// Tables in one record of a full state; keeps it far below the limit for records.
+const TABLES_PER_RECORD: usize = 20_000;
+
+/// What a database is, as opposed to what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Identity {
+    pub(crate) database_id: u128,
+    pub(crate) hash_seed: u64,
+    /// Rises with every open that did not follow a clean close.
+    pub(crate) epoch: u64,
+    pub(crate) branch_id: u64,
+}
+
+/// What MANIFEST knows of one keyspace.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyspaceRecord {
+    pub(crate) name: Vec<u8>,
+    pub(crate) order: u8,
+    pub(crate) options: Vec<u8>,
+    pub(crate) flushed_upto: SequenceNumber,
+    pub(crate) version: Arc<Version>,
+}
+
+/// The seams and rooms a [`VersionSet`] works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Rooms {
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dir: PathBuf,
+    pub(crate) tables: Arc<TableCache>,
+    pub(crate) sweeper: Arc<Sweeper>,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) manifest_bytes_min: u64,
+}
+
+/// The current Versions of a database and the MANIFEST that keeps them.
+#[derive(Debug)]
+pub(crate) struct VersionSet {
+    rooms: Rooms,
+    identity: Identity,
+    next_number: AtomicU64,
+    /// Numbers below this may be used; stored only after it is durable.
+    leased: AtomicU64,
+    /// LOCK: after commit, before superversion.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    writer: SegmentWriter,
+    number: FileNumber,
+    first_record_bytes: u64,
+    edit_count: u64,
+    last_seq: SequenceNumber,
+    log_durable_upto: Position,
+    keyspaces: BTreeMap<KeyspaceId, KeyspaceRecord>,
+}
+
+/// The counter that names files, as the rooms below take it.
+pub(crate) fn numbers(versions: &Arc<VersionSet>) -> Arc<dyn Fn() -> FileNumber + Send + Sync> {
+    let versions = Arc::clone(versions);
+    Arc::new(move || versions.next_file_number())
+}
+
+/// Makes the tables of a Version.
+pub(crate) fn table_maker(rooms: &Rooms) -> impl FnMut(TableMeta) -> Arc<Table> + use<> {
+    let tables = Arc::clone(&rooms.tables);
+    let reaper: Arc<dyn Reaper> = rooms.sweeper.clone();
+    move |meta| {
+        let handle = tables.handle(meta.number, meta.file_id, meta.file_bytes);
+        Table::new(meta, handle, Arc::clone(&reaper))
+    }
+}
+
+impl VersionSet {
+    /// Writes and installs a fresh MANIFEST that holds what was loaded, with a new `identity`.
+    ///
+    /// # Errors
+    /// If a file cannot be written; the old MANIFEST then still counts.
+    pub(crate) fn install(rooms: Rooms, loaded: Loaded, identity: Identity) -> Result<Self> {
+        let number = loaded.next_file_number;
+        let leased = number.0 + 1 + LEASE_COUNT;
+        let facts = Facts {
+            identity,
+            next_file_number: FileNumber(leased),
+            last_seq: loaded.last_seq,
+            log_durable_upto: loaded.log_durable_upto,
+        };
+        let writer = write_manifest(&rooms, number, &facts, &loaded.keyspaces)?;
+        switch_current(&rooms, number)?;
+        let first_record_bytes = writer.bytes();
+        rooms.ledger.add(Counter::ManifestBytes, first_record_bytes);
+        let state = State {
+            first_record_bytes,
+            writer,
+            number,
+            edit_count: 1,
+            last_seq: loaded.last_seq,
+            log_durable_upto: loaded.log_durable_upto,
+            keyspaces: loaded.keyspaces,
+        };
+        Ok(Self {
+            rooms,
+            identity,
+            next_number: AtomicU64::new(number.0 + 1),
+            leased: AtomicU64::new(leased),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The number for a new file.
+    ///
+    /// Never fails: if the lease cannot be extended the database is poisoned, and a file under
+    /// the number returned can no longer be installed.
+    pub(crate) fn next_file_number(&self) -> FileNumber {
+        let number = self.next_number.fetch_add(1, Ordering::AcqRel);
+        // Acquire: pairs with the Release below and in `append_locked`.
+        if number >= self.leased.load(Ordering::Acquire) {
+            let mut state = self.state.lock();
+            while number >= self.leased.load(Ordering::Acquire) {
+                if self
+                    .append_locked(&mut state, VersionEdit::default())
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        }
+        FileNumber(number)
+    }
+
+    /// The file number that the next edit would make durable; orphans are below it.
+    pub(crate) fn leased_upto(&self) -> FileNumber {
+        FileNumber(self.leased.load(Ordering::Acquire))
+    }
+
+    /// The last sequence number that MANIFEST knows of.
+    pub(crate) fn last_seq(&self) -> SequenceNumber {
+        self.state.lock().last_seq
+    }
+
+    /// The number of the live MANIFEST.
+    pub(crate) fn manifest_number(&self) -> FileNumber {
+        self.state.lock().number
+    }
+
+    pub(crate) fn version(&self, id: KeyspaceId) -> Option<Arc<Version>> {
+        self.state
+            .lock()
+            .keyspaces
+            .get(&id)
+            .map(|record| Arc::clone(&record.version))
+    }
+
+    pub(crate) fn flushed_upto(&self, id: KeyspaceId) -> Option<SequenceNumber> {
+        self.state
+            .lock()
+            .keyspaces
+            .get(&id)
+            .map(|record| record.flushed_upto)
+    }
+
+    /// Id, name and flushed floor of every keyspace.
+    pub(crate) fn keyspaces(&self) -> Vec<(KeyspaceId, KeyspaceRecord)> {
+        self.state
+            .lock()
+            .keyspaces
+            .iter()
+            .map(|(id, record)| (*id, record.clone()))
+            .collect()
+    }
+
+    /// Makes an edit of one keyspace durable, then hands its new Version to `install` before any
+    /// other edit can be applied.
+    ///
+    /// # Errors
+    /// `Corruption` if the edit does not fit the tree: nothing was written. `Poisoned` if an
+    /// earlier write failed. If MANIFEST itself cannot be written the database is poisoned.
+    pub(crate) fn apply(
+        &self,
+        edit: KeyspaceEdit,
+        log_durable_upto: Position,
+        last_seq: SequenceNumber,
+        install: impl FnOnce(&Arc<Version>),
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        let id = edit.id;
+        let record = state.keyspaces.get(&id).ok_or_else(|| {
+            Error::invalid_argument("edit of an unknown keyspace").with_value("id", id)
+        })?;
+        let version = Arc::new(record.version.apply(&edit, &mut table_maker(&self.rooms))?);
+        let gone = tables_gone(&record.version, &edit);
+        let flushed_upto = edit.flushed_upto;
+        state.log_durable_upto = state.log_durable_upto.max(log_durable_upto);
+        state.last_seq = state.last_seq.max(last_seq);
+        let edit = VersionEdit {
+            keyspaces: vec![edit],
+            ..VersionEdit::default()
+        };
+        self.append_locked(&mut state, edit)?;
+        let record = state
+            .keyspaces
+            .get_mut(&id)
+            .expect("found above under the same lock");
+        record.version = Arc::clone(&version);
+        if let Some(flushed_upto) = flushed_upto {
+            record.flushed_upto = record.flushed_upto.max(flushed_upto);
+        }
+        install(&version);
+        // Only now may the last reader that lets go of an input have it unlinked.
+        for table in gone {
+            table.mark_obsolete();
+        }
+        let outgrown = state.first_record_bytes.saturating_mul(OUTGROWN_FACTOR);
+        if state.writer.bytes() > outgrown.max(self.rooms.manifest_bytes_min) {
+            self.rotate_locked(&mut state)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that everything is in tables and the log is sealed.
+    ///
+    /// # Errors
+    /// As [`VersionSet::apply`].
+    pub(crate) fn mark_clean_close(&self, log: Position, last_seq: SequenceNumber) -> Result<()> {
+        let mut state = self.state.lock();
+        state.log_durable_upto = state.log_durable_upto.max(log);
+        state.last_seq = state.last_seq.max(last_seq);
+        let edit = VersionEdit {
+            clean_close: Some(true),
+            ..VersionEdit::default()
+        };
+        self.append_locked(&mut state, edit)
+    }
+
+    /// Notes how far the log is durable and what recovery found.
+    ///
+    /// # Errors
+    /// As [`VersionSet::apply`].
+    pub(crate) fn note_log(&self, log: Position, last_seq: SequenceNumber) -> Result<()> {
+        let mut state = self.state.lock();
+        state.log_durable_upto = state.log_durable_upto.max(log);
+        state.last_seq = state.last_seq.max(last_seq);
+        self.append_locked(&mut state, VersionEdit::default())
+    }
+
+    /// Appends `edit`, completed by the counters, and syncs.
+    fn append_locked(&self, state: &mut State, mut edit: VersionEdit) -> Result<()> {
+        if self.rooms.health.is_poisoned() {
+            self.rooms.health.check_writable()?;
+        }
+        let leased = self.next_number.load(Ordering::Acquire) + LEASE_COUNT;
+        edit.next_file_number = Some(FileNumber(leased));
+        edit.last_seq = Some(state.last_seq);
+        edit.log_durable_upto = Some((
+            state.log_durable_upto.ordinal,
+            state.log_durable_upto.offset,
+        ));
+        let payload = edit.encode();
+        let before = state.writer.bytes();
+        let meta = edit_meta(RecordKind::Edit, state.edit_count, &*self.rooms.clock);
+        let appended = state
+            .writer
+            .append(meta, &payload)
+            .and_then(|_| state.writer.sync());
+        if let Err(error) = appended {
+            // Whether the edit is there only the next open can tell.
+            self.rooms.health.poison(&error);
+            return Err(error);
+        }
+        state.edit_count += 1;
+        self.rooms
+            .ledger
+            .add(Counter::ManifestBytes, state.writer.bytes() - before);
+        // Release: pairs with the Acquire in `next_file_number`.
+        self.leased.store(leased, Ordering::Release);
+        Ok(())
+    }
+
+    /// Begins a new MANIFEST with the whole state.
+    fn rotate_locked(&self, state: &mut State) -> Result<()> {
+        let number = FileNumber(self.next_number.fetch_add(1, Ordering::AcqRel));
+        let leased = number.0 + 1 + LEASE_COUNT;
+        let facts = Facts {
+            identity: self.identity,
+            next_file_number: FileNumber(leased),
+            last_seq: state.last_seq,
+            log_durable_upto: state.log_durable_upto,
+        };
+        let writer = match write_manifest(&self.rooms, number, &facts, &state.keyspaces) {
+            Ok(writer) => writer,
+            Err(error) => {
+                // The old MANIFEST still counts and holds everything; try again after as much
+                // growth once more.
+                self.rooms.health.set_background(Some(error));
+                self.rooms.sweeper.unlink(FileKind::Manifest, number);
+                state.first_record_bytes = state.writer.bytes();
+                return Ok(());
+            }
+        };
+        if let Err(error) = switch_current(&self.rooms, number) {
+            // CURRENT may name either; both files stay, and nothing is appended to one of them.
+            self.rooms.health.poison(&error);
+            return Err(error);
+        }
+        self.rooms
+            .ledger
+            .add(Counter::ManifestBytes, writer.bytes());
+        state.first_record_bytes = writer.bytes();
+        state.writer = writer;
+        let old = std::mem::replace(&mut state.number, number);
+        self.leased.fetch_max(leased, Ordering::AcqRel);
+        self.rooms.sweeper.unlink(FileKind::Manifest, old);
+        Ok(())
+    }
+}
+
+/// The tables that `edit` takes out of the tree; one that only changes level is not among them.
+fn tables_gone(version: &Version, edit: &KeyspaceEdit) -> Vec<Arc<Table>> {
+    let stays = |number| edit.added.iter().any(|(_, meta)| meta.number == number);
+    let mut gone = Vec::new();
+    for (level, number) in &edit.removed {
+        if !stays(*number) {
+            gone.extend(
+                version
+                    .level(*level)
+                    .iter()
+                    .filter(|t| t.meta.number == *number)
+                    .cloned(),
+            );
+        }
+    }
+    gone
+}
+
+struct Facts {
+    identity: Identity,
+    next_file_number: FileNumber,
+    last_seq: SequenceNumber,
+    log_durable_upto: Position,
+}
+
+fn edit_meta(kind: RecordKind, edit_count: u64, clock: &dyn Clock) -> RecordMeta {
+    RecordMeta {
+        kind,
+        // MANIFEST numbers its own records; they have nothing to do with those of the log.
+        first_seq: SequenceNumber::new(edit_count + 1).expect("edits are few"),
+        op_count: 1,
+        commit_micros: clock.now_micros(),
+        durable_upto: None,
+    }
+}
+
+/// Writes a MANIFEST with the whole state; durable on return, but not current.
+fn write_manifest(
+    rooms: &Rooms,
+    number: FileNumber,
+    facts: &Facts,
+    keyspaces: &BTreeMap<KeyspaceId, KeyspaceRecord>,
+) -> Result<SegmentWriter> {
+    let header = SegmentHeader {
+        file_id: rooms.fs.random_u64(),
+        database_id: facts.identity.database_id,
+        epoch: facts.identity.epoch,
+        number,
+        ordinal: 0,
+        created_micros: rooms.clock.now_micros(),
+        is_copy: false,
+    };
+    let path = FileKind::Manifest.path(&rooms.dir, number);
+    let mut writer = SegmentWriter::create(&*rooms.fs, &path, header, 0)?;
+    let parts = full_state(facts, keyspaces);
+    let last = parts.len() - 1;
+    for (index, edit) in parts.iter().enumerate() {
+        let kind = if index == last {
+            RecordKind::Edit
+        } else {
+            RecordKind::EditPart
+        };
+        writer.append(edit_meta(kind, index as u64, &*rooms.clock), &edit.encode())?;
+    }
+    writer.sync()?;
+    rooms.fs.sync_dir(&rooms.dir)?;
+    Ok(writer)
+}
+
+/// The whole state as edits; all but the last are parts that do not count without it.
+fn full_state(facts: &Facts, keyspaces: &BTreeMap<KeyspaceId, KeyspaceRecord>) -> Vec<VersionEdit> {
+    let mut parts = vec![VersionEdit {
+        database_id: Some(facts.identity.database_id),
+        hash_seed: Some(facts.identity.hash_seed),
+        epoch: Some(facts.identity.epoch),
+        branch_id: Some(facts.identity.branch_id),
+        next_file_number: Some(facts.next_file_number),
+        last_seq: Some(facts.last_seq),
+        log_durable_upto: Some((
+            facts.log_durable_upto.ordinal,
+            facts.log_durable_upto.offset,
+        )),
+        clean_close: Some(false),
+        ..VersionEdit::default()
+    }];
+    let mut room = TABLES_PER_RECORD;
+    for (id, record) in keyspaces {
+        let mut edit = KeyspaceEdit::new(*id);
+        edit.created = Some(KeyspaceCreated {
+            name: record.name.clone(),
+            order: record.order,
+            options: record.options.clone(),
+        });
+        edit.flushed_upto = Some(record.flushed_upto);
+        for level in Level::all() {
+            // Oldest first, so that level 0 grows in the order in which it was flushed.
+            for table in record.version.level(level).iter().rev() {
+                if room == 0 {
+                    let full = std::mem::replace(&mut edit, KeyspaceEdit::new(*id));
+                    parts.last_mut().expect("never empty").keyspaces.push(full);
+                    parts.push(VersionEdit::default());
+                    room = TABLES_PER_RECORD;
+                }
+                edit.added.push((level, table.meta.clone()));
+                room -= 1;
+            }
+        }
+        parts.last_mut().expect("never empty").keyspaces.push(edit);
+    }
+    parts
+}
+
+/// Makes CURRENT name MANIFEST `number`, durably.
+fn switch_current(rooms: &Rooms, number: FileNumber) -> Result<()> {
+    let temporary = rooms.dir.join(ids::CURRENT_TEMPORARY);
+    match rooms.fs.remove_file(&temporary) {
+        Err(error) if !error.is_not_found() => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let file = rooms.fs.create(&temporary)?;
+    file.write_at(0, current_contents(number).as_bytes())?;
+    file.sync()?;
+    // The temporary name must not be lost while the rename is kept.
+    rooms.fs.sync_dir(&rooms.dir)?;
+    rooms.fs.rename(&temporary, &rooms.dir.join(ids::CURRENT))?;
+    rooms.fs.sync_dir(&rooms.dir)
+}

@@ -1,0 +1,289 @@
+//! The builder that opens a database.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use base::Result;
+use base::clock::{Clock, SystemClock};
+use base::executor::{Executor, Threads};
+use base::fs::{FileSystem, OsFs};
+use base::sync::Arc;
+use compaction::pool::RayonPool;
+use log::RecoveryMode;
+use sstable::{Compression, FilterPolicy, ReadMode, Verify};
+
+use crate::db::Db;
+use crate::events::{Event, Listener};
+use crate::seams::Seams;
+use crate::tuning::{Durability, Settings};
+
+/// How to open a database. Every option has a sound default; all are checked when it is opened.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use siltstone::{Durability, Options};
+/// let db = Options::new()
+///     .memtable_bytes_max(16 << 20)
+///     .durability(Durability::Disk)
+///     .open(dir.path())?;
+/// assert!(db.put("key", "value")?.is_durable());
+/// # Ok::<(), siltstone::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Options {
+    settings: Settings,
+    listener: Listener,
+    fs: Option<Arc<dyn FileSystem>>,
+    clock: Option<Arc<dyn Clock>>,
+    executor: Option<Arc<dyn Executor>>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+macro_rules! setters {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty,)+) => {
+        $(
+            $(#[doc = $doc])+
+            #[must_use]
+            pub fn $name(mut self, $name: $type) -> Self {
+                self.settings.$name = $name;
+                self
+            }
+        )+
+    };
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Whether to make a database where there is none. Default: `true`.
+        ///
+        /// Without it, a missing directory and an empty one are `NotFound`.
+        create_if_missing: bool,
+
+        /// How large a memtable grows before it is sealed and flushed, in bytes. Default: 64 MiB.
+        ///
+        /// Larger ones mean fewer, larger tables in level 0 and less write amplification, more
+        /// memory, and a longer recovery. From 4 KiB to 64 GiB.
+        memtable_bytes_max: usize,
+
+        /// How many sealed memtables may wait for a flush before writers wait. Default: 2.
+        ///
+        /// From 1 to 64. Memory for memtables is bounded by `memtable_bytes_max` times this plus 2.
+        sealed_memtable_count_max: usize,
+
+        /// How large tables become, in bytes. Default: 64 MiB. From 4 KiB to 16 GiB.
+        ///
+        /// Smaller ones make compactions finer and files more numerous.
+        table_bytes_target: u64,
+
+        /// How large a data block becomes before compression, in bytes. Default: 4096.
+        ///
+        /// What a read from disk loads and checks; larger ones compress better. From 64 bytes to
+        /// 4 MiB; one larger entry gets a block of its own.
+        block_bytes_target: usize,
+
+        /// How large level 1 may become, in bytes. Default: 256 MiB. From 4 KiB.
+        level_base_bytes: u64,
+
+        /// How many times larger each level may be than the one above. Default: 10. From 2 to 100.
+        ///
+        /// Smaller: less write amplification a level, more levels.
+        level_fan_out: u64,
+
+        /// At how many tables level 0 is compacted. Default: 4. From 1 to 1000.
+        ///
+        /// Each table in level 0 is one more place that a read may have to look at.
+        level0_table_count_trigger: usize,
+
+        /// At how many tables in level 0 writers wait for compaction. Default: 20.
+        ///
+        /// More than `level0_table_count_trigger`, up to 10,000.
+        level0_table_count_max: usize,
+
+        /// How large a segment of the log becomes, in bytes. Default: 64 MiB.
+        ///
+        /// The log is freed by whole segments. A larger batch gets a segment of its own size. From
+        /// 4 KiB to 16 GiB.
+        log_segment_bytes: u64,
+
+        /// At what size of the log memtables are flushed to free it, in bytes. Default: 1 GiB.
+        ///
+        /// Bounds the time that a recovery takes. At least `log_segment_bytes`.
+        log_bytes_max: u64,
+
+        /// How much of the log is kept although it is flushed, in bytes. Default: 0.
+        log_keep_bytes: u64,
+
+        /// How long the log is kept although it is flushed. Default: not at all.
+        log_keep_age: Duration,
+
+        /// Compression of all tables but the bottommost. Default: none.
+        compression: Compression,
+
+        /// Compression of the bottommost tables, which hold most of the data. Default: none.
+        ///
+        /// With another one than `compression`, tables that reach the bottom are rewritten instead
+        /// of moved.
+        bottom_compression: Compression,
+
+        /// The filter of each table. Default: blocked, 10 bits a key.
+        ///
+        /// Spares a read of an absent key the search of the table. From 1 to 32 bits a key.
+        filter: FilterPolicy,
+
+        /// How tables are read. Default: mapped.
+        ///
+        /// Mapped reads cost no copy and leave caching to the operating system. Positioned reads go
+        /// through the block cache of `cache_bytes`: choose them when the data is much larger than
+        /// memory, or where a failing disk must not end the process.
+        read_mode: ReadMode,
+
+        /// When checksums are checked. Default: at the first touch of a block.
+        verify_reads: Verify,
+
+        /// What the block cache may hold, in bytes. Default: 256 MiB.
+        ///
+        /// Used for positioned reads and for compressed blocks only.
+        cache_bytes: u64,
+
+        /// How many tables are kept open. Default: 512. From 16 to 1,048,576.
+        ///
+        /// With positioned reads each costs a file descriptor, with mapped ones a mapping.
+        open_tables_max: usize,
+
+        /// When a write counts as done unless it says otherwise. Default: [`Durability::Os`].
+        durability: Durability,
+
+        /// How often the log is synced in the background. Default: every second.
+        ///
+        /// Bounds what a power cut can take from [`Durability::Os`] writes. `None` turns it off.
+        /// From 1 millisecond to an hour.
+        sync_interval: Option<Duration>,
+
+        /// How many threads compact. Default: the number of processors, at most 4.
+        ///
+        /// A private pool; not used with an own [`Options::executor`]. From 1 to 256.
+        compaction_threads: usize,
+
+        /// How long a value may be, in bytes. Default: 256 MiB. Below 2 GiB.
+        value_bytes_max: usize,
+
+        /// What to do about a log that does not end cleanly. Default: [`RecoveryMode::TornTail`].
+        recovery_mode: RecoveryMode,
+
+        /// Below what size MANIFEST is never rewritten, in bytes. Default: 1 MiB.
+        ///
+        /// From 1 KiB to 1 GiB.
+        manifest_bytes_min: u64,
+    }
+
+    /// Who is told what happens. Default: nobody. See [`Event`].
+    #[must_use]
+    pub fn on_event(mut self, listener: Arc<dyn Fn(&Event) + Send + Sync>) -> Self {
+        self.listener = Listener::new(listener);
+        self
+    }
+
+    /// Where files live. Default: the operating system's file system.
+    #[must_use]
+    pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
+        self.fs = Some(fs);
+        self
+    }
+
+    /// What time it is. Default: the machine's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Where background work runs. Default: threads of the database's own.
+    #[must_use]
+    pub fn executor(mut self, executor: Arc<dyn Executor>) -> Self {
+        self.executor = Some(executor);
+        self
+    }
+
+    /// Opens the database in the directory `path`, after recovering what the log holds.
+    ///
+    /// Blocks for as long as the recovery takes: a second or so for each GiB of log that was not
+    /// yet flushed, next to nothing after a clean [`close`](Db::close).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an option out of range, a path that is no directory, or a directory of
+    /// another program; `NotFound` without a database and without `create_if_missing`;
+    /// `AlreadyOpen` if it is in use; `Unsupported` for a newer format; `Corruption`, naming file
+    /// and remedy, if something is missing or damaged. Nothing on disk is changed then.
+    ///
+    /// # Examples
+    /// ```
+    /// use siltstone::{ErrorKind, Options};
+    /// # let dir = tempfile::tempdir()?;
+    /// let missing = dir.path().join("missing");
+    /// let error = Options::new().create_if_missing(false).open(&missing).expect_err("not there");
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        self.settings.validate()?;
+        let executor = match self.executor {
+            Some(executor) => executor,
+            None => Arc::new(Threads::new(RayonPool::new(
+                self.settings.compaction_threads,
+            )?)),
+        };
+        let seams = Seams {
+            fs: self.fs.unwrap_or_else(|| Arc::new(OsFs)),
+            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            executor,
+            listener: self.listener,
+        };
+        Db::open_with(path.as_ref(), &self.settings, &seams)
+    }
+}
+
+/// How one write is made.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// use siltstone::{Durability, WriteOptions};
+/// let commit = db.delete_with("key", &WriteOptions::new().durability(Durability::Disk))?;
+/// assert!(commit.is_durable());
+/// # Ok::<(), siltstone::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    durability: Option<Durability>,
+}
+
+impl WriteOptions {
+    /// As the database says.
+    pub const fn new() -> Self {
+        Self { durability: None }
+    }
+
+    /// When the write counts as done. Default: as [`Options::durability`] says.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    pub(crate) fn durability_or(&self, default: Durability) -> Durability {
+        self.durability.unwrap_or(default)
+    }
+}

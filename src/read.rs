@@ -1,0 +1,117 @@
+//! The point read: memtables newest first, then level 0 newest first, then one table a level.
+
+use base::sync::Arc;
+use base::{HashSeed, KeyHash, KeyKind, Level, Result, SequenceNumber, Slice};
+use compaction::Table;
+use memtable::{Memtable, MemtableHit};
+use sstable::{ReadProbe, TableHit, TableReader};
+
+use crate::ledger::Ledger;
+use crate::superversion::Superversion;
+
+/// A value where it lies.
+pub(crate) enum Found<'a> {
+    Memtable(&'a Arc<Memtable>, MemtableHit<'a>),
+    Table(&'a Arc<TableReader>, TableHit<'a>),
+}
+
+impl Found<'_> {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Memtable(_, hit) => hit.value,
+            Self::Table(_, hit) => hit.value(),
+        }
+    }
+
+    /// The value without copying it, unless it is short.
+    #[inline]
+    pub(crate) fn pin(&self) -> Slice {
+        match self {
+            Self::Memtable(memtable, hit) => memtable.pin(hit),
+            Self::Table(reader, hit) => hit.pin(reader),
+        }
+    }
+}
+
+/// One point read in a pinned view.
+pub(crate) struct Lookup<'a> {
+    pub(crate) view: &'a Superversion,
+    pub(crate) key: &'a [u8],
+    pub(crate) hash: KeyHash,
+    pub(crate) hash_seed: HashSeed,
+    pub(crate) seq: SequenceNumber,
+    pub(crate) ledger: &'a Ledger,
+}
+
+impl Lookup<'_> {
+    /// Hands the value that is visible at `seq` to `found`, or returns `None` if there is none.
+    ///
+    /// # Errors
+    /// If a table cannot be read or is damaged: never taken for "not there".
+    #[inline]
+    pub(crate) fn run<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
+        if let Some((memtable, hit)) = self.in_memtables() {
+            let is_put = hit.kind == KeyKind::Put;
+            self.ledger.add_get(is_put, 0, &ReadProbe::default());
+            return Ok(is_put.then(|| found(Found::Memtable(memtable, hit))));
+        }
+        self.in_tables(found)
+    }
+
+    #[inline]
+    fn in_memtables(&self) -> Option<(&Arc<Memtable>, MemtableHit<'_>)> {
+        let sealed = self.view.sealed.iter().map(|sealed| &sealed.memtable);
+        std::iter::once(&self.view.active)
+            .chain(sealed)
+            .find_map(|memtable| {
+                memtable
+                    .get(self.key, self.hash, self.seq)
+                    .map(|hit| (memtable, hit))
+            })
+    }
+
+    fn in_tables<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
+        let mut probe = ReadProbe::default();
+        let mut table_count = 0;
+        let version = &*self.view.version;
+        let level0 = version
+            .level(Level::ZERO)
+            .iter()
+            .filter(|table| table.meta.seq_smallest <= self.seq && table.meta.contains(self.key));
+        let deeper = Level::all()
+            .skip(1)
+            .filter_map(|level| version.find(level, self.key));
+        for table in level0.chain(deeper) {
+            table_count += 1;
+            let reader = table.handle().reader()?;
+            if let Some(hit) = self.in_table(table, &reader, &mut probe)? {
+                let is_put = hit.kind == KeyKind::Put;
+                self.ledger.add_get(is_put, table_count, &probe);
+                return Ok(is_put.then(|| found(Found::Table(&reader, hit))));
+            }
+        }
+        self.ledger.add_get(false, table_count, &probe);
+        Ok(None)
+    }
+
+    #[inline]
+    fn in_table<'r>(
+        &self,
+        table: &Table,
+        reader: &'r TableReader,
+        probe: &mut ReadProbe,
+    ) -> Result<Option<TableHit<'r>>> {
+        debug_assert!(
+            table.meta.global_seq.is_none(),
+            "no table is ingested in this version"
+        );
+        // A table from elsewhere may have been hashed under another seed.
+        let hash = if reader.hash_seed() == self.hash_seed {
+            self.hash
+        } else {
+            reader.hash_seed().hash(self.key)
+        };
+        reader.get(self.key, hash, self.seq, probe)
+    }
+}

@@ -1,0 +1,432 @@
+//! Opening a directory: CURRENT, MANIFEST, the log, and then the state that was acknowledged.
+//!
+//! Order, which is what makes it idempotent: look without writing; lock; write and install a fresh
+//! MANIFEST; make the accepted log durable; replay; begin a new segment; note it; only then remove
+//! orphans. A crash anywhere leaves a directory that opens to the same state.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use base::fs::{DirEntry, LockGuard, create_dir_all};
+use base::sync::Arc;
+use base::{
+    Error, ErrorKind, FileKind, FileNumber, HashSeed, KeyspaceId, Level, PinLedger, Result,
+    SequenceNumber, ids,
+};
+use log::recovery::{Prepared, RecoverConfig};
+use log::{Log, LogConfig, Position, RecordKind, Replay};
+use sstable::{BlockCache, ReaderOptions, TableCache};
+
+use crate::batch::Operations;
+use crate::commit::{self, MemtableMaker};
+use crate::events::Event;
+use crate::health::HealthState;
+use crate::ledger::Ledger;
+use crate::manifest::{Identity, Loaded, Rooms, VersionSet, load, numbers, table_maker};
+use crate::seams::Seams;
+use crate::signals::Signals;
+use crate::snapshots::Snapshots;
+use crate::superversion::{KeyspaceState, Keyspaces};
+use crate::sweeper::Sweeper;
+use crate::tree::Tree;
+use crate::tuning::Settings;
+
+mod directory;
+use directory::Directory;
+
+/// The name of the keyspace that `Db`'s own reads and writes use.
+pub(crate) const DEFAULT_KEYSPACE_NAME: &str = "default";
+/// Room for log records in the index of a segment.
+const INDEX_INTERVAL_BYTES: u64 = 32 << 10;
+/// After an open that did not follow a clean close, sequence numbers go on this much later, so that
+/// none that a lost write may have shown to somebody is given to another write.
+const SEQUENCE_GAP: u64 = 1 << 24;
+
+/// Every room of an open database that holds state.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) lock: Box<dyn LockGuard>,
+    pub(crate) versions: Arc<VersionSet>,
+    pub(crate) keyspaces: Arc<Keyspaces>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) rooms: Rooms,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) pins: Arc<PinLedger>,
+    pub(crate) memtables: MemtableMaker,
+    pub(crate) hash_seed: HashSeed,
+    pub(crate) next_seq: SequenceNumber,
+}
+
+/// Opens `dir`.
+///
+/// # Errors
+/// Named file and remedy for everything that is wrong with the directory; nothing is changed on
+/// disk when what is there cannot be opened.
+pub(crate) fn open(dir: &Path, settings: &Settings, seams: &Seams) -> Result<Opened> {
+    let directory = Directory::look(&*seams.fs, dir, settings.create_if_missing)?;
+    if directory.is_missing {
+        create_dir_all(&*seams.fs, dir)?;
+    }
+    let lock = seams.fs.lock(&dir.join(ids::LOCK))?;
+    // Somebody else may have created or changed it before we had the lock.
+    let directory = Directory::look(&*seams.fs, dir, settings.create_if_missing)?;
+    Recovery::new(dir, settings, seams).run(&directory, lock)
+}
+
+struct Recovery<'a> {
+    settings: &'a Settings,
+    seams: &'a Seams,
+    rooms: Rooms,
+    cache: Arc<BlockCache>,
+    signals: Arc<Signals>,
+    pins: Arc<PinLedger>,
+}
+
+impl<'a> Recovery<'a> {
+    fn new(dir: &Path, settings: &'a Settings, seams: &'a Seams) -> Self {
+        let signals = Arc::new(Signals::default());
+        let pins = Arc::new(PinLedger::default());
+        let cache = BlockCache::new(settings.cache_bytes);
+        let reader_options = ReaderOptions {
+            mode: settings.read_mode,
+            cache: Some(Arc::clone(&cache)),
+            verify: settings.verify_reads,
+            pins: Arc::clone(&pins),
+        };
+        let fs = Arc::clone(&seams.fs);
+        let tables = TableCache::new(
+            Arc::clone(&fs),
+            dir.to_owned(),
+            reader_options,
+            settings.open_tables_max,
+        );
+        let rooms = Rooms {
+            sweeper: Sweeper::new(Arc::clone(&fs), dir.to_owned(), Arc::clone(&signals)),
+            fs,
+            clock: Arc::clone(&seams.clock),
+            dir: dir.to_owned(),
+            tables,
+            health: Arc::new(HealthState::new(seams.listener.clone())),
+            ledger: Arc::new(Ledger::new()),
+            manifest_bytes_min: settings.manifest_bytes_min,
+        };
+        Self {
+            settings,
+            seams,
+            rooms,
+            cache,
+            signals,
+            pins,
+        }
+    }
+
+    fn run(self, directory: &Directory, lock: Box<dyn LockGuard>) -> Result<Opened> {
+        let loaded = self.load(directory)?;
+        let tail_was_cut = loaded.tail_cut.is_some();
+        let was_clean = loaded.clean_close;
+        let old_manifest = loaded.manifest;
+        let identity = self.next_identity(&loaded);
+        let log_durable_upto = loaded.log_durable_upto;
+        let versions = Arc::new(VersionSet::install(self.rooms.clone(), loaded, identity)?);
+        let prepared = self.prepare_log(&versions, log_durable_upto, was_clean)?;
+        let hash_seed = HashSeed(identity.hash_seed);
+        let memtables = MemtableMaker::new(self.settings, Arc::clone(&self.pins));
+        let keyspace = self.keyspace(&versions, &memtables);
+        let keyspaces = Arc::new(Keyspaces::new(keyspace));
+        let mut replayer = Replayer {
+            recovery: &self,
+            tree: Tree::new(self.settings, self.seams, &self.rooms, &versions, hash_seed),
+            keyspaces: &keyspaces,
+            memtables: &memtables,
+            hash_seed,
+            last_seq: prepared.last_seq,
+            log_end: Position {
+                ordinal: prepared.successor.ordinal,
+                offset: 0,
+            },
+            replayed_count: 0,
+        };
+        replayer.run(&prepared)?;
+        let (last_seq, replayed_count) = (replayer.last_seq, replayer.replayed_count);
+        let mut successor = prepared.successor;
+        let gap = if was_clean || old_manifest.is_none() {
+            0
+        } else {
+            SEQUENCE_GAP
+        };
+        successor.first_seq = last_seq.max(versions.last_seq()).plus(1 + gap);
+        let next_seq = successor.first_seq;
+        let log = Log::start(self.log_config(&versions), successor)?;
+        versions.note_log(log.durable_upto(), last_seq)?;
+        for number in prepared.obsolete {
+            self.rooms.sweeper.unlink(FileKind::Segment, number);
+            self.rooms.sweeper.unlink(FileKind::SegmentIndex, number);
+        }
+        self.sweep_orphans(&versions, &log, old_manifest, tail_was_cut)?;
+        self.rooms.sweeper.sweep();
+        self.seams.listener.tell(|| Event::Recovered {
+            last_seq,
+            replayed_count,
+        });
+        Ok(Opened {
+            lock,
+            versions,
+            keyspaces,
+            snapshots: Arc::new(Snapshots::new(last_seq)),
+            log,
+            cache: self.cache,
+            signals: self.signals,
+            health: Arc::clone(&self.rooms.health),
+            ledger: Arc::clone(&self.rooms.ledger),
+            rooms: self.rooms,
+            pins: self.pins,
+            memtables,
+            hash_seed,
+            next_seq,
+        })
+    }
+
+    /// What MANIFEST says, checked against what lies in the directory. Writes nothing.
+    fn load(&self, directory: &Directory) -> Result<Loaded> {
+        if !directory.has_current {
+            directory.remove_unfinished_creation(&*self.rooms.fs, &self.rooms.dir)?;
+            return Ok(Loaded::new_database(DEFAULT_KEYSPACE_NAME));
+        }
+        let loaded = load(
+            &*self.rooms.fs,
+            &self.rooms.dir,
+            &mut table_maker(&self.rooms),
+        )?;
+        let missing = self.missing_tables(&loaded)?;
+        if missing.is_empty() {
+            return Ok(loaded);
+        }
+        Err(Error::corruption(
+            &self.rooms.dir,
+            0,
+            format!(
+                "tables are missing or of the wrong length: {}; restore them or run `siltstone repair`",
+                missing.join(", ")
+            ),
+        ))
+    }
+
+    fn missing_tables(&self, loaded: &Loaded) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for record in loaded.keyspaces.values() {
+            for table in Level::all().flat_map(|level| record.version.level(level)) {
+                let name = FileKind::Table.file_name(table.meta.number);
+                let status = self.rooms.fs.status(&self.rooms.dir.join(&name))?;
+                if status.is_none_or(|status| status.len != table.meta.file_bytes) {
+                    missing.push(name);
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    fn next_identity(&self, loaded: &Loaded) -> Identity {
+        let random = || self.rooms.fs.random_u64();
+        if loaded.manifest.is_none() {
+            let database_id = u128::from(random()) << 64 | u128::from(random());
+            return Identity {
+                database_id,
+                hash_seed: random(),
+                epoch: 1,
+                branch_id: random(),
+            };
+        }
+        let epoch = loaded.identity.epoch + u64::from(!loaded.clean_close);
+        Identity {
+            epoch,
+            ..loaded.identity
+        }
+    }
+
+    fn prepare_log(
+        &self,
+        versions: &Arc<VersionSet>,
+        log_durable_upto: Position,
+        was_clean: bool,
+    ) -> Result<Prepared> {
+        let keyspaces = versions.keyspaces();
+        let floors = keyspaces.iter().map(|(_, record)| record.flushed_upto);
+        let listener = &self.seams.listener;
+        let on_progress = |progress: log::recovery::RecoveryProgress| {
+            listener.tell(|| Event::RecoveryProgress {
+                read_bytes: progress.read_bytes,
+                total_bytes: progress.total_bytes,
+            });
+        };
+        let prepared = log::recovery::prepare(&RecoverConfig {
+            fs: Arc::clone(&self.rooms.fs),
+            clock: Arc::clone(&self.rooms.clock),
+            dir: self.rooms.dir.clone(),
+            mode: self.settings.recovery_mode,
+            floor: floors.clone().min().unwrap_or_default(),
+            flushed_max: floors.max().unwrap_or_default(),
+            last_seq: versions.last_seq(),
+            durable_upto: (log_durable_upto != Position::default()).then_some(log_durable_upto),
+            numbers: numbers(versions),
+            database_id: versions.identity().database_id,
+            epoch: versions.identity().epoch,
+            clean: was_clean,
+            segment_bytes: self.settings.log_segment_bytes,
+            on_progress: &on_progress,
+        })?;
+        if let Some(dropped) = &prepared.dropped {
+            listener.tell(|| Event::LogTailDropped {
+                path: dropped.path.clone(),
+                offset: dropped.offset,
+                bytes: dropped.bytes,
+            });
+        }
+        Ok(prepared)
+    }
+
+    fn log_config(&self, versions: &Arc<VersionSet>) -> LogConfig {
+        LogConfig {
+            fs: Arc::clone(&self.rooms.fs),
+            clock: Arc::clone(&self.rooms.clock),
+            dir: self.rooms.dir.clone(),
+            numbers: numbers(versions),
+            database_id: versions.identity().database_id,
+            epoch: versions.identity().epoch,
+            segment_bytes: self.settings.log_segment_bytes,
+            index_interval_bytes: INDEX_INTERVAL_BYTES,
+            reserve: true,
+        }
+    }
+
+    fn keyspace(&self, versions: &VersionSet, memtables: &MemtableMaker) -> Arc<KeyspaceState> {
+        let id = KeyspaceId::DEFAULT;
+        Arc::new(KeyspaceState::new(
+            id,
+            DEFAULT_KEYSPACE_NAME.to_owned(),
+            memtables.make(),
+            versions
+                .version(id)
+                .expect("checked when MANIFEST was loaded"),
+            Arc::clone(&self.rooms.sweeper),
+        ))
+    }
+
+    /// Removes files of our own making that nothing names: left by a crash.
+    fn sweep_orphans(
+        &self,
+        versions: &VersionSet,
+        log: &Log,
+        old_manifest: Option<FileNumber>,
+        to_lost: bool,
+    ) -> Result<()> {
+        let live_manifest = versions.manifest_number();
+        let leased = versions.leased_upto();
+        let segments: BTreeSet<_> = log.numbers().into_iter().collect();
+        let tables: BTreeSet<_> = versions
+            .keyspaces()
+            .iter()
+            .flat_map(|(_, record)| Level::all().flat_map(|level| record.version.level(level)))
+            .map(|table| table.meta.number)
+            .collect();
+        for DirEntry { name, is_dir } in self.rooms.fs.list(&self.rooms.dir)? {
+            let Some((kind, number)) = FileKind::parse(&name) else {
+                continue;
+            };
+            let is_named = match kind {
+                FileKind::Segment | FileKind::SegmentIndex => segments.contains(&number),
+                FileKind::Table => tables.contains(&number),
+                FileKind::Manifest => number == live_manifest,
+            };
+            if is_named || is_dir || number >= leased {
+                continue;
+            }
+            // A cut MANIFEST may have named what now looks like an orphan.
+            if to_lost && (kind == FileKind::Table || Some(number) == old_manifest) {
+                self.move_to_lost(&name)?;
+            } else {
+                self.rooms.sweeper.unlink(kind, number);
+            }
+        }
+        Ok(())
+    }
+
+    fn move_to_lost(&self, name: &str) -> Result<()> {
+        let lost = self.rooms.dir.join(ids::LOST);
+        self.rooms.fs.create_dir(&lost)?;
+        self.rooms
+            .fs
+            .rename(&self.rooms.dir.join(name), &lost.join(name))?;
+        self.rooms.fs.sync_dir(&lost)?;
+        self.rooms.fs.sync_dir(&self.rooms.dir)
+    }
+}
+
+/// Puts the accepted log back into memtables, and full ones through a flush.
+struct Replayer<'a> {
+    recovery: &'a Recovery<'a>,
+    tree: Tree,
+    keyspaces: &'a Keyspaces,
+    memtables: &'a MemtableMaker,
+    hash_seed: HashSeed,
+    last_seq: SequenceNumber,
+    log_end: Position,
+    replayed_count: u64,
+}
+
+impl Replayer<'_> {
+    fn run(&mut self, prepared: &Prepared) -> Result<()> {
+        let rooms = &self.recovery.rooms;
+        let keyspace = self.keyspaces.default();
+        let floor = self
+            .tree
+            .versions()
+            .flushed_upto(keyspace.id)
+            .unwrap_or_default();
+        self.last_seq = self.last_seq.max(floor);
+        let mut replay = Replay::open(&*rooms.fs, &rooms.dir, &prepared.segments, floor.plus(1))?;
+        while let Some(record) = replay.next()? {
+            if record.meta.kind != RecordKind::Batch {
+                continue;
+            }
+            let (first_seq, op_count) = (record.meta.first_seq, record.meta.op_count);
+            for operation in Operations::new(record.payload, first_seq, op_count) {
+                let operation = operation.map_err(|_| {
+                    Error::new(
+                        ErrorKind::Corruption,
+                        "a record of the log holds a malformed batch",
+                    )
+                    .with_path(&rooms.dir)
+                    .with_value("seq", first_seq)
+                })?;
+                if operation.keyspace != keyspace.id {
+                    return Err(Error::new(
+                        ErrorKind::Corruption,
+                        "a record of the log is for an unknown keyspace",
+                    )
+                    .with_path(&rooms.dir)
+                    .with_value("keyspace", operation.keyspace));
+                }
+                if operation.seq > floor {
+                    commit::insert(&keyspace.peek().active, self.hash_seed, &operation);
+                    self.replayed_count += 1;
+                }
+                self.last_seq = self.last_seq.max(operation.seq);
+            }
+            if keyspace.peek().active.bytes() >= self.recovery.settings.memtable_bytes_max {
+                self.flush(keyspace)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything replayed is durable already, so that a table may be made from it.
+    fn flush(&self, keyspace: &KeyspaceState) -> Result<()> {
+        keyspace.seal(self.memtables.make(), self.last_seq, self.log_end);
+        let snapshots = Snapshots::new(self.last_seq);
+        self.tree.flush(keyspace, &snapshots, None).map(|_| ())
+    }
+}

@@ -1,0 +1,137 @@
+//! What a database did and holds, as plain numbers.
+
+use base::{Level, SequenceNumber};
+
+/// Counters since the database was opened, and sizes as of now. Bytes unless the name says else.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// db.put("key", "value")?;
+/// let stats = db.stats();
+/// assert_eq!(stats.user_bytes_written, 8);
+/// assert!(stats.log_bytes >= 8);
+/// # Ok::<(), siltstone::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Keys and values given to writes.
+    pub user_bytes_written: u64,
+    /// Operations written: puts and deletes.
+    pub user_write_count: u64,
+    /// Appended to the log, framing included.
+    pub log_bytes: u64,
+    /// Syncs of the log.
+    pub log_sync_count: u64,
+    /// What the log's segments occupy now.
+    pub log_disk_bytes: u64,
+    /// Written by flushes.
+    pub flush_bytes_written: u64,
+    /// Flushes installed.
+    pub flush_count: u64,
+    /// Read by compactions.
+    pub compaction_bytes_read: u64,
+    /// Written by compactions.
+    pub compaction_bytes_written: u64,
+    /// Compactions installed, moves apart.
+    pub compaction_count: u64,
+    /// Compactions that only moved tables, without writing a byte of them.
+    pub move_count: u64,
+    /// Written to MANIFEST.
+    pub manifest_bytes: u64,
+    /// Resident in memtables, sealed ones included.
+    pub memtable_bytes: u64,
+    /// Memtables that wait to be flushed.
+    pub sealed_memtable_count: u64,
+    /// The tree, from level 0 down.
+    pub levels: Vec<LevelStats>,
+    /// Point reads, those of `multi_get` included.
+    pub get_count: u64,
+    /// Point reads that found a value.
+    pub get_hit_count: u64,
+    /// Point reads that found it in a memtable.
+    pub memtable_hit_count: u64,
+    /// Tables whose range held the key of a point read.
+    pub tables_considered: u64,
+    /// Tables that a filter spared a point read.
+    pub filter_negatives: u64,
+    /// Tables searched in vain because their filter passed an absent key.
+    pub filter_false_positives: u64,
+    /// Index blocks searched by point reads.
+    pub index_blocks: u64,
+    /// Data blocks searched by point reads.
+    pub data_blocks: u64,
+    /// Blocks that point reads found in the block cache.
+    pub cache_hits: u64,
+    /// Blocks that point reads had to load.
+    pub cache_misses: u64,
+    /// Read from files by point reads; what a mapping touches is not counted.
+    pub get_bytes_read: u64,
+    /// Positionings of cursors and iterators.
+    pub seek_count: u64,
+    /// Held by the block cache.
+    pub cache_bytes: u64,
+    /// Slices that keep a table, block or memtable alive.
+    pub pinned_slice_count: u64,
+    /// What they point to.
+    pub pinned_bytes: u64,
+    /// Snapshots that are alive.
+    pub snapshot_count: u64,
+    /// Everything up to here may be read.
+    pub visible_seq: SequenceNumber,
+    /// Time that writers have waited for flush and compaction, in microseconds.
+    pub stall_micros: u64,
+    /// How often one waited.
+    pub stall_count: u64,
+}
+
+/// One level of the tree.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LevelStats {
+    /// Which.
+    pub level: Level,
+    /// Tables in it.
+    pub table_count: u64,
+    /// Their files.
+    pub bytes: u64,
+    /// Entries in them: every version of every key, tombstones included.
+    pub entry_count: u64,
+    /// Tombstones among those.
+    pub tombstone_count: u64,
+    /// Keys and values in them, uncompressed.
+    pub raw_bytes: u64,
+    /// Written into it by compactions since the database was opened.
+    pub compaction_bytes_written: u64,
+    /// How much it asks to be compacted; at 1 and above it is.
+    pub score: f64,
+}
+
+impl Stats {
+    /// Bytes written to files for each byte of user data: log, flush, compaction and MANIFEST.
+    ///
+    /// 0 before anything was written.
+    pub fn write_amplification(&self) -> f64 {
+        let written = self.log_bytes
+            + self.flush_bytes_written
+            + self.compaction_bytes_written
+            + self.manifest_bytes;
+        ratio(written, self.user_bytes_written)
+    }
+
+    /// The files of the tree.
+    pub fn table_bytes(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).sum()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+fn ratio(above: u64, below: u64) -> f64 {
+    if below == 0 {
+        0.0
+    } else {
+        above as f64 / below as f64
+    }
+}

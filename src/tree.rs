@@ -1,0 +1,357 @@
+//! The corridor: plan, job, edit, install. Every change of the tree walks it, whoever asks.
+
+use std::ops::Bound;
+use std::path::PathBuf;
+
+use base::clock::Clock;
+use base::executor::{Executor, Scatter};
+use base::fs::FileSystem;
+use base::sync::atomic::{AtomicBool, Ordering};
+use base::sync::{Arc, Mutex};
+use base::{HashSeed, Level, Result};
+use compaction::{
+    CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, Tuning, Version, job, policy,
+};
+use log::Log;
+use memtable::Memtable;
+use sstable::{CreationReason, TableOptions};
+
+use crate::events::{Event, Listener};
+use crate::ledger::{Counter, Ledger};
+use crate::manifest::{Rooms, VersionSet, numbers};
+use crate::seams::Seams;
+use crate::snapshots::Snapshots;
+use crate::superversion::{KeyspaceState, SealedMemtable};
+use crate::tuning::Settings;
+
+/// Runs flushes and compactions and installs what they made.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    fs: Arc<dyn FileSystem>,
+    clock: Arc<dyn Clock>,
+    executor: Arc<dyn Executor>,
+    listener: Listener,
+    dir: PathBuf,
+    versions: Arc<VersionSet>,
+    ledger: Arc<Ledger>,
+    settings: Settings,
+    tuning: Tuning,
+    hash_seed: HashSeed,
+    in_progress: Mutex<InProgress>,
+    /// Raised by close: jobs stop soon and leave nothing behind.
+    cancel: Arc<AtomicBool>,
+}
+
+/// A stretch of keys that a manual compaction is asked for.
+pub(crate) type KeyBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+impl Tree {
+    pub(crate) fn new(
+        settings: &Settings,
+        seams: &Seams,
+        rooms: &Rooms,
+        versions: &Arc<VersionSet>,
+        hash_seed: HashSeed,
+    ) -> Self {
+        Self {
+            fs: Arc::clone(&seams.fs),
+            clock: Arc::clone(&seams.clock),
+            executor: Arc::clone(&seams.executor),
+            listener: seams.listener.clone(),
+            dir: rooms.dir.clone(),
+            versions: Arc::clone(versions),
+            ledger: Arc::clone(&rooms.ledger),
+            settings: settings.clone(),
+            tuning: settings.compaction_tuning(),
+            hash_seed,
+            in_progress: Mutex::default(),
+            cancel: Arc::default(),
+        }
+    }
+
+    pub(crate) fn versions(&self) -> &Arc<VersionSet> {
+        &self.versions
+    }
+
+    /// Makes running jobs fail soon; used by close.
+    pub(crate) fn cancel(&self) {
+        self.cancel.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Acquire)
+    }
+
+    fn table_options(&self, keyspace: &KeyspaceState, is_bottom: bool) -> TableOptionsFn {
+        let (settings, clock) = (self.settings.clone(), Arc::clone(&self.clock));
+        let (hash_seed, keyspace) = (self.hash_seed, keyspace.id);
+        Arc::new(move |level, reason| TableOptions {
+            block_bytes_target: settings.block_bytes_target,
+            filter: settings.filter,
+            compression: if is_bottom {
+                settings.bottom_compression
+            } else {
+                settings.compression
+            },
+            hash_seed,
+            keyspace,
+            level,
+            reason,
+            created_micros: clock.now_micros(),
+            dictionary_bytes_max: 0,
+        })
+    }
+
+    /// A job's context. The inputs must be fixed before: what it captures here it keeps visible.
+    fn context(
+        &self,
+        keyspace: &KeyspaceState,
+        snapshots: &Snapshots,
+        is_bottom: bool,
+    ) -> JobContext {
+        let captured = snapshots.capture();
+        JobContext {
+            fs: Arc::clone(&self.fs),
+            clock: Arc::clone(&self.clock),
+            dir: self.dir.clone(),
+            numbers: numbers(&self.versions),
+            executor: Arc::clone(&self.executor) as Arc<dyn Scatter>,
+            table_options: self.table_options(keyspace, is_bottom),
+            table_bytes_target: self.settings.table_bytes_target,
+            snapshots: captured.registered,
+            visible: captured.visible,
+            cancel: Arc::clone(&self.cancel),
+        }
+    }
+
+    /// Flushes the sealed memtables of `keyspace` into level 0. Returns whether there were any.
+    ///
+    /// `log` is synced first up to the end of what they hold: a power cut must not be able to keep
+    /// a table and lose the log before it.
+    pub(crate) fn flush(
+        &self,
+        keyspace: &KeyspaceState,
+        snapshots: &Snapshots,
+        log: Option<&Log>,
+    ) -> Result<bool> {
+        let view = keyspace.pin();
+        let Some(newest) = view.sealed.first() else {
+            return Ok(false);
+        };
+        if let Some(log) = log {
+            log.sync_upto(newest.log_end)?;
+        }
+        let memtables: Vec<Arc<Memtable>> = view
+            .sealed
+            .iter()
+            .map(|sealed: &SealedMemtable| Arc::clone(&sealed.memtable))
+            .collect();
+        assert!(
+            snapshots.visible() >= newest.last_seq,
+            "a memtable is sealed between commits"
+        );
+        let context = self.context(keyspace, snapshots, false);
+        let runs = memtables.iter().map(Memtable::cursor).collect();
+        let output = job::flush(&context, &view.version, runs)?;
+        let stats = (output.stats.entries_out, output.stats.written_bytes);
+        let mut edit = KeyspaceEdit::new(keyspace.id);
+        edit.flushed_upto = Some(newest.last_seq);
+        edit.added = output.added;
+        let durable = log.map_or(newest.log_end, Log::durable_upto);
+        self.versions
+            .apply(edit, durable, snapshots.visible(), |version| {
+                keyspace.install_flush(Arc::clone(version), &memtables);
+            })?;
+        self.ledger.add(Counter::FlushCount, 1);
+        self.ledger.add(Counter::FlushBytesWritten, stats.1);
+        self.listener.tell(|| Event::Flushed {
+            entry_count: stats.0,
+            written_bytes: stats.1,
+        });
+        Ok(true)
+    }
+
+    /// Plans what the tree needs most and reserves it, up to as many plans as can run at once.
+    pub(crate) fn plan(&self, keyspace: &KeyspaceState) -> Vec<CompactionPlan> {
+        let version = Arc::clone(&keyspace.peek().version);
+        let mut in_progress = self.in_progress.lock();
+        let mut plans = Vec::new();
+        while plans.len() < self.executor.width() {
+            let Some(plan) = policy::pick(&version, &in_progress, &self.tuning) else {
+                break;
+            };
+            in_progress.insert(&plan);
+            plans.push(plan);
+        }
+        plans
+    }
+
+    /// Whether nothing is running and nothing needs to run.
+    pub(crate) fn is_at_rest(&self, keyspace: &KeyspaceState) -> bool {
+        let view = keyspace.peek();
+        let in_progress = self.in_progress.lock();
+        in_progress.is_empty()
+            && view.sealed.is_empty()
+            && policy::pick(&view.version, &in_progress, &self.tuning).is_none()
+    }
+
+    /// Runs reserved plans side by side and installs each as it ends. Returns the first failure.
+    pub(crate) fn run_plans(
+        &self,
+        keyspace: &KeyspaceState,
+        snapshots: &Snapshots,
+        log: &Log,
+        plans: &[CompactionPlan],
+    ) -> Result<()> {
+        if let [plan] = plans {
+            return self.run_plan(keyspace, snapshots, log, plan);
+        }
+        let failed = Mutex::new(None);
+        let tasks = plans.iter().map(|plan| {
+            let failed = &failed;
+            Box::new(move || {
+                if let Err(error) = self.run_plan(keyspace, snapshots, log, plan) {
+                    failed.lock().get_or_insert(error);
+                }
+            }) as Box<dyn FnOnce() + Send>
+        });
+        self.executor.scatter(tasks.collect());
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// Runs one reserved plan and gives the reservation back, whatever happens.
+    fn run_plan(
+        &self,
+        keyspace: &KeyspaceState,
+        snapshots: &Snapshots,
+        log: &Log,
+        plan: &CompactionPlan,
+    ) -> Result<()> {
+        let reservation = Reservation {
+            in_progress: &self.in_progress,
+            plan,
+        };
+        let version = Arc::clone(&keyspace.peek().version);
+        let is_bottom = version
+            .deepest_used()
+            .is_none_or(|deepest| deepest <= plan.output_level);
+        let context = self.context(keyspace, snapshots, is_bottom);
+        let output = job::compact(&context, &version, plan)?;
+        self.install(keyspace, snapshots, log, output, plan)?;
+        drop(reservation);
+        Ok(())
+    }
+
+    fn install(
+        &self,
+        keyspace: &KeyspaceState,
+        snapshots: &Snapshots,
+        log: &Log,
+        output: JobOutput,
+        plan: &CompactionPlan,
+    ) -> Result<()> {
+        let mut edit = KeyspaceEdit::new(keyspace.id);
+        edit.added = output.added;
+        edit.removed = output.removed;
+        self.versions
+            .apply(edit, log.durable_upto(), snapshots.visible(), |version| {
+                keyspace.install(Arc::clone(version));
+            })?;
+        let stats = output.stats;
+        self.ledger
+            .add(Counter::CompactionBytesRead, stats.read_bytes);
+        self.ledger
+            .add_compaction_written(plan.output_level, stats.written_bytes);
+        let counter = if plan.is_move {
+            Counter::MoveCount
+        } else {
+            Counter::CompactionCount
+        };
+        self.ledger.add(counter, 1);
+        self.listener.tell(|| Event::Compacted {
+            input_level: plan.input_level,
+            output_level: plan.output_level,
+            is_move: plan.is_move,
+            read_bytes: stats.read_bytes,
+            written_bytes: stats.written_bytes,
+        });
+        Ok(())
+    }
+
+    /// Plans the next piece of a manual compaction of `level` and reserves it.
+    pub(crate) fn plan_manual(
+        &self,
+        keyspace: &KeyspaceState,
+        bounds: KeyBounds<'_>,
+        level: Level,
+    ) -> ManualStep {
+        let mut in_progress = self.in_progress.lock();
+        let step = self.manual_step_locked(&in_progress, keyspace, bounds, level);
+        if let ManualStep::Run(plan) = &step {
+            in_progress.insert(plan);
+        }
+        step
+    }
+
+    /// Whether a manual compaction of `level` has to wait for one that runs.
+    pub(crate) fn is_manual_blocked(
+        &self,
+        keyspace: &KeyspaceState,
+        bounds: KeyBounds<'_>,
+        level: Level,
+    ) -> bool {
+        let in_progress = self.in_progress.lock();
+        matches!(
+            self.manual_step_locked(&in_progress, keyspace, bounds, level),
+            ManualStep::Wait
+        )
+    }
+
+    fn manual_step_locked(
+        &self,
+        in_progress: &InProgress,
+        keyspace: &KeyspaceState,
+        (from, to): KeyBounds<'_>,
+        level: Level,
+    ) -> ManualStep {
+        let version: Arc<Version> = Arc::clone(&keyspace.peek().version);
+        let pick = |busy| policy::pick_manual(&version, busy, &self.tuning, from, to, level);
+        match pick(in_progress) {
+            Some(plan) => ManualStep::Run(plan),
+            // Only what is being compacted may be in the way.
+            None if !in_progress.is_empty() && pick(&InProgress::default()).is_some() => {
+                ManualStep::Wait
+            }
+            None => ManualStep::Nothing,
+        }
+    }
+
+    pub(crate) fn level_scores(&self, keyspace: &KeyspaceState) -> Vec<(Level, f64)> {
+        policy::scores(&keyspace.peek().version, &self.tuning)
+    }
+}
+
+/// What a manual compaction can do next.
+#[derive(Debug)]
+pub(crate) enum ManualStep {
+    /// This, which is reserved.
+    Run(CompactionPlan),
+    /// Nothing until a running compaction ends.
+    Wait,
+    /// Nothing any more.
+    Nothing,
+}
+
+type TableOptionsFn = Arc<dyn Fn(Level, CreationReason) -> TableOptions + Send + Sync>;
+
+/// Gives the tables of a plan back, also when its job panics.
+struct Reservation<'a> {
+    in_progress: &'a Mutex<InProgress>,
+    plan: &'a CompactionPlan,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.in_progress.lock().remove(self.plan);
+    }
+}

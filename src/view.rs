@@ -1,0 +1,314 @@
+//! The one vocabulary of reads, shared by `Db`, `Keyspace` and `Snapshot`.
+
+use std::ops::Bound;
+
+use base::sync::Arc;
+use base::{HashSeed, Result, SequenceNumber, Slice};
+
+use crate::health::HealthState;
+use crate::ledger::Ledger;
+use crate::range::{KeyRange, prefix_bounds};
+use crate::read::{Found, Lookup};
+use crate::scan::{Cursor, Iter, ScanView};
+use crate::snapshots::{Registration, Snapshots};
+use crate::superversion::{KeyspaceState, Superversion};
+
+/// What every read needs; holds no lock on the directory.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadRooms {
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) hash_seed: HashSeed,
+}
+
+/// Reads of one keyspace, as of now or as of a snapshot.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) rooms: &'a ReadRooms,
+    pub(crate) keyspace: &'a KeyspaceState,
+    pub(crate) registration: Option<&'a Arc<Registration>>,
+}
+
+impl View<'_> {
+    #[inline]
+    fn peek(&self) -> (arc_swap::Guard<Arc<Superversion>>, SequenceNumber) {
+        match self.registration {
+            Some(registration) => (self.keyspace.peek(), registration.seq()),
+            None => self.keyspace.peek_visible(&self.rooms.snapshots),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn lookup<R>(
+        &self,
+        key: &[u8],
+        f: impl FnOnce(Found<'_>) -> R,
+    ) -> Result<Option<R>> {
+        self.rooms.health.check_open()?;
+        let (view, seq) = self.peek();
+        let hash_seed = self.rooms.hash_seed;
+        let hash = hash_seed.hash(key);
+        Lookup {
+            view: &view,
+            key,
+            hash,
+            hash_seed,
+            seq,
+            ledger: &self.rooms.ledger,
+        }
+        .run(f)
+    }
+
+    pub(crate) fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Slice>>> {
+        self.rooms.health.check_open()?;
+        let (view, seq) = self.peek();
+        let hash_seed = self.rooms.hash_seed;
+        let get = |key: K| {
+            let key = key.as_ref();
+            let hash = hash_seed.hash(key);
+            let ledger = &*self.rooms.ledger;
+            Lookup {
+                view: &view,
+                key,
+                hash,
+                hash_seed,
+                seq,
+                ledger,
+            }
+            .run(|found| found.pin())
+        };
+        keys.into_iter().map(get).collect()
+    }
+
+    pub(crate) fn cursor(&self, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>) -> Result<Cursor> {
+        let (view, seq) = self.peek();
+        let scan = ScanView {
+            view: Arc::clone(&view),
+            seq,
+            registration: self.registration.cloned(),
+            health: Arc::clone(&self.rooms.health),
+            ledger: Arc::clone(&self.rooms.ledger),
+        };
+        Cursor::new(scan, lower, upper)
+    }
+
+    pub(crate) fn range(&self, range: &impl KeyRange) -> Result<Iter> {
+        let lower = range.start().map(<[u8]>::to_vec);
+        let upper = range.end().map(<[u8]>::to_vec);
+        Ok(Iter::new(self.cursor(lower, upper)?))
+    }
+
+    pub(crate) fn prefix(&self, prefix: &[u8]) -> Result<Iter> {
+        let (lower, upper) = prefix_bounds(prefix);
+        Ok(Iter::new(self.cursor(lower, upper)?))
+    }
+}
+
+/// The read methods of a type that has `fn view(&self) -> View<'_>`; `$setup` makes a `view` of
+/// that type from a `db` in the examples.
+macro_rules! read_methods {
+    ($setup:literal) => {
+        /// The value of `key`, or `None` if it has none.
+        ///
+        /// The slice keeps the table or memtable it lies in alive instead of copying (values of up
+        /// to 30 bytes are copied). Takes no lock. May block on a read from disk.
+        ///
+        /// # Errors
+        /// `Corruption` if a block that would have to be searched is damaged: damage is never
+        /// reported as "not there". `Io` if it cannot be read, `Closed` after the database was
+        /// closed. So for every read.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("planet", "earth")?;
+        #[doc = $setup]
+        /// assert_eq!(view.get("planet")?.as_deref(), Some(&b"earth"[..]));
+        /// assert_eq!(view.get("moon")?, None);
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        pub fn get(&self, key: impl AsRef<[u8]>) -> $crate::Result<Option<$crate::Slice>> {
+            self.view().lookup(key.as_ref(), |found| found.pin())
+        }
+
+        /// Copies the value of `key` into `buffer`, which it clears. Returns whether there is one.
+        ///
+        /// # Errors
+        /// As for `get`.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("planet", "earth")?;
+        #[doc = $setup]
+        /// let mut buffer = Vec::new();
+        /// assert!(view.get_into("planet", &mut buffer)?);
+        /// assert_eq!(buffer, b"earth");
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        pub fn get_into(
+            &self,
+            key: impl AsRef<[u8]>,
+            buffer: &mut Vec<u8>,
+        ) -> $crate::Result<bool> {
+            buffer.clear();
+            let found = self.view().lookup(key.as_ref(), |found| {
+                buffer.extend_from_slice(found.bytes())
+            })?;
+            Ok(found.is_some())
+        }
+
+        /// Hands the value of `key` to `read` where it lies: no copy, no reference counted.
+        ///
+        /// `read` runs with a view pinned; it should be short.
+        ///
+        /// # Errors
+        /// As for `get`.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("planet", "earth")?;
+        #[doc = $setup]
+        /// assert_eq!(view.get_with("planet", |value| value.len())?, Some(5));
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        pub fn get_with<R>(
+            &self,
+            key: impl AsRef<[u8]>,
+            read: impl FnOnce(&[u8]) -> R,
+        ) -> $crate::Result<Option<R>> {
+            self.view()
+                .lookup(key.as_ref(), |found| read(found.bytes()))
+        }
+
+        /// Whether `key` has a value.
+        ///
+        /// # Errors
+        /// As for `get`.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("planet", "")?;
+        #[doc = $setup]
+        /// assert!(view.contains_key("planet")?, "an empty value is a value");
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        pub fn contains_key(&self, key: impl AsRef<[u8]>) -> $crate::Result<bool> {
+            Ok(self.view().lookup(key.as_ref(), |_| ())?.is_some())
+        }
+
+        /// The values of several keys, all from one view, in the order of the keys.
+        ///
+        /// # Errors
+        /// As for `get`; the first error ends it.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("planet", "earth")?;
+        #[doc = $setup]
+        /// let values = view.multi_get(["moon", "planet"])?;
+        /// assert_eq!(values[0], None);
+        /// assert_eq!(values[1].as_deref(), Some(&b"earth"[..]));
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        pub fn multi_get<K: AsRef<[u8]>>(
+            &self,
+            keys: impl IntoIterator<Item = K>,
+        ) -> $crate::Result<Vec<Option<$crate::Slice>>> {
+            self.view().multi_get(keys)
+        }
+
+        /// Iterates over all keys and values, in key order, from both ends.
+        ///
+        /// # Errors
+        /// As for `get`; errors of later steps are items.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("b", "2")?;
+        /// db.put("a", "1")?;
+        #[doc = $setup]
+        /// let keys: Result<Vec<_>, _> = view.iter()?.map(|item| item.map(|(key, _)| key)).collect();
+        /// assert_eq!(keys?, ["a", "b"]);
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        #[expect(clippy::iter_not_returning_iterator, reason = "making it can fail")]
+        pub fn iter(&self) -> $crate::Result<$crate::Iter> {
+            self.view().range(&(..))
+        }
+
+        /// Iterates over the keys and values of a range; see [`KeyRange`](crate::KeyRange).
+        ///
+        /// # Errors
+        /// As for `iter`.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("b", "2")?;
+        /// db.put("a", "1")?;
+        #[doc = $setup]
+        /// assert_eq!(view.range("b"..)?.count(), 1);
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        pub fn range(&self, range: impl $crate::KeyRange) -> $crate::Result<$crate::Iter> {
+            self.view().range(&range)
+        }
+
+        /// Iterates over the keys that begin with `prefix`, and their values.
+        ///
+        /// # Errors
+        /// As for `iter`.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("tree/oak", "")?;
+        /// db.put("trout", "")?;
+        #[doc = $setup]
+        /// assert_eq!(view.prefix("tree/")?.count(), 1);
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> $crate::Result<$crate::Iter> {
+            self.view().prefix(prefix.as_ref())
+        }
+
+        /// A cursor over everything, standing nowhere.
+        ///
+        /// # Errors
+        /// As for `get`.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("a", "1")?;
+        #[doc = $setup]
+        /// let mut cursor = view.cursor()?;
+        /// assert!(cursor.seek_to_first()?);
+        /// # Ok::<(), siltstone::Error>(())
+        /// ```
+        pub fn cursor(&self) -> $crate::Result<$crate::Cursor> {
+            self.view()
+                .cursor(::std::ops::Bound::Unbounded, ::std::ops::Bound::Unbounded)
+        }
+    };
+}
+
+pub(crate) use read_methods;
