@@ -166,12 +166,13 @@ impl<'a> Picker<'a> {
                 .count();
             sharing == 1 && self.can_move(table, level1)
         };
-        let moving: Vec<_> = oldest_first()
+        let mut moving: Vec<_> = oldest_first()
             .filter(alone)
             .take(MOVE_TABLES_MAX)
             .cloned()
             .collect();
         if !moving.is_empty() {
+            moving.reverse();
             return Some(plan_move(
                 Level::ZERO,
                 level1,
@@ -247,14 +248,17 @@ impl<'a> Picker<'a> {
             .version
             .level_bytes(level)
             .saturating_sub(self.tuning.level_bytes_target(level));
-        let mut moving = Vec::new();
+        let mut moving: Vec<Arc<Table>> = Vec::new();
         for (table, _) in candidates.iter().take_while(|(_, overlap)| *overlap == 0) {
-            if surplus > 0 && moving.len() < MOVE_TABLES_MAX && self.can_move(table, deeper) {
+            // At its target exactly a level is due and has no surplus: one table still goes.
+            let wanted = moving.is_empty() || (surplus > 0 && moving.len() < MOVE_TABLES_MAX);
+            if wanted && self.can_move(table, deeper) {
                 surplus = surplus.saturating_sub(table.meta.file_bytes);
                 moving.push(Arc::clone(table));
             }
         }
         if !moving.is_empty() {
+            moving.sort_by(|a, b| a.meta.smallest.user_key.cmp(&b.meta.smallest.user_key));
             return Some(plan_move(
                 level,
                 deeper,
