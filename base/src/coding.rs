@@ -148,6 +148,13 @@ impl<'a> Reader<'a> {
             self.rest = rest;
             return Ok(u64::from(*byte));
         }
+        // Lengths of values are mostly this long. A zero in the second byte would be padding.
+        if let [low, high, rest @ ..] = self.rest
+            && (1..0x80).contains(high)
+        {
+            self.rest = rest;
+            return Ok(u64::from(low & 0x7f) | u64::from(*high) << 7);
+        }
         self.long_varint()
     }
 

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 
 use base::coding::{Malformed, Reader};
 use base::key::{KEY_BYTES_MAX, VALUE_BYTES_HARD_MAX, head};
-use base::{KeyKind, SequenceNumber};
+use base::{KeyKind, SequenceNumber, hint};
 
 mod builder;
 
@@ -21,6 +21,8 @@ type Result<T> = std::result::Result<T, Malformed>;
 pub(crate) const HEADER_BYTES: usize = 8;
 /// Bytes of a key's suffix that its head holds.
 pub(crate) const HEAD_BYTES: usize = 8;
+/// About 32 entries have their heads, offsets and prefix in so many cache lines.
+const SEARCH_LINES: usize = 6;
 /// Bit of the kind byte: the sequence number is zero and absent.
 const SEQ_ZERO: u8 = 0x80;
 
@@ -228,6 +230,25 @@ impl Shape {
         }
     }
 
+    /// Where the entries begin whose head is the suffix's or greater, and how many are tied with it.
+    #[inline]
+    fn tied(&self, bytes: &[u8], suffix: &Suffix<'_>) -> (usize, usize) {
+        let heads = self.heads(bytes);
+        let low = heads.partition_point(|head| u64::from_le_bytes(*head) < suffix.head);
+        let rest = heads.get(low..).unwrap_or_default();
+        let is_tied = |head: &[u8; HEAD_BYTES]| u64::from_le_bytes(*head) == suffix.head;
+        // Mostly one entry is tied at most, so that a second search is seldom worth its start.
+        let count = match rest {
+            [first, second, ..] if is_tied(first) && is_tied(second) => {
+                hint::cold_path();
+                rest.partition_point(is_tied)
+            }
+            [first, ..] => usize::from(is_tied(first)),
+            [] => 0,
+        };
+        (low, count)
+    }
+
     #[inline]
     fn lower_bound_suffix(
         &self,
@@ -235,16 +256,8 @@ impl Shape {
         suffix: &Suffix<'_>,
         seq: SequenceNumber,
     ) -> Result<usize> {
-        let heads = self.heads(bytes);
-        let low = heads.partition_point(|head| u64::from_le_bytes(*head) < suffix.head);
-        let tied = heads.get(low..).unwrap_or_default();
-        match tied.first() {
-            Some(head) if u64::from_le_bytes(*head) == suffix.head => {}
-            _ => return Ok(low),
-        }
-        // Mostly one entry is tied, or the versions of one key; a long run is searched as well.
-        let mut low = low;
-        let mut high = low + tied.partition_point(|head| u64::from_le_bytes(*head) == suffix.head);
+        let (mut low, tied) = self.tied(bytes, suffix);
+        let mut high = low + tied;
         while low < high {
             let middle = low.midpoint(high);
             if self.entry(bytes, middle)?.cmp_tied(suffix, seq).is_lt() {
@@ -312,12 +325,25 @@ impl Shape {
         let Ok(suffix) = self.suffix(bytes, user_key) else {
             return Ok(None);
         };
-        let low = self.lower_bound_suffix(bytes, &suffix, seq)?;
+        let low = match self.tied(bytes, &suffix) {
+            (_, 0) => return Ok(None),
+            (only, 1) => only,
+            _ => self.lower_bound_suffix(bytes, &suffix, seq)?,
+        };
         if low == self.count {
             return Ok(None);
         }
         let entry = self.entry(bytes, low)?;
-        Ok(entry.is(&suffix).then_some(entry))
+        Ok((entry.is(&suffix) && entry.seq <= seq).then_some(entry))
+    }
+
+    /// Asks for the lines that a search of a data block in `bytes` reads first: header, heads,
+    /// offsets and prefix of a block of the usual size. One wait for memory instead of several.
+    #[inline]
+    pub(crate) fn prefetch(bytes: &[u8]) {
+        for line in 0..SEARCH_LINES {
+            hint::prefetch(bytes, line * 64);
+        }
     }
 }
 

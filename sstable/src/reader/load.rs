@@ -10,6 +10,7 @@ use base::sync::atomic::Ordering;
 use base::{Error, Result};
 
 use super::{FilterState, Resident, Source, TableReader, Verify};
+use crate::block::Shape;
 use crate::bytes::{self, AlignedBytes};
 use crate::cache::{BlockKey, CachedBlock};
 use crate::compression::{self, RAW};
@@ -244,6 +245,7 @@ impl TableReader {
             && entry.compression == RAW
         {
             let bytes = self.mapped(map, entry.handle)?;
+            Shape::prefetch(bytes);
             if self.verify == Verify::Always || !self.is_checked(at) {
                 self.check_mapped(map, at, entry)?;
             }
