@@ -6,6 +6,7 @@
 //! ```text
 //! cargo run --example batches
 //! ```
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

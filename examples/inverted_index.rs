@@ -16,6 +16,7 @@
 //!
 //! The postings of a word lie side by side, in the order of the records' keys. So two prefix scans,
 //! walked like the two sides of a merge, give the records that have both words.
+#![forbid(unsafe_code)]
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

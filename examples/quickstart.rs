@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --example quickstart
 //! ```
+#![forbid(unsafe_code)]
 
 use siltstone::{Db, Durability, ErrorKind, Options, Result, WriteOptions};
 

@@ -6,6 +6,7 @@
 //! ```text
 //! cargo run --example snapshots_and_scans
 //! ```
+#![forbid(unsafe_code)]
 
 use siltstone::{Db, Result};
 
