@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use base::fs::{DirEntry, LockGuard, create_dir_all};
 use base::sync::Arc;
@@ -130,9 +131,22 @@ impl<'a> Recovery<'a> {
         let was_clean = loaded.clean_close;
         let old_manifest = loaded.manifest;
         let identity = self.next_identity(&loaded);
-        let log_durable_upto = loaded.log_durable_upto;
+        // Looked at before anything is written: a damaged log leaves the directory as it was.
+        let late = Arc::new(OnceLock::new());
+        let listener = &self.seams.listener;
+        let on_progress = |progress: log::recovery::RecoveryProgress| {
+            listener.tell(|| Event::RecoveryProgress {
+                read_bytes: progress.read_bytes,
+                total_bytes: progress.total_bytes,
+            });
+        };
+        let config = self.recover_config(&loaded, identity, &late, &on_progress);
+        let inspection = log::recovery::inspect(&config)?;
         let versions = Arc::new(VersionSet::install(self.rooms.clone(), loaded, identity)?);
-        let prepared = self.prepare_log(&versions, log_durable_upto, was_clean)?;
+        late.set(Arc::clone(&versions))
+            .expect("set here and nowhere else");
+        let prepared = inspection.settle(&config)?;
+        self.tell_dropped(&prepared);
         let hash_seed = HashSeed(identity.hash_seed);
         let memtables = MemtableMaker::new(self.settings, Arc::clone(&self.pins));
         let keyspace = self.keyspace(&versions, &memtables);
@@ -143,7 +157,7 @@ impl<'a> Recovery<'a> {
             keyspaces: &keyspaces,
             memtables: &memtables,
             hash_seed,
-            last_seq: prepared.last_seq,
+            replayed_upto: SequenceNumber::ZERO,
             log_end: Position {
                 ordinal: prepared.successor.ordinal,
                 offset: 0,
@@ -151,7 +165,8 @@ impl<'a> Recovery<'a> {
             replayed_count: 0,
         };
         replayer.run(&prepared)?;
-        let (last_seq, replayed_count) = (replayer.last_seq, replayer.replayed_count);
+        let last_seq = prepared.last_seq.max(replayer.replayed_upto);
+        let replayed_count = replayer.replayed_count;
         let mut successor = prepared.successor;
         let gap = if was_clean || old_manifest.is_none() {
             0
@@ -247,45 +262,46 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    fn prepare_log(
+    fn recover_config<'c>(
         &self,
-        versions: &Arc<VersionSet>,
-        log_durable_upto: Position,
-        was_clean: bool,
-    ) -> Result<Prepared> {
-        let keyspaces = versions.keyspaces();
-        let floors = keyspaces.iter().map(|(_, record)| record.flushed_upto);
-        let listener = &self.seams.listener;
-        let on_progress = |progress: log::recovery::RecoveryProgress| {
-            listener.tell(|| Event::RecoveryProgress {
-                read_bytes: progress.read_bytes,
-                total_bytes: progress.total_bytes,
-            });
-        };
-        let prepared = log::recovery::prepare(&RecoverConfig {
+        loaded: &Loaded,
+        identity: Identity,
+        late: &Arc<OnceLock<Arc<VersionSet>>>,
+        on_progress: &'c dyn Fn(log::recovery::RecoveryProgress),
+    ) -> RecoverConfig<'c> {
+        let floors = loaded.keyspaces.values().map(|record| record.flushed_upto);
+        let durable_upto = loaded.log_durable_upto;
+        let late = Arc::clone(late);
+        RecoverConfig {
             fs: Arc::clone(&self.rooms.fs),
             clock: Arc::clone(&self.rooms.clock),
             dir: self.rooms.dir.clone(),
             mode: self.settings.recovery_mode,
             floor: floors.clone().min().unwrap_or_default(),
             flushed_max: floors.max().unwrap_or_default(),
-            last_seq: versions.last_seq(),
-            durable_upto: (log_durable_upto != Position::default()).then_some(log_durable_upto),
-            numbers: numbers(versions),
-            database_id: versions.identity().database_id,
-            epoch: versions.identity().epoch,
-            clean: was_clean,
+            last_seq: loaded.last_seq,
+            durable_upto: (durable_upto != Position::default()).then_some(durable_upto),
+            numbers: Arc::new(move || {
+                late.get()
+                    .expect("the log is only written after MANIFEST")
+                    .next_file_number()
+            }),
+            database_id: identity.database_id,
+            epoch: identity.epoch,
+            clean: loaded.clean_close,
             segment_bytes: self.settings.log_segment_bytes,
-            on_progress: &on_progress,
-        })?;
+            on_progress,
+        }
+    }
+
+    fn tell_dropped(&self, prepared: &Prepared) {
         if let Some(dropped) = &prepared.dropped {
-            listener.tell(|| Event::LogTailDropped {
+            self.seams.listener.tell(|| Event::LogTailDropped {
                 path: dropped.path.clone(),
                 offset: dropped.offset,
                 bytes: dropped.bytes,
             });
         }
-        Ok(prepared)
     }
 
     fn log_config(&self, versions: &Arc<VersionSet>) -> LogConfig {
@@ -372,7 +388,8 @@ struct Replayer<'a> {
     keyspaces: &'a Keyspaces,
     memtables: &'a MemtableMaker,
     hash_seed: HashSeed,
-    last_seq: SequenceNumber,
+    /// What is in memtables or tables so far: a flush in between may claim no more than this.
+    replayed_upto: SequenceNumber,
     log_end: Position,
     replayed_count: u64,
 }
@@ -386,7 +403,7 @@ impl Replayer<'_> {
             .versions()
             .flushed_upto(keyspace.id)
             .unwrap_or_default();
-        self.last_seq = self.last_seq.max(floor);
+        self.replayed_upto = self.replayed_upto.max(floor);
         let mut replay = Replay::open(&*rooms.fs, &rooms.dir, &prepared.segments, floor.plus(1))?;
         while let Some(record) = replay.next()? {
             if record.meta.kind != RecordKind::Batch {
@@ -414,7 +431,7 @@ impl Replayer<'_> {
                     commit::insert(&keyspace.peek().active, self.hash_seed, &operation);
                     self.replayed_count += 1;
                 }
-                self.last_seq = self.last_seq.max(operation.seq);
+                self.replayed_upto = self.replayed_upto.max(operation.seq);
             }
             if keyspace.peek().active.bytes() >= self.recovery.settings.memtable_bytes_max {
                 self.flush(keyspace)?;
@@ -425,8 +442,8 @@ impl Replayer<'_> {
 
     /// Everything replayed is durable already, so that a table may be made from it.
     fn flush(&self, keyspace: &KeyspaceState) -> Result<()> {
-        keyspace.seal(self.memtables.make(), self.last_seq, self.log_end);
-        let snapshots = Snapshots::new(self.last_seq);
+        keyspace.seal(self.memtables.make(), self.replayed_upto, self.log_end);
+        let snapshots = Snapshots::new(self.replayed_upto);
         self.tree.flush(keyspace, &snapshots, None).map(|_| ())
     }
 }
