@@ -7,7 +7,7 @@ use std::path::Path;
 use base::fs::LockGuard;
 use base::sync::atomic::AtomicUsize;
 use base::sync::{Arc, Mutex};
-use base::{ErrorKind, KeyspaceId, Level, PinLedger, Result};
+use base::{ErrorKind, KeyspaceId, PinLedger, Result};
 use sstable::BlockCache;
 
 use crate::background::Background;
@@ -15,13 +15,12 @@ use crate::batch::WriteBatch;
 use crate::commit::{Commit, CommitPath, CommitState};
 use crate::health::Health;
 use crate::keyspace::{Keyspace, Snapshot};
-use crate::ledger::Counter;
 use crate::options::{Options, WriteOptions};
 use crate::range::KeyRange;
 use crate::recovery::{self, Opened};
 use crate::seams::Seams;
 use crate::stall::Gate;
-use crate::stats::{LevelStats, Stats};
+use crate::stats::Stats;
 use crate::superversion::KeyspaceState;
 use crate::sweeper::Sweeper;
 use crate::tree::Tree;
@@ -69,10 +68,10 @@ impl fmt::Debug for Db {
 pub(crate) struct Handle {
     pub(crate) reads: ReadRooms,
     pub(crate) commit: CommitPath,
-    background: Arc<Background>,
+    pub(crate) background: Arc<Background>,
     sweeper: Arc<Sweeper>,
-    cache: Arc<BlockCache>,
-    pins: Arc<PinLedger>,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) pins: Arc<PinLedger>,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
@@ -103,7 +102,7 @@ impl Handle {
             .write(batch, options.durability_or(self.commit.durability))
     }
 
-    fn default_keyspace(&self) -> &Arc<KeyspaceState> {
+    pub(crate) fn default_keyspace(&self) -> &Arc<KeyspaceState> {
         self.commit.keyspaces.default()
     }
 
@@ -546,77 +545,5 @@ fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
         cache: opened.cache,
         pins: opened.pins,
         lock: Mutex::new(Some(opened.lock)),
-    }
-}
-
-impl Handle {
-    fn stats(&self) -> Stats {
-        let count = |counter| self.reads.ledger.get(counter);
-        let log = self.commit.log.stats();
-        let keyspace = self.default_keyspace();
-        let view = keyspace.pin();
-        let sealed_bytes: usize = view.sealed.iter().map(|s| s.memtable.bytes()).sum();
-        let levels = self.level_stats(keyspace);
-        Stats {
-            user_bytes_written: count(Counter::UserBytesWritten),
-            user_write_count: count(Counter::UserWriteCount),
-            log_bytes: log.appended_bytes,
-            log_sync_count: log.sync_count,
-            log_disk_bytes: self.commit.log.total_bytes(),
-            flush_bytes_written: count(Counter::FlushBytesWritten),
-            flush_count: count(Counter::FlushCount),
-            compaction_bytes_read: count(Counter::CompactionBytesRead),
-            compaction_bytes_written: levels.iter().map(|l| l.compaction_bytes_written).sum(),
-            compaction_count: count(Counter::CompactionCount),
-            move_count: count(Counter::MoveCount),
-            manifest_bytes: count(Counter::ManifestBytes),
-            memtable_bytes: (view.active.bytes() + sealed_bytes) as u64,
-            sealed_memtable_count: view.sealed.len() as u64,
-            levels,
-            get_count: count(Counter::GetCount),
-            get_hit_count: count(Counter::GetHitCount),
-            memtable_hit_count: count(Counter::MemtableHitCount),
-            tables_considered: count(Counter::TablesConsidered),
-            filter_negatives: count(Counter::FilterNegatives),
-            filter_false_positives: count(Counter::FilterFalsePositives),
-            index_blocks: count(Counter::IndexBlocks),
-            data_blocks: count(Counter::DataBlocks),
-            cache_hits: count(Counter::CacheHits),
-            cache_misses: count(Counter::CacheMisses),
-            get_bytes_read: count(Counter::ReadBytes),
-            seek_count: count(Counter::SeekCount),
-            cache_bytes: self.cache.used_bytes(),
-            pinned_slice_count: self.pins.count(),
-            pinned_bytes: self.pins.bytes(),
-            snapshot_count: self.reads.snapshots.count() as u64,
-            visible_seq: self.reads.snapshots.visible(),
-            stall_micros: count(Counter::StallMicros),
-            stall_count: count(Counter::StallCount),
-        }
-    }
-
-    fn level_stats(&self, keyspace: &KeyspaceState) -> Vec<LevelStats> {
-        let version = Arc::clone(&keyspace.peek().version);
-        let scores = self.background.tree.level_scores(keyspace);
-        let score = |level| {
-            scores
-                .iter()
-                .find(|(l, _)| *l == level)
-                .map_or(0.0, |(_, s)| *s)
-        };
-        let stats = |level: Level| {
-            let tables = version.level(level);
-            LevelStats {
-                level,
-                table_count: tables.len() as u64,
-                bytes: tables.iter().map(|t| t.meta.file_bytes).sum(),
-                entry_count: tables.iter().map(|t| t.meta.entry_count).sum(),
-                tombstone_count: tables.iter().map(|t| t.meta.tombstone_count).sum(),
-                raw_bytes: tables.iter().map(|t| t.meta.raw_bytes).sum(),
-                compaction_bytes_written: self.reads.ledger.compaction_written(level),
-                score: score(level),
-            }
-        };
-        Level::all().map(stats).collect()
     }
 }

@@ -21,7 +21,7 @@ mod chain;
 mod copy;
 mod survey;
 
-use survey::Survey;
+use survey::{End, Survey};
 
 /// What to do about a log that does not end cleanly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -106,58 +106,92 @@ pub struct Prepared {
     pub last_seq: SequenceNumber,
 }
 
-/// Finds where the log ends and makes durable what counts.
+/// What was found in the log, before anything is done about it.
+#[derive(Debug)]
+pub struct Inspection {
+    survey: Survey,
+    end: End,
+}
+
+/// Finds where the log ends. Writes nothing and takes no file number.
 ///
 /// # Errors
 /// `Corruption` if the log is damaged where it must not be, if a segment is missing, or if one
 /// belongs to another database, naming file and offset; `Unsupported` for a newer format.
-pub fn prepare(config: &RecoverConfig<'_>) -> Result<Prepared> {
-    let mut survey = Survey::take(config)?;
+pub fn inspect(config: &RecoverConfig<'_>) -> Result<Inspection> {
+    let survey = Survey::take(config)?;
     let end = survey.decide_end(config)?;
-    let dropped = survey.cut(config, &end)?;
-    let unproven = survey.split_unproven(config);
-    let mut segments = survey.accepted();
-    let mut obsolete = survey.obsolete_numbers();
-    let mut next_ordinal = survey.next_ordinal;
-    if !unproven.is_empty() {
-        let before = segments.last().map(SealedSegment::as_predecessor);
-        let is_needed = unproven
+    Ok(Inspection { survey, end })
+}
+
+/// Finds where the log ends and makes durable what counts: [`inspect`], then
+/// [`Inspection::settle`].
+///
+/// # Errors
+/// As for those.
+pub fn prepare(config: &RecoverConfig<'_>) -> Result<Prepared> {
+    inspect(config)?.settle(config)
+}
+
+impl Inspection {
+    /// Makes durable what counts, and puts away what does not. `config` is the one that
+    /// [`inspect`] was given.
+    ///
+    /// # Errors
+    /// If a file cannot be read, written or moved; the same can be done again from the start.
+    pub fn settle(self, config: &RecoverConfig<'_>) -> Result<Prepared> {
+        let Self { mut survey, end } = self;
+        let dropped = survey.cut(config, &end)?;
+        let unproven = survey.split_unproven(config);
+        let mut segments = survey.accepted();
+        let mut obsolete = survey.obsolete_numbers();
+        let mut next_ordinal = survey.next_ordinal;
+        if !unproven.is_empty() {
+            let before = segments.last().map(SealedSegment::as_predecessor);
+            if unproven
+                .iter()
+                .any(|segment| segment.last_seq > config.floor)
+            {
+                let log_config = copy_config(config);
+                segments.push(copy::copy(
+                    config,
+                    &log_config,
+                    &unproven,
+                    before,
+                    next_ordinal,
+                )?);
+                next_ordinal += 1;
+            }
+            for segment in &unproven {
+                survey.retire(config, segment, &mut obsolete)?;
+            }
+        }
+        let last = segments
             .iter()
-            .any(|segment| segment.last_seq > config.floor);
-        if is_needed {
-            let log_config = copy_config(config);
-            let copied = copy::copy(config, &log_config, &unproven, before, next_ordinal)?;
-            segments.push(copied);
-            next_ordinal += 1;
-        }
-        for segment in &unproven {
-            survey.retire(config, segment, &mut obsolete)?;
-        }
+            .map(|segment| segment.last_seq)
+            .max()
+            .unwrap_or_default();
+        let known = if config.clean {
+            config.last_seq
+        } else {
+            SequenceNumber::ZERO
+        };
+        let last_seq = last.max(config.flushed_max).max(known);
+        let successor = Successor {
+            ordinal: next_ordinal,
+            first_seq: last_seq.plus(1),
+            predecessor: segments.last().map(SealedSegment::as_predecessor),
+            commit_micros: survey.commit_micros,
+            sealed: segments.clone(),
+        };
+        Ok(Prepared {
+            segments,
+            successor,
+            obsolete,
+            dropped,
+            last_seq,
+        })
     }
-    let last = segments
-        .iter()
-        .map(|segment| segment.last_seq)
-        .max()
-        .unwrap_or_default();
-    let last_seq = last.max(config.flushed_max).max(if config.clean {
-        config.last_seq
-    } else {
-        SequenceNumber::ZERO
-    });
-    let successor = Successor {
-        ordinal: next_ordinal,
-        first_seq: last_seq.plus(1),
-        predecessor: segments.last().map(SealedSegment::as_predecessor),
-        commit_micros: survey.commit_micros,
-        sealed: segments.clone(),
-    };
-    Ok(Prepared {
-        segments,
-        successor,
-        obsolete,
-        dropped,
-        last_seq,
-    })
 }
 
 fn copy_config(config: &RecoverConfig<'_>) -> LogConfig {
