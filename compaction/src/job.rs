@@ -124,6 +124,20 @@ impl Stop<'_> {
     }
 }
 
+/// Stops the other ranges when one ends badly, by an error or a panic.
+struct Ending<'a> {
+    stop: &'a Stop<'a>,
+    is_good: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if !self.is_good {
+            self.stop.failed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A flushed table may be this many times the target, so that a memtable of about the target size
 /// becomes one table and counts once at level 0.
 const FLUSH_TARGET_FACTOR: u64 = 2;
@@ -231,10 +245,12 @@ pub fn compact(
         .map(|(span, slot)| -> Task<'_> {
             let compaction = &compaction;
             Box::new(move || {
+                let mut ending = Ending {
+                    stop: compaction.stop,
+                    is_good: false,
+                };
                 let result = compaction.run(span);
-                if result.is_err() {
-                    compaction.stop.failed.store(true, Ordering::Relaxed);
-                }
+                ending.is_good = result.is_ok();
                 *slot = Some(result);
             })
         })

@@ -15,6 +15,7 @@ use base::{KeyKind, SequenceNumber};
 pub struct Retention {
     /// Ascending, without duplicates; the last one is the visible sequence.
     pins: Vec<SequenceNumber>,
+    oldest: SequenceNumber,
 }
 
 /// What is known of the place the entries go to, for one key.
@@ -76,19 +77,20 @@ impl Retention {
         pins.push(visible);
         pins.sort_unstable();
         pins.dedup();
-        Self { pins }
+        let oldest = pins[0];
+        Self { pins, oldest }
     }
 
     /// The lowest sequence at which somebody may read.
     pub fn oldest_pin(&self) -> SequenceNumber {
-        *self.pins.first().expect("the visible sequence is a pin")
+        self.oldest
     }
 
     /// How many pins are below `seq`: two versions between the same pins get the same number.
     #[inline]
     fn stripe(&self, seq: SequenceNumber) -> usize {
         // Nearly always there are no snapshots, or the version is older than all.
-        if seq <= self.oldest_pin() {
+        if seq <= self.oldest {
             return 0;
         }
         self.pins.partition_point(|pin| *pin < seq)

@@ -105,18 +105,14 @@ fn spans_between(cuts: Vec<Vec<u8>>) -> Vec<KeySpan> {
 /// The runs of `plan` within `span`, newest first: each level-0 table by itself, then the input
 /// level, then the output level.
 pub(super) fn cursors(plan: &CompactionPlan, span: &KeySpan) -> Vec<LevelCursor> {
-    let cursor = |tables: &[Arc<Table>]| LevelCursor::new(tables, ScanMode::Bulk);
-    let mut runs = Vec::new();
-    if plan.input_level == base::Level::ZERO {
-        for table in plan.inputs.chunks(1) {
-            // A single table is in key order by itself.
-            if !span.tables(table).is_empty() {
-                runs.push(cursor(table));
-            }
-        }
-    } else {
-        runs.push(cursor(span.tables(&plan.inputs)));
-    }
-    runs.push(cursor(span.tables(&plan.overlapping)));
-    runs
+    let level0 = plan.input_level == base::Level::ZERO;
+    // A single table is in key order by itself.
+    let run_tables = if level0 { 1 } else { plan.inputs.len().max(1) };
+    plan.inputs
+        .chunks(run_tables)
+        .chain([&plan.overlapping[..]])
+        .map(|tables| span.tables(tables))
+        .filter(|tables| !tables.is_empty())
+        .map(|tables| LevelCursor::new(tables, ScanMode::Bulk))
+        .collect()
 }

@@ -373,7 +373,7 @@ fn a_fault_in_a_flush_leaves_no_file() {
 }
 
 #[test]
-fn a_flipped_bit_in_an_input_is_an_error_and_never_an_output() {
+fn a_wrong_or_short_read_is_an_error_and_never_an_output() {
     let (bed, _) = grown(12);
     let busy = InProgress::default();
     let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
@@ -390,9 +390,11 @@ fn a_flipped_bit_in_an_input_is_an_error_and_never_an_output() {
     }
     let reads = bed.fs.calls(OpKind::Read) - reads_before;
     for nth in 1..=reads {
-        for bit in [0, 77, 12345] {
-            let flip = Effect::FlipBit { bit };
-            bed.fs.fail(Fault::with_effect(OpKind::Read, flip).nth(nth));
+        let flips = [0, 77, 12345].map(|bit| Effect::FlipBit { bit });
+        let shorts = [0, 1, 300].map(|bytes| Effect::Short { bytes });
+        for effect in flips.into_iter().chain(shorts) {
+            bed.fs
+                .fail(Fault::with_effect(OpKind::Read, effect).nth(nth));
             let result = compact(&bed.context, &bed.version, &plan);
             bed.fs.clear_faults();
             match result {
@@ -497,4 +499,39 @@ fn a_panic_in_a_job_leaves_no_file() {
     }));
     assert!(caught.is_err());
     assert!(files_in(&bed.fs).is_empty());
+}
+
+/// One range fails; the others stop, and what they made goes too.
+#[test]
+fn a_fault_in_one_range_stops_the_others() {
+    let (mut bed, mut random) = grown(17);
+    bed.context.executor = RayonPool::new(4).expect("threads");
+    for _ in 0..3 {
+        let run = bed.random_run(&mut random, 100, 150);
+        bed.flush(vec![run]);
+    }
+    let files = files_in(&bed.fs);
+    let plan = policy::pick(&bed.version, &InProgress::default(), &bed.tuning).expect("due");
+    for nth in 1..=4 {
+        bed.fs
+            .fail(Fault::new(OpKind::Create, FaultError::Eacces).nth(nth));
+        let error = compact(&bed.context, &bed.version, &plan).expect_err("no file can be made");
+        assert_eq!(
+            error.kind(),
+            ErrorKind::Io,
+            "the cause, not the stop it led to: {error}"
+        );
+        bed.fs.clear_faults();
+        assert_eq!(files_in(&bed.fs), files);
+    }
+    let next = Arc::clone(&bed.context.numbers);
+    let seen = Arc::new(AtomicBool::new(false));
+    bed.context.numbers = Arc::new(move || {
+        assert!(!seen.swap(true, Ordering::SeqCst), "the second output");
+        next()
+    });
+    let (context, version) = (&bed.context, &bed.version);
+    let run = std::panic::AssertUnwindSafe(|| compact(context, version, &plan));
+    assert!(std::panic::catch_unwind(run).is_err());
+    assert_eq!(files_in(&bed.fs), files);
 }

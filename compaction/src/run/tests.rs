@@ -114,3 +114,13 @@ fn a_cursor_keeps_files_that_a_compaction_replaced() {
     drop(cursor);
     bed.check();
 }
+
+#[test]
+fn cursors_and_versions_go_from_thread_to_thread() {
+    fn can_move<T: Send + 'static>() {}
+    fn can_share<T: Send + Sync + 'static>() {}
+    can_move::<LevelCursor>();
+    can_share::<crate::Version>();
+    can_share::<crate::CompactionPlan>();
+    can_share::<crate::JobContext>();
+}
