@@ -1,6 +1,12 @@
 //! What the command-line tools of siltstone are made of.
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod bench;
+pub mod interrupt;
 pub mod overlay_fs;
+pub mod random;
 pub mod read_only_fs;
+pub mod scratch;
 pub mod text;
+pub mod torture;

@@ -1,0 +1,381 @@
+//! The command line: every command, its arguments and its examples.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::text::parse_bytes;
+
+const EXAMPLES: &str = "\
+Examples:
+  siltstone load DB records.ndjson.zst       make DB and fill it from a file
+  zcat dump.gz | siltstone load DB -         the same from standard input
+  siltstone get DB user:17                   print one value
+  siltstone put DB user:17 'new value' --sync
+  siltstone scan DB --prefix user: --limit 5
+  siltstone scan DB --json > records.ndjson  can be loaded again
+  siltstone stats --db DB                    the database can be named by --db as well
+  siltstone verify DB                        check every byte of every file
+
+Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused.
+Only one process can have a database open; verify, wal, manifest and keyspaces read its files
+without opening it.";
+
+/// The administrator's tool for siltstone databases.
+#[derive(Debug, Parser)]
+#[command(name = "siltstone", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// The database directory, instead of naming it behind the command.
+    // Only for the help: `place_database` has moved it.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) db: Option<PathBuf>,
+    /// Keys and values are hexadecimal digits, on the way in and out.
+    #[arg(long, global = true)]
+    pub(crate) hex: bool,
+    /// Print JSON: one object, or one a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress bar, no remarks.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Put records from newline-delimited JSON: {"key": "...", "value": "..."} a line.
+    Load(Load),
+    /// Print the value of a key.
+    Get(Get),
+    /// Set a key to a value.
+    Put(Put),
+    /// Delete keys.
+    Delete(Delete),
+    /// Print entries in key order.
+    Scan(Scan),
+    /// Print what the database holds, and what it has cost since it was opened.
+    Stats(OnlyDatabase),
+    /// Print the levels of the tree.
+    Levels(OnlyDatabase),
+    /// Rewrite a key range down to the bottom of the tree.
+    Compact(Compact),
+    /// Check every checksum, order, bound and count of MANIFEST, tables and log.
+    Verify(OnlyDirectory),
+    /// Look at the log.
+    #[command(subcommand)]
+    Wal(Wal),
+    /// Look at the MANIFEST.
+    #[command(subcommand)]
+    Manifest(Manifest),
+    /// List the keyspaces.
+    Keyspaces(OnlyDirectory),
+}
+
+/// How a database is opened.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Database options")]
+pub(crate) struct Open {
+    /// When a memtable is full.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) memtable_bytes: Option<u64>,
+    /// How large tables become.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) table_bytes: Option<u64>,
+    /// How large blocks of tables become.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) block_bytes: Option<u64>,
+    /// How much the first sorted level may hold.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) level_base_bytes: Option<u64>,
+    /// How much the block cache may hold.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) cache_bytes: Option<u64>,
+    /// Bits of filter for each key; 0 for no filters.
+    #[arg(long, value_name = "BITS")]
+    pub(crate) filter_bits: Option<u32>,
+    /// zstd level for tables at the bottom of the tree; 0 for none.
+    #[arg(long, value_name = "LEVEL", allow_negative_numbers = true)]
+    pub(crate) bottom_zstd: Option<i32>,
+    /// What to make of a damaged end of the log.
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) recovery: Option<Recovery>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Recovery {
+    /// Any incomplete record is an error.
+    Strict,
+    /// What was never synced may be torn.
+    TornTail,
+    /// Stop at the first bad record and say what was dropped.
+    PointInTime,
+}
+
+/// How a command writes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Writing {
+    /// Make the database if it does not exist.
+    #[arg(long)]
+    pub(crate) create: bool,
+    /// Wait for the disk with every write or batch, instead of once at the end.
+    #[arg(long)]
+    pub(crate) sync: bool,
+}
+
+/// For commands that need nothing but an open database.
+#[derive(Args, Debug)]
+pub(crate) struct OnlyDatabase {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+/// For commands that read the files of a database without opening it.
+#[derive(Args, Debug)]
+pub(crate) struct OnlyDirectory {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+}
+
+/// The database is made if it does not exist. Batches are atomic: after an error everything up to
+/// the line that is named has been put, and nothing behind it.
+#[derive(Args, Debug)]
+pub(crate) struct Load {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// The file, `-` for standard input; zstd is unpacked.
+    pub(crate) file: PathBuf,
+    /// Records in a batch.
+    #[arg(long, default_value_t = 1000, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) batch_size: u32,
+    /// Report malformed lines and go on, instead of stopping at the first.
+    #[arg(long)]
+    pub(crate) skip_bad: bool,
+    /// Pass over this many lines first: those an earlier load has put.
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub(crate) skip_lines: u64,
+    /// Wait for the disk with every batch, instead of once at the end.
+    #[arg(long)]
+    pub(crate) sync: bool,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// The key.
+    pub(crate) key: OsString,
+    /// Print the bytes as they are, without a line end.
+    #[arg(long, conflicts_with_all = ["hex", "json"])]
+    pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Put {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// The key.
+    pub(crate) key: OsString,
+    /// The value; `-` reads it from standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: OsString,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Delete {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// The keys; all go in one batch.
+    #[arg(required = true)]
+    pub(crate) keys: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Scan {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// Only keys that start with this.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) prefix: Option<OsString>,
+    /// Only keys at or behind this one.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) from: Option<OsString>,
+    /// Only keys before this one.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) to: Option<OsString>,
+    /// From the last key to the first.
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// At most this many entries.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) limit: Option<u64>,
+    /// Leave the values out.
+    #[arg(long)]
+    pub(crate) keys_only: bool,
+    /// Print only how many entries there are.
+    #[arg(long)]
+    pub(crate) count: bool,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Compact {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// From this key, instead of the first.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) from: Option<OsString>,
+    /// To before this key, instead of behind the last.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) to: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Wal {
+    /// Print the records of the log.
+    Dump(WalDump),
+    /// Check every segment of the log.
+    Verify(OnlyDirectory),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WalDump {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// From the record that holds this sequence number.
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    pub(crate) from_seq: u64,
+    /// Wait for more at the end, until interrupted.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only one line for each record, without its operations.
+    #[arg(long)]
+    pub(crate) summary: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Manifest {
+    /// Print the edits of the live MANIFEST.
+    Dump(OnlyDirectory),
+}
+
+/// `args` with the value of `--db` moved to where the first positional argument of the command
+/// stands, so that both ways of naming the database are one to the parser.
+pub(crate) fn place_database(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let options_end = args
+        .iter()
+        .position(|arg| arg == "--")
+        .unwrap_or(args.len());
+    let Some(at) = args[..options_end].iter().position(is_database_option) else {
+        return args;
+    };
+    let Some(mut path) = take_database(&mut args, at) else {
+        return args;
+    };
+    let Some(command_end) = command_end(&args) else {
+        args.insert(at, path);
+        return args;
+    };
+    if path.as_encoded_bytes().starts_with(b"-") {
+        let mut from_here = OsString::from("./");
+        from_here.push(&path);
+        path = from_here;
+    }
+    args.insert(command_end, path);
+    args
+}
+
+fn is_database_option(arg: &OsString) -> bool {
+    arg == "--db" || arg.as_encoded_bytes().starts_with(b"--db=")
+}
+
+/// Takes the option and its value out; leaves a `--db` without a value for the parser to complain.
+fn take_database(args: &mut Vec<OsString>, at: usize) -> Option<OsString> {
+    if args[at] != "--db" {
+        let joined = args.remove(at).into_vec();
+        return Some(OsString::from_vec(joined["--db=".len()..].to_vec()));
+    }
+    if at + 1 >= args.len() {
+        return None;
+    }
+    args.remove(at);
+    Some(args.remove(at))
+}
+
+/// The index behind the words of the command.
+fn command_end(args: &[OsString]) -> Option<usize> {
+    let is_word = |arg: &OsString| !arg.as_encoded_bytes().starts_with(b"-");
+    let first = 1 + args.iter().skip(1).position(is_word)?;
+    let is_nested = args[first] == "wal" || args[first] == "manifest";
+    if !is_nested {
+        return Some(first + 1);
+    }
+    let second = first + 1 + args.iter().skip(first + 1).position(is_word)?;
+    Some(second + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn placed(line: &str) -> String {
+        let args = line.split(' ').map(OsString::from);
+        let args = place_database(args);
+        let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn the_database_can_be_named_anywhere() {
+        let cases = [
+            ("s get D k", "s get D k"),
+            ("s --db D get k", "s get D k"),
+            ("s get --db D k", "s get D k"),
+            ("s get k --db=D", "s get D k"),
+            ("s get --db get get", "s get get get"),
+            ("s --json --db D wal dump", "s --json wal dump D"),
+            ("s wal --db D dump --follow", "s wal dump D --follow"),
+            ("s --db -x stats", "s stats ./-x"),
+            ("s stats --db", "s stats --db"),
+            ("s put D k -- --db", "s put D k -- --db"),
+        ];
+        for (line, want) in cases {
+            assert_eq!(placed(line), want);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Newline-delimited JSON records: reading them with line numbers, and writing them.
+//!
+//! A record is an object `{"key": "...", "value": "..."}`. Bytes that are no UTF-8 stand as
+//! hexadecimal digits under `key_hex` or `value_hex`, so that what `scan --json` prints can always
+//! be loaded again.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use zstd::stream::read::Decoder;
+
+use crate::text::{from_hex, to_hex};
+
+/// The longest line that is read: no value is larger than 2 GiB.
+const LINE_BYTES_MAX: u64 = 2 << 30;
+const READ_BUFFER_BYTES: usize = 256 << 10;
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// One key and its value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
+}
+
+/// What came of one line.
+pub(crate) enum Line {
+    Record(Record),
+    /// Nothing but blanks.
+    Blank,
+    /// The reason why it is no record.
+    Bad(String),
+}
+
+/// Reads lines and counts them.
+pub(crate) struct RecordReader {
+    input: Box<dyn BufRead>,
+    line: Vec<u8>,
+    /// The number of the line that was read last, counted from 1.
+    line_number: u64,
+}
+
+impl RecordReader {
+    /// Reads `path`, or standard input for `-`; unpacks zstd, which it knows by the first bytes or
+    /// by the name ending in `.zst`. Calls `on_bytes` with how many bytes it took from the file.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or its first bytes cannot be read.
+    pub(crate) fn open(path: &Path, on_bytes: Box<dyn Fn(u64) + Send>) -> io::Result<Self> {
+        let raw: Box<dyn Read> = if path.as_os_str() == "-" {
+            Box::new(io::stdin().lock())
+        } else {
+            Box::new(open_input(path)?)
+        };
+        let mut counted = Counted {
+            inner: raw,
+            on_bytes,
+        };
+        let mut first = Vec::with_capacity(ZSTD_MAGIC.len());
+        counted.by_ref().take(4).read_to_end(&mut first)?;
+        let is_zstd = first == ZSTD_MAGIC || path.extension().is_some_and(|name| name == "zst");
+        let whole = io::Cursor::new(first).chain(counted);
+        let input: Box<dyn BufRead> = if is_zstd {
+            let decoder = Decoder::new(whole)?;
+            Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, decoder))
+        } else {
+            Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, whole))
+        };
+        Ok(Self::new(input))
+    }
+
+    fn new(input: Box<dyn BufRead>) -> Self {
+        Self {
+            input,
+            line: Vec::new(),
+            line_number: 0,
+        }
+    }
+
+    /// The number of the line that [`RecordReader::next_line`] returned last, counted from 1.
+    pub(crate) fn line_number(&self) -> u64 {
+        self.line_number
+    }
+
+    /// The next line, or `None` at the end.
+    ///
+    /// # Errors
+    /// If the input cannot be read or unpacked, or a line is longer than any record can be.
+    pub(crate) fn next_line(&mut self, encoding: Encoding) -> io::Result<Option<Line>> {
+        self.line.clear();
+        let mut limited = self.input.by_ref().take(LINE_BYTES_MAX);
+        if limited.read_until(b'\n', &mut self.line)? == 0 {
+            return Ok(None);
+        }
+        self.line_number += 1;
+        if self.line.len() as u64 == LINE_BYTES_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("line {} is too long", self.line_number),
+            ));
+        }
+        let mut bytes = self.line.trim_ascii();
+        if self.line_number == 1 {
+            bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        }
+        if bytes.is_empty() {
+            return Ok(Some(Line::Blank));
+        }
+        Ok(Some(match parse(bytes, encoding) {
+            Ok(record) => Line::Record(record),
+            Err(reason) => Line::Bad(reason),
+        }))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what the user names may be a pipe, which no positioned read can take"
+)]
+fn open_input(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// What the strings under `key` and `value` mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// They are the bytes.
+    Text,
+    /// They are hexadecimal digits.
+    Hex,
+}
+
+fn parse(line: &[u8], encoding: Encoding) -> Result<Record, String> {
+    let parsed: Value = serde_json::from_slice(line).map_err(|error| reason_of(&error))?;
+    let Value::Object(mut fields) = parsed else {
+        return Err(format!("expected an object, found {}", kind_of(&parsed)));
+    };
+    let key = take_bytes(&mut fields, "key", encoding)?;
+    let value = take_bytes(&mut fields, "value", encoding)?;
+    if let Some((name, _)) = fields.iter().next() {
+        return Err(format!("unknown field \"{}\"", name.escape_debug()));
+    }
+    Ok(Record { key, value })
+}
+
+fn take_bytes(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    encoding: Encoding,
+) -> Result<Vec<u8>, String> {
+    let hex_name = format!("{name}_hex");
+    let (found, name, encoding) = match (fields.remove(name), fields.remove(&hex_name)) {
+        (Some(_), Some(_)) => return Err(format!("both \"{name}\" and \"{hex_name}\"")),
+        (Some(found), None) => (found, name, encoding),
+        (None, Some(found)) => (found, &*hex_name, Encoding::Hex),
+        (None, None) => return Err(format!("missing field \"{name}\"")),
+    };
+    match (found, encoding) {
+        (Value::String(text), Encoding::Text) => Ok(text.into_bytes()),
+        (Value::String(text), Encoding::Hex) => {
+            from_hex(&text).map_err(|reason| format!("field \"{name}\": {reason}"))
+        }
+        (other, _) => Err(format!(
+            "field \"{name}\" must be a string, found {}",
+            kind_of(&other)
+        )),
+    }
+}
+
+/// The parser's reason, with the column but without its line, which is always 1.
+fn reason_of(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or(&text);
+    format!("not JSON: {reason} at column {}", error.column())
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Adds `bytes` under `name`, or under `name_hex` if they are no UTF-8 or `encoding` says so.
+pub(crate) fn put_bytes(
+    fields: &mut Map<String, Value>,
+    name: &str,
+    bytes: &[u8],
+    encoding: Encoding,
+) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if encoding == Encoding::Text => {
+            fields.insert(name.to_owned(), Value::from(text));
+        }
+        _ => {
+            fields.insert(format!("{name}_hex"), Value::from(to_hex(bytes)));
+        }
+    }
+}
+
+/// Tells how many bytes were read.
+struct Counted {
+    inner: Box<dyn Read>,
+    on_bytes: Box<dyn Fn(u64) + Send>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        (self.on_bytes)(read as u64);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(text: &'static [u8]) -> RecordReader {
+        RecordReader::new(Box::new(text))
+    }
+
+    #[test]
+    fn records_come_with_their_line_numbers() {
+        let text =
+            b"\xef\xbb\xbf{\"key\":\"a\",\"value\":\"1\"}\r\n\n  \n{\"value\":\"\",\"key\":\"\"}";
+        let mut reader = reader(text);
+        let mut seen = Vec::new();
+        while let Some(line) = reader.next_line(Encoding::Text).expect("in memory") {
+            if let Line::Record(record) = line {
+                seen.push((reader.line_number(), record.key, record.value));
+            }
+        }
+        assert_eq!(
+            seen,
+            [
+                (1, b"a".to_vec(), b"1".to_vec()),
+                (4, Vec::new(), Vec::new())
+            ]
+        );
+        assert_eq!(reader.line_number(), 4);
+    }
+
+    #[test]
+    fn what_is_no_record_says_why() {
+        let cases = [
+            ("{", "not JSON: EOF while parsing an object at column 1"),
+            ("[1]", "expected an object, found an array"),
+            (r#"{"key":"a"}"#, "missing field \"value\""),
+            (
+                r#"{"key":1,"value":"b"}"#,
+                "field \"key\" must be a string, found a number",
+            ),
+            (
+                r#"{"key":"a","value":"b","ttl":1}"#,
+                "unknown field \"ttl\"",
+            ),
+            (
+                r#"{"key":"a","key_hex":"61","value":"b"}"#,
+                "both \"key\" and \"key_hex\"",
+            ),
+            (
+                r#"{"key_hex":"6","value":"b"}"#,
+                "field \"key_hex\": an odd number of hexadecimal digits",
+            ),
+        ];
+        for (line, want) in cases {
+            assert_eq!(
+                parse(line.as_bytes(), Encoding::Text),
+                Err(want.to_owned()),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn any_bytes_survive_a_round() {
+        for encoding in [Encoding::Text, Encoding::Hex] {
+            for bytes in [&b"plain \"text\"\n"[..], b"\xff\x00", b""] {
+                let mut fields = Map::new();
+                put_bytes(&mut fields, "key", bytes, encoding);
+                put_bytes(&mut fields, "value", bytes, encoding);
+                let line = Value::Object(fields).to_string();
+                let record = parse(line.as_bytes(), Encoding::Text).expect("our own line");
+                assert_eq!((&*record.key, &*record.value), (bytes, bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! `wal dump` and `wal verify`: the log, record by record.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base::clock::SystemClock;
+use base::error::{Error, Result};
+use base::fs::FileSystem;
+use base::{FileKind, FileNumber, KeyKind, SequenceNumber};
+use log::recovery::{DroppedTail, Prepared, RecoverConfig, prepare};
+use log::{
+    Ending, Follow, Position, RecordKind, RecordMeta, RecoveryMode, Replay, SegmentHeader,
+    SegmentReader,
+};
+use serde_json::{Map, Value, json};
+
+use super::args::{Global, OnlyDirectory, WalDump};
+use super::directory::{Directory, State};
+use super::failure::{Failure, Outcome};
+use super::interrupt::Interrupt;
+use super::operations;
+use super::output::{Columns, Output};
+use super::records::put_bytes;
+use crate::overlay_fs::OverlayFs;
+use crate::text::{bytes_for_people, count_for_people, time_of_micros};
+
+/// How often a follower looks whether it should end.
+const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
+/// Numbers for files that recovery would make lie this far above those in use.
+const NUMBER_GAP: u64 = 1 << 32;
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// A record to be printed.
+struct Shown<'a> {
+    meta: RecordMeta,
+    position: Position,
+    payload: &'a [u8],
+}
+
+pub(crate) fn dump(args: &WalDump, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
+    let directory = Directory::open(&args.db)?;
+    if args.follow {
+        return follow(args, global, &directory, output);
+    }
+    let from = from_seq(args)?;
+    let mut damage = None;
+    for mut reader in segments(&directory)? {
+        loop {
+            match reader.next() {
+                Ok(None) => break,
+                Ok(Some(record)) if record.meta.last_seq() < from => {}
+                Ok(Some(record)) => {
+                    let shown = Shown {
+                        meta: record.meta,
+                        position: record.position,
+                        payload: record.payload,
+                    };
+                    print_record(&shown, args.summary, output)?;
+                }
+                Err(error) => {
+                    damage = Some(Failure::from(error));
+                    break;
+                }
+            }
+        }
+        let ending = describe(reader.ending());
+        if !global.quiet
+            && matches!(
+                reader.ending(),
+                Ending::Torn { .. } | Ending::Damaged { .. }
+            )
+        {
+            eprintln!("remark: {}: {ending}", reader.path().display());
+        }
+    }
+    damage.map_or(Ok(()), Err)
+}
+
+fn from_seq(args: &WalDump) -> Outcome<SequenceNumber> {
+    SequenceNumber::new(args.from_seq)
+        .ok_or_else(|| Failure::trouble("--from-seq: sequence numbers have 56 bits"))
+}
+
+fn follow(
+    args: &WalDump,
+    global: &Global,
+    directory: &Directory,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
+    let interrupt = Interrupt::listen();
+    let from = from_seq(args)?.max(SequenceNumber::ZERO.plus(1));
+    let mut follow = Follow::open(Arc::clone(&directory.fs), &directory.path, from)?;
+    if !global.quiet {
+        eprintln!("remark: following; Ctrl-C ends it");
+    }
+    while !interrupt.is_set() {
+        let Some(record) = follow.next(FOLLOW_TIMEOUT)? else {
+            output.flush()?;
+            continue;
+        };
+        let shown = Shown {
+            meta: record.meta,
+            position: record.position,
+            payload: &record.payload,
+        };
+        print_record(&shown, args.summary, output)?;
+    }
+    Ok(())
+}
+
+/// The segments of the log, oldest first. One whose header is damaged is an error.
+fn segments(directory: &Directory) -> Result<Vec<SegmentReader>> {
+    let mut readers = Vec::new();
+    for number in directory.numbers(FileKind::Segment) {
+        let path = directory.file(FileKind::Segment, number);
+        readers.push(SegmentReader::open(&*directory.fs, &path)?);
+    }
+    readers.sort_by_key(|reader| (reader.header().ordinal, reader.header().number));
+    Ok(readers)
+}
+
+fn print_record(record: &Shown<'_>, is_summary: bool, output: &mut Output<'_>) -> Outcome<()> {
+    if output.json {
+        let document = record_document(record, is_summary, output);
+        return output.document(&document);
+    }
+    let RecordMeta {
+        kind,
+        first_seq,
+        op_count,
+        commit_micros,
+        ..
+    } = record.meta;
+    let seqs = match op_count {
+        0 | 1 => first_seq.to_string(),
+        _ => format!("{first_seq}..{}", record.meta.last_seq()),
+    };
+    output.line(&format!(
+        "{seqs} {kind:?} at {}, {op_count} operations, {} bytes, {}",
+        record.position,
+        record.payload.len(),
+        time_of_micros(commit_micros),
+    ))?;
+    if is_summary || kind != RecordKind::Batch {
+        return Ok(());
+    }
+    let mut lines = Vec::new();
+    let mut seq = first_seq.get();
+    let whole = operations::for_each(record.payload, |operation| {
+        let key = output.one_line(operation.key);
+        lines.push(match operation.kind {
+            KeyKind::Put => {
+                let value = output.one_line(operation.value);
+                format!("  {seq} PUT {}:{key}\t{value}", operation.keyspace)
+            }
+            KeyKind::Delete => format!("  {seq} DEL {}:{key}", operation.keyspace),
+        });
+        seq += 1;
+    });
+    for line in lines {
+        output.line(&line)?;
+    }
+    if whole.is_err() {
+        output.line("  the rest is malformed")?;
+    }
+    Ok(())
+}
+
+fn record_document(record: &Shown<'_>, is_summary: bool, output: &Output<'_>) -> Value {
+    let meta = record.meta;
+    let mut document = json!({
+        "seq": meta.first_seq.get(),
+        "kind": format!("{:?}", meta.kind),
+        "ordinal": record.position.ordinal,
+        "offset": record.position.offset,
+        "op_count": meta.op_count,
+        "payload_bytes": record.payload.len(),
+        "commit_micros": meta.commit_micros,
+    });
+    if !is_summary && meta.kind == RecordKind::Batch {
+        let mut list = Vec::new();
+        let whole = operations::for_each(record.payload, |operation| {
+            let mut fields = Map::new();
+            fields.insert("kind".to_owned(), Value::from(operation.kind.to_string()));
+            fields.insert("keyspace".to_owned(), Value::from(operation.keyspace.0));
+            put_bytes(&mut fields, "key", operation.key, output.encoding);
+            if operation.kind == KeyKind::Put {
+                put_bytes(&mut fields, "value", operation.value, output.encoding);
+            }
+            list.push(Value::Object(fields));
+        });
+        document["operations"] = Value::Array(list);
+        document["malformed"] = Value::from(whole.is_err());
+    }
+    document
+}
+
+/// One segment, read to its end.
+pub(crate) struct SegmentReport {
+    header: SegmentHeader,
+    record_count: u64,
+    op_count: u64,
+    first_seq: Option<SequenceNumber>,
+    last_seq: Option<SequenceNumber>,
+    pub(crate) bytes: u64,
+    ending: Ending,
+}
+
+/// What the log came to.
+#[derive(Default)]
+pub(crate) struct LogReport {
+    pub(crate) segments: Vec<SegmentReport>,
+    /// Of the records that an open would accept.
+    pub(crate) record_count: u64,
+    pub(crate) bytes: u64,
+    pub(crate) last_seq: SequenceNumber,
+    /// What an open would cut off: not damage, but worth a word.
+    pub(crate) dropped: Option<DroppedTail>,
+    pub(crate) damage: Vec<Error>,
+}
+
+pub(crate) fn verify(args: &OnlyDirectory, output: &mut Output<'_>) -> Outcome<()> {
+    let directory = Directory::open(&args.db)?;
+    let _lock = directory.lock()?;
+    let state = directory.state()?;
+    let report = check_log(&directory, &state)?;
+    print_report(&report, output)?;
+    match report.damage.len() {
+        0 => Ok(()),
+        1 => Err(Failure::Damage("the log is damaged".to_owned())),
+        count => Err(Failure::Damage(format!(
+            "the log is damaged in {count} places"
+        ))),
+    }
+}
+
+/// Reads every segment, then does in memory what an open would do, and reads what that accepts.
+///
+/// Damage is collected; other errors end it.
+pub(crate) fn check_log(directory: &Directory, state: &State) -> Outcome<LogReport> {
+    let mut report = LogReport::default();
+    for number in directory.numbers(FileKind::Segment) {
+        let path = directory.file(FileKind::Segment, number);
+        match read_segment(directory, &path) {
+            Ok(segment) => {
+                report.bytes += segment.bytes;
+                report.segments.push(segment);
+            }
+            Err(error) => report.damage.push(damage_or_failure(error)?),
+        }
+    }
+    report
+        .segments
+        .sort_by_key(|segment| segment.header.ordinal);
+    let overlay = Arc::new(OverlayFs::new(Arc::clone(&directory.fs)));
+    let recovered = recover(directory, state, &overlay)
+        .and_then(|prepared| Ok((replay(directory, &overlay, &prepared)?, prepared)));
+    match recovered {
+        Ok((record_count, prepared)) => {
+            report.record_count = record_count;
+            report.last_seq = prepared.last_seq;
+            report.dropped = prepared.dropped;
+        }
+        Err(error) => report.damage.push(damage_or_failure(error)?),
+    }
+    Ok(report)
+}
+
+fn damage_or_failure(error: Error) -> Outcome<Error> {
+    if error.is_corruption() {
+        Ok(error)
+    } else {
+        Err(error.into())
+    }
+}
+
+fn read_segment(directory: &Directory, path: &Path) -> Result<SegmentReport> {
+    let mut reader = SegmentReader::open(&*directory.fs, path)?;
+    let mut report = SegmentReport {
+        header: reader.header().clone(),
+        record_count: 0,
+        op_count: 0,
+        first_seq: None,
+        last_seq: None,
+        bytes: 0,
+        ending: Ending::Clean,
+    };
+    while let Some(record) = reader.next()? {
+        report.record_count += 1;
+        report.op_count += u64::from(record.meta.op_count);
+        if record.meta.op_count > 0 {
+            report.first_seq.get_or_insert(record.meta.first_seq);
+            report.last_seq = Some(record.meta.last_seq());
+        }
+    }
+    report.bytes = reader.position().offset;
+    report.ending = reader.ending();
+    Ok(report)
+}
+
+/// What an open would make of the log, without touching a file.
+fn recover(directory: &Directory, state: &State, overlay: &Arc<OverlayFs>) -> Result<Prepared> {
+    let facts = &state.facts;
+    let next = facts.next_file_number.unwrap_or_default().0;
+    let numbers = AtomicU64::new(next.saturating_add(NUMBER_GAP));
+    let flushed = state
+        .keyspaces
+        .values()
+        .map(|keyspace| keyspace.flushed_upto);
+    prepare(&RecoverConfig {
+        fs: Arc::clone(overlay) as Arc<dyn FileSystem>,
+        clock: Arc::new(SystemClock::new()),
+        dir: directory.path.clone(),
+        mode: RecoveryMode::TornTail,
+        floor: state.floor(),
+        flushed_max: flushed.max().unwrap_or_default(),
+        last_seq: facts.last_seq.unwrap_or_default(),
+        durable_upto: Some(state.log_durable_upto()),
+        numbers: Arc::new(move || FileNumber(numbers.fetch_add(1, Ordering::Relaxed))),
+        database_id: facts.database_id.unwrap_or_default(),
+        epoch: facts.epoch.unwrap_or_default().saturating_add(1),
+        clean: facts.clean_close == Some(true),
+        segment_bytes: SEGMENT_BYTES,
+        on_progress: &|_| {},
+    })
+}
+
+/// Reads every record that an open would accept; returns how many.
+fn replay(directory: &Directory, overlay: &Arc<OverlayFs>, prepared: &Prepared) -> Result<u64> {
+    let first = SequenceNumber::ZERO;
+    let mut replay = Replay::open(&**overlay, &directory.path, &prepared.segments, first)?;
+    let mut count = 0;
+    let mut last_seq = SequenceNumber::ZERO;
+    while let Some(record) = replay.next()? {
+        count += 1;
+        let wrong = |message: &str| {
+            let error = Error::corruption(&directory.path, record.position.offset, message);
+            Err(error.with_value("segment_ordinal", record.position.ordinal))
+        };
+        if record.meta.kind != RecordKind::Batch {
+            continue;
+        }
+        if record.meta.first_seq <= last_seq {
+            return wrong("sequence numbers of the log do not rise");
+        }
+        last_seq = record.meta.last_seq();
+        if operations::for_each(record.payload, |_| {}) != Ok(u64::from(record.meta.op_count)) {
+            return wrong("a record of the log holds malformed operations");
+        }
+    }
+    Ok(count)
+}
+
+fn describe(ending: Ending) -> String {
+    match ending {
+        Ending::Sealed => "sealed".to_owned(),
+        Ending::Clean => "open".to_owned(),
+        Ending::Torn { offset } => format!("torn at {offset}"),
+        Ending::Damaged {
+            offset,
+            later_offset,
+            ..
+        } => format!("damaged at {offset}, whole again at {later_offset}"),
+        _ => "unknown".to_owned(),
+    }
+}
+
+pub(crate) fn dropped_remark(dropped: &DroppedTail) -> String {
+    format!(
+        "the log ends in a record that is not whole; an open will drop {} bytes file={} offset={}",
+        dropped.bytes,
+        dropped.path.display(),
+        dropped.offset
+    )
+}
+
+fn print_report(report: &LogReport, output: &mut Output<'_>) -> Outcome<()> {
+    if output.json {
+        let segments: Vec<Value> = report.segments.iter().map(segment_document).collect();
+        let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+        return output.document(&json!({
+            "segments": segments,
+            "records": report.record_count,
+            "last_seq": report.last_seq.get(),
+            "dropped_bytes": report.dropped.as_ref().map_or(0, |dropped| dropped.bytes),
+            "damage": damage,
+        }));
+    }
+    let mut columns = Columns::new(&[
+        "segment",
+        "ordinal",
+        "bytes",
+        "records",
+        "operations",
+        "first",
+        "last",
+        "end",
+    ]);
+    for segment in &report.segments {
+        let seq = |seq: Option<SequenceNumber>| seq.map_or("-".to_owned(), |seq| seq.to_string());
+        columns.row(vec![
+            segment.header.number.to_string(),
+            segment.header.ordinal.to_string(),
+            bytes_for_people(segment.bytes),
+            count_for_people(segment.record_count),
+            count_for_people(segment.op_count),
+            seq(segment.first_seq),
+            seq(segment.last_seq),
+            describe(segment.ending),
+        ]);
+    }
+    columns.print(output)?;
+    if let Some(dropped) = &report.dropped {
+        output.line(&format!("remark: {}", dropped_remark(dropped)))?;
+    }
+    for error in &report.damage {
+        output.line(&format!("damage: {error}"))?;
+    }
+    if report.damage.is_empty() {
+        output.line(&format!(
+            "an open would accept {} records, up to sequence number {}",
+            count_for_people(report.record_count),
+            report.last_seq
+        ))?;
+    }
+    Ok(())
+}
+
+fn segment_document(segment: &SegmentReport) -> Value {
+    json!({
+        "number": segment.header.number.0,
+        "file_id": format!("{:016x}", segment.header.file_id),
+        "ordinal": segment.header.ordinal,
+        "epoch": segment.header.epoch,
+        "bytes": segment.bytes,
+        "records": segment.record_count,
+        "operations": segment.op_count,
+        "first_seq": segment.first_seq.map(SequenceNumber::get),
+        "last_seq": segment.last_seq.map(SequenceNumber::get),
+        "ending": describe(segment.ending),
+    })
+}

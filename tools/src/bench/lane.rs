@@ -1,0 +1,136 @@
+//! A lane: what one thread of a workload works with.
+
+use base::Result;
+use base::clock::SystemClock;
+use base::sync::Arc;
+use indicatif::ProgressBar;
+use siltstone::Db;
+
+use super::args::Args;
+use super::data::{KeyMaker, ValueMaker};
+use super::measure::Meter;
+use crate::interrupt::Stop;
+use crate::random::Random;
+
+/// How often a lane tells the progress bar, in nanoseconds.
+const TELL_INTERVAL_NANOS: u64 = 100_000_000;
+
+/// What all lanes of one workload share.
+pub(crate) struct Track<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) args: &'a Args,
+    pub(crate) stop: &'a Stop,
+    pub(crate) clock: &'a Arc<SystemClock>,
+    pub(crate) progress: ProgressBar,
+    /// The how-manieth workload of the run this is: part of the seed of every lane, so that
+    /// `overwrite` does not repeat the keys of `fillrandom`.
+    pub(crate) ordinal: u64,
+}
+
+/// One thread of a workload: its own random numbers, keys, values and measurements.
+pub(crate) struct Lane<'a> {
+    pub(crate) db: &'a Db,
+    pub(crate) args: &'a Args,
+    pub(crate) random: Random,
+    pub(crate) keys: KeyMaker,
+    pub(crate) values: ValueMaker,
+    pub(crate) meter: Meter,
+    stop: &'a Stop,
+    progress: ProgressBar,
+    told_nanos: u64,
+    told_done: u64,
+}
+
+impl<'a> Lane<'a> {
+    /// The lane of thread `index`.
+    pub(crate) fn new(track: &Track<'a>, index: u64) -> Self {
+        let args = track.args;
+        let mut pool_random = Random::stream(args.seed, &[track.ordinal, index, 1]);
+        Self {
+            db: track.db,
+            args,
+            random: Random::stream(args.seed, &[track.ordinal, index]),
+            keys: KeyMaker::new(args.key_size),
+            values: ValueMaker::new(&mut pool_random, args.value_size, args.compression_ratio),
+            meter: Meter::new(Arc::clone(track.clock)),
+            stop: track.stop,
+            progress: track.progress.clone(),
+            told_nanos: 0,
+            told_done: 0,
+        }
+    }
+
+    fn start(&mut self) {
+        self.meter.start();
+        self.told_nanos = self.meter.last_nanos();
+    }
+
+    /// Whether to end early; notes it in the measurements.
+    #[inline]
+    pub(crate) fn should_stop(&mut self) -> bool {
+        if !self.stop.is_set() {
+            return false;
+        }
+        self.meter.is_cut_short = true;
+        true
+    }
+
+    /// Ends one operation that counts as `count` and moved `bytes`.
+    #[inline]
+    pub(crate) fn finish(&mut self, count: u64, bytes: u64) {
+        self.meter.bytes += bytes;
+        self.meter.finish(count);
+        self.tell();
+    }
+
+    /// Ends one step of a scan that moved `bytes`.
+    #[inline]
+    pub(crate) fn finish_step(&mut self, bytes: u64) {
+        self.meter.finish_step(bytes);
+        self.tell();
+    }
+
+    #[inline]
+    fn tell(&mut self) {
+        let now = self.meter.last_nanos();
+        if now.saturating_sub(self.told_nanos) >= TELL_INTERVAL_NANOS {
+            self.progress.inc(self.meter.done - self.told_done);
+            self.told_nanos = now;
+            self.told_done = self.meter.done;
+        }
+    }
+}
+
+/// Runs `work` in `count` lanes side by side; the time of each starts when all are ready.
+///
+/// # Errors
+/// The first error of any lane. The others end at their own.
+pub(crate) fn run_lanes<'a>(
+    track: &Track<'a>,
+    count: usize,
+    work: impl Fn(usize, &mut Lane<'a>) -> Result<()> + Sync,
+) -> Result<Vec<Meter>> {
+    let ready = std::sync::Barrier::new(count);
+    let one = &|index: usize| -> Result<Meter> {
+        let mut lane = Lane::new(track, index as u64);
+        ready.wait();
+        lane.start();
+        work(index, &mut lane)?;
+        lane.meter.stop();
+        Ok(lane.meter)
+    };
+    let results: Vec<Result<Meter>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|index| scope.spawn(move || one(index)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|e| std::panic::resume_unwind(e))
+            })
+            .collect()
+    });
+    results.into_iter().collect()
+}

@@ -1,0 +1,86 @@
+//! What the operating system says about this process: bytes given to the disk, time of processors.
+
+/// The lines of `/proc/self/io` that concern the disk, since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceBytes {
+    /// Read from the disk.
+    pub read: u64,
+    /// Pages that this process made dirty, in bytes: each is counted when it becomes dirty, so
+    /// again when it is written to after the disk had it.
+    pub written: u64,
+    /// Of `written`, what never reached the disk, because the file was deleted or cut before.
+    pub cancelled: u64,
+}
+
+impl DeviceBytes {
+    /// What has been counted up to now; `None` where the system does not tell.
+    pub fn now() -> Option<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/self/io").ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| {
+            text.lines().find_map(|line| {
+                let (found, value) = line.split_once(": ")?;
+                (found == name).then(|| value.trim().parse().ok())?
+            })
+        };
+        Some(Self {
+            read: value("read_bytes")?,
+            written: value("write_bytes")?,
+            cancelled: value("cancelled_write_bytes")?,
+        })
+    }
+
+    /// What was counted since `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            read: self.read.saturating_sub(earlier.read),
+            written: self.written.saturating_sub(earlier.written),
+            cancelled: self.cancelled.saturating_sub(earlier.cancelled),
+        }
+    }
+}
+
+/// How many ticks Linux counts in a second of processor time; part of its interface.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Processor time of all threads of this process up to now, in seconds.
+pub fn cpu_seconds() -> Option<f64> {
+    parse_cpu_seconds(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn parse_cpu_seconds(text: &str) -> Option<f64> {
+    // The second field is a name in parentheses that may hold anything, spaces included.
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_of_the_system_is_read() {
+        let text = "rchar: 6976\nwchar: 0\nsyscr: 10\nsyscw: 0\nread_bytes: 4096\n\
+            write_bytes: 8192\ncancelled_write_bytes: 1\n";
+        let found = DeviceBytes::parse(text).expect("whole");
+        let expected = DeviceBytes {
+            read: 4096,
+            written: 8192,
+            cancelled: 1,
+        };
+        assert_eq!(found, expected);
+        assert_eq!(found.since(found), DeviceBytes::default());
+        assert_eq!(DeviceBytes::parse("rchar: 1\n"), None);
+    }
+
+    #[test]
+    fn a_name_with_spaces_does_not_shift_the_fields() {
+        let text = "7 (a b) c) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 5 0 0";
+        assert_eq!(parse_cpu_seconds(text), Some(2.0));
+    }
+}

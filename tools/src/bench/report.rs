@@ -1,0 +1,257 @@
+//! The amplification report: what the engine wrote, read and keeps for each byte it was given,
+//! from its own ledger, beside what the operating system counted.
+//!
+//! Everything here is arithmetic on numbers that were collected elsewhere.
+
+use siltstone::Stats;
+
+use super::line::as_f64;
+use super::process::DeviceBytes;
+
+pub(crate) mod json;
+pub(crate) mod text;
+
+/// Unit in which the operating system counts what is written.
+const PAGE_BYTES: u64 = 4096;
+/// How far the page figures may lie from the system's, in percent, before that needs a word.
+pub const TOLERANCE_PERCENT: f64 = 5.0;
+
+/// The ledgers of all databases of a run, added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of `siltstone::Stats`")]
+pub struct Totals {
+    pub database_count: u64,
+    pub user_bytes: u64,
+    pub user_write_count: u64,
+    pub log_bytes: u64,
+    pub log_sync_count: u64,
+    pub flush_bytes: u64,
+    pub flush_count: u64,
+    pub compaction_bytes_read: u64,
+    /// By the level that was written to.
+    pub compaction_bytes_by_level: Vec<u64>,
+    pub compaction_count: u64,
+    pub move_count: u64,
+    pub manifest_bytes: u64,
+    pub get_count: u64,
+    pub get_hit_count: u64,
+    pub memtable_hit_count: u64,
+    pub filter_negatives: u64,
+    pub filter_false_positives: u64,
+    pub tables_considered: u64,
+    pub index_blocks: u64,
+    pub data_blocks: u64,
+    pub get_bytes_read: u64,
+    pub seek_count: u64,
+    pub cache_hits: u64,
+    pub cache_misses: u64,
+    pub stall_micros: u64,
+}
+
+impl Totals {
+    /// Adds the ledger of one database.
+    pub fn add(&mut self, stats: &Stats) {
+        self.database_count += 1;
+        self.user_bytes += stats.user_bytes_written;
+        self.user_write_count += stats.user_write_count;
+        self.log_bytes += stats.log_bytes;
+        self.log_sync_count += stats.log_sync_count;
+        self.flush_bytes += stats.flush_bytes_written;
+        self.flush_count += stats.flush_count;
+        self.compaction_bytes_read += stats.compaction_bytes_read;
+        self.compaction_count += stats.compaction_count;
+        self.move_count += stats.move_count;
+        self.manifest_bytes += stats.manifest_bytes;
+        self.get_count += stats.get_count;
+        self.get_hit_count += stats.get_hit_count;
+        self.memtable_hit_count += stats.memtable_hit_count;
+        self.filter_negatives += stats.filter_negatives;
+        self.filter_false_positives += stats.filter_false_positives;
+        self.tables_considered += stats.tables_considered;
+        self.index_blocks += stats.index_blocks;
+        self.data_blocks += stats.data_blocks;
+        self.get_bytes_read += stats.get_bytes_read;
+        self.seek_count += stats.seek_count;
+        self.cache_hits += stats.cache_hits;
+        self.cache_misses += stats.cache_misses;
+        self.stall_micros += stats.stall_micros;
+        if self.compaction_bytes_by_level.len() < stats.levels.len() {
+            self.compaction_bytes_by_level.resize(stats.levels.len(), 0);
+        }
+        for (sum, level) in self.compaction_bytes_by_level.iter_mut().zip(&stats.levels) {
+            *sum += level.compaction_bytes_written;
+        }
+    }
+}
+
+/// Bytes written for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteRow {
+    /// The reason.
+    pub cause: String,
+    /// Bytes the engine handed to the system.
+    pub payload: u64,
+    /// The pages that these bytes make dirty: the system's unit. An estimate, see
+    /// [`Amplification::write_rows`].
+    pub pages: u64,
+}
+
+/// One level of the last database.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the names are those of `siltstone::LevelStats`"
+)]
+pub struct LevelRow {
+    pub level: usize,
+    pub table_count: u64,
+    pub bytes: u64,
+    pub entry_count: u64,
+    pub tombstone_count: u64,
+    pub raw_bytes: u64,
+    /// At 1 and above the level is compacted.
+    pub score: f64,
+    /// Bytes written to this level by flush and compaction.
+    pub written_bytes: u64,
+}
+
+/// How the live bytes came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiveBytes {
+    /// By a scan: keys and values that a reader sees.
+    Counted(u64),
+    /// From the tables' own counts: keys and values of the deepest level in use.
+    Estimated(u64),
+}
+
+impl LiveBytes {
+    /// The number.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Counted(bytes) | Self::Estimated(bytes) => bytes,
+        }
+    }
+}
+
+/// What the last database of the run keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Space {
+    /// From the top.
+    pub levels: Vec<LevelRow>,
+    /// Of the log's files.
+    pub log_bytes: u64,
+    /// Of keys and values.
+    pub live: LiveBytes,
+}
+
+impl Space {
+    /// Bytes of all tables.
+    pub fn table_bytes(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).sum()
+    }
+}
+
+/// Everything the report is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Amplification {
+    /// What the engine counted in all databases of the run.
+    pub totals: Totals,
+    /// What the system counted meanwhile; `None` where it does not.
+    pub device: Option<DeviceBytes>,
+    /// What is there at the end; `None` if no database was left.
+    pub space: Option<Space>,
+}
+
+impl Amplification {
+    /// What was written, by cause.
+    ///
+    /// The page figures are estimates. The log is charged its bytes and, for each sync, one page:
+    /// the one that the sync wrote only in part, which the next record makes dirty again.
+    /// MANIFEST is charged likewise for each edit. Tables are written once, in large pieces.
+    pub fn write_rows(&self) -> Vec<WriteRow> {
+        let totals = &self.totals;
+        let row = |cause: &str, payload: u64, partial_pages: u64| WriteRow {
+            cause: cause.to_owned(),
+            payload,
+            pages: match payload {
+                0 => 0,
+                _ => payload.next_multiple_of(PAGE_BYTES) + partial_pages * PAGE_BYTES,
+            },
+        };
+        let edit_count = totals.flush_count + totals.compaction_count + totals.move_count;
+        let mut rows = vec![
+            row("log", totals.log_bytes, totals.log_sync_count),
+            row("flush to L0", totals.flush_bytes, 0),
+        ];
+        for (level, &bytes) in totals.compaction_bytes_by_level.iter().enumerate() {
+            if bytes > 0 {
+                rows.push(row(&format!("compaction to L{level}"), bytes, 0));
+            }
+        }
+        rows.push(row("moves", 0, 0));
+        rows.push(row("MANIFEST", totals.manifest_bytes, edit_count));
+        rows
+    }
+
+    /// Bytes handed to the system for every cause together.
+    pub fn payload_bytes(&self) -> u64 {
+        self.write_rows().iter().map(|row| row.payload).sum()
+    }
+
+    /// The same in pages.
+    pub fn page_bytes(&self) -> u64 {
+        self.write_rows().iter().map(|row| row.pages).sum()
+    }
+
+    /// Bytes handed to the system for each byte the user wrote.
+    pub fn write_amplification(&self) -> Option<f64> {
+        ratio(self.payload_bytes(), self.totals.user_bytes)
+    }
+
+    /// How much more the system counted than `bytes`, in percent; `None` where it counts nothing.
+    pub fn device_excess_percent(&self, bytes: u64) -> Option<f64> {
+        let written = self.device?.written;
+        if written == 0 || bytes == 0 {
+            return None;
+        }
+        Some((as_f64(written) / as_f64(bytes) - 1.0) * 100.0)
+    }
+
+    /// Why the engine's figures and the system's differ, or that they do not; one or two sentences.
+    pub fn explanation(&self) -> Vec<&'static str> {
+        let Some(device) = self.device else {
+            return vec!["this system keeps no account of written bytes (/proc/self/io)"];
+        };
+        let payload = self.payload_bytes();
+        let (Some(of_payload), Some(of_pages)) = (
+            self.device_excess_percent(payload),
+            self.device_excess_percent(self.page_bytes()),
+        ) else {
+            return vec![match payload {
+                0 => "nothing was written",
+                _ => "the system counted nothing: the database lies in memory (tmpfs)",
+            }];
+        };
+        let mut reasons = vec![if of_payload.abs() <= TOLERANCE_PERCENT {
+            "payload and system agree; the rest is whole pages and metadata"
+        } else if of_pages.abs() <= TOLERANCE_PERCENT {
+            "pages and system agree: each sync of a few bytes is charged a whole page"
+        } else if of_pages > 0.0 {
+            "the system counts more: pages written to again, abandoned jobs, log indexes, metadata"
+        } else {
+            "the system counts less: pages written to twice before the disk had them"
+        }];
+        if device.cancelled > 0 {
+            reasons.push("cancelled: pages of files that were deleted before the disk had them");
+        }
+        reasons
+    }
+}
+
+/// `part / whole`, unless there is no whole.
+pub(crate) fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| as_f64(part) / as_f64(whole))
+}
+
+#[cfg(test)]
+mod tests;

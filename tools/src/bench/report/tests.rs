@@ -1,0 +1,113 @@
+use super::*;
+
+fn sample() -> Amplification {
+    Amplification {
+        totals: Totals {
+            database_count: 1,
+            user_bytes: 100 << 20,
+            user_write_count: 1000,
+            log_bytes: 120 << 20,
+            log_sync_count: 2,
+            flush_bytes: 80 << 20,
+            compaction_bytes_by_level: vec![0, 50 << 20, 0],
+            manifest_bytes: 1000,
+            get_count: 10,
+            get_hit_count: 5,
+            tables_considered: 110,
+            index_blocks: 11,
+            data_blocks: 12,
+            filter_negatives: 99,
+            filter_false_positives: 1,
+            ..Totals::default()
+        },
+        device: Some(DeviceBytes {
+            read: 0,
+            written: 251 << 20,
+            cancelled: 0,
+        }),
+        space: Some(Space {
+            levels: vec![LevelRow {
+                level: 1,
+                table_count: 3,
+                bytes: 90 << 20,
+                entry_count: 900,
+                tombstone_count: 9,
+                raw_bytes: 85 << 20,
+                score: 0.5,
+                written_bytes: 50 << 20,
+            }],
+            log_bytes: 10 << 20,
+            live: LiveBytes::Counted(50 << 20),
+        }),
+    }
+}
+
+#[test]
+fn causes_add_up_to_the_total() {
+    let amplification = sample();
+    assert_eq!(amplification.payload_bytes(), (250 << 20) + 1000);
+    let write = amplification.write_amplification().expect("bytes came in");
+    assert!((write - 2.5).abs() < 0.001);
+    let excess = amplification
+        .device_excess_percent(250 << 20)
+        .expect("counted");
+    assert!((excess - 0.4).abs() < 0.001);
+}
+
+#[test]
+fn a_sync_charges_the_page_that_it_left_half_full() {
+    let mut amplification = sample();
+    amplification.totals.log_bytes = 130 * 1000;
+    amplification.totals.log_sync_count = 1000;
+    let rows = amplification.write_rows();
+    assert_eq!(rows[0].pages, 131_072 + 1000 * PAGE_BYTES);
+}
+
+#[test]
+fn the_explanation_says_who_counts_more_and_why() {
+    let mut amplification = sample();
+    assert!(amplification.explanation()[0].contains("payload and system agree"));
+    amplification.device = Some(DeviceBytes {
+        written: 400 << 20,
+        cancelled: 5,
+        read: 0,
+    });
+    let text = amplification.explanation().join("; ");
+    assert!(
+        text.contains("counts more") && text.contains("cancelled"),
+        "{text}"
+    );
+    amplification.device = Some(DeviceBytes::default());
+    assert!(amplification.explanation().join("; ").contains("tmpfs"));
+    amplification.device = None;
+    assert!(
+        amplification
+            .explanation()
+            .join("; ")
+            .contains("no account")
+    );
+}
+
+#[test]
+fn the_report_fits_its_width() {
+    let text = sample().to_string();
+    for line in text.lines() {
+        assert!(line.len() <= 100, "{line}");
+    }
+    for part in [
+        "write amplification 2.50",
+        "space amplification 2.00",
+        "L1",
+        "1.0 %",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+#[test]
+fn the_document_has_the_same_numbers() {
+    let value = json::to_json(&sample());
+    assert_eq!(value["write"]["payload_bytes"], (250 << 20) + 1000);
+    assert_eq!(value["space"]["live_bytes_estimated"], false);
+    assert_eq!(value["space"]["levels"][0]["tombstones"], 9);
+}

@@ -1,0 +1,7 @@
+//! Measures siltstone with the workloads, flags and result lines of db_bench.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tools::bench::main()
+}

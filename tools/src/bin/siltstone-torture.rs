@@ -1,0 +1,7 @@
+//! Tries to make siltstone lose or invent something.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tools::torture::main()
+}

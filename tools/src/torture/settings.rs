@@ -1,0 +1,41 @@
+//! Options under which everything happens all the time: small memtables, tables, segments.
+
+use std::time::Duration;
+
+use siltstone::{Compression, FilterPolicy, Options, ReadMode};
+
+use crate::random::Random;
+
+/// Options drawn from `seed`: another mixture for each opening of the database.
+pub(crate) fn options(seed: u64) -> Options {
+    let mut random = Random::stream(seed, &[0x0_5e77]);
+    let bottom = match random.below(3) {
+        0 => Compression::Zstd { level: 1 },
+        _ => Compression::None,
+    };
+    let filter = match random.below(4) {
+        0 => FilterPolicy::None,
+        1 => FilterPolicy::Bloom { bits_per_key: 10 },
+        _ => FilterPolicy::Blocked { bits_per_key: 10 },
+    };
+    let read_mode = match random.below(3) {
+        0 => ReadMode::Positioned,
+        _ => ReadMode::Mapped,
+    };
+    Options::new()
+        .memtable_bytes_max(32 << (10 + random.below(4)))
+        .table_bytes_target(16 << (10 + random.below(4)))
+        .block_bytes_target(256 << random.below(5))
+        .level_base_bytes(64 << (10 + random.below(4)))
+        .level_fan_out(2 + random.below(9))
+        .level0_table_count_trigger(2 + random.below_usize(3))
+        .level0_table_count_max(8 + random.below_usize(8))
+        .log_segment_bytes(64 << (10 + random.below(5)))
+        .manifest_bytes_min(4 << (10 + random.below(5)))
+        .sync_interval(Some(Duration::from_millis(1 << random.below(10))))
+        .compaction_threads(1 + random.below_usize(2))
+        .cache_bytes(1 << 20)
+        .bottom_compression(bottom)
+        .filter(filter)
+        .read_mode(read_mode)
+}

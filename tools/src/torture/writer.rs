@@ -1,0 +1,180 @@
+//! One writer of the model: random commits on its own keys, and reads of what it wrote.
+
+use siltstone::{Commit, Db, Durability, WriteBatch, WriteOptions};
+
+use super::compare::{Source, State, check_get, check_multi_get};
+use super::failure::{OrFinding, Outcome, finding};
+use super::world::{Version, World, write_value};
+use crate::random::Random;
+
+/// How many operations a report has at least.
+pub(crate) const REPORT_COUNT: usize = 64;
+/// Every so manieth commit waits for the disk.
+const DISK_ONE_IN: u64 = 3000;
+/// Half of the operations go to one key in so many.
+const HOT_PART: usize = 16;
+const BATCH_COUNT_MAX: u64 = 12;
+
+/// One operation that was committed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Done {
+    /// Of the commit: what a snapshot at or after it sees.
+    pub(crate) seq: u64,
+    pub(crate) index: usize,
+    /// 0 for a delete.
+    pub(crate) version: Version,
+}
+
+/// A writer and what it knows of its keys.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    world: &'a World,
+    /// It owns the keys whose index leaves `own.0` when divided by `own.1`.
+    own: (usize, usize),
+    state: State,
+    version: Version,
+    random: Random,
+    op_count: u64,
+    last_seq: u64,
+    batch: WriteBatch,
+    value: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(
+        world: &'a World,
+        own: (usize, usize),
+        state: State,
+        version: Version,
+        random: Random,
+    ) -> Self {
+        Self {
+            world,
+            own,
+            state,
+            version,
+            random,
+            op_count: 0,
+            last_seq: 0,
+            batch: WriteBatch::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// Puts and deletes committed.
+    pub(crate) fn op_count(&self) -> u64 {
+        self.op_count
+    }
+
+    /// The number of its last put.
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    fn own_key(&mut self) -> usize {
+        let (rest, modulus) = self.own;
+        let count = (self.world.len() - rest).div_ceil(modulus);
+        let count = if self.random.one_in(2) {
+            count.div_ceil(HOT_PART)
+        } else {
+            count
+        };
+        rest + modulus * self.random.below_usize(count)
+    }
+
+    /// Commits something, or reads something.
+    pub(crate) fn step(&mut self, db: &Db, report: &mut Vec<Done>) -> Outcome<()> {
+        let durability = if self.random.one_in(DISK_ONE_IN) {
+            Durability::Disk
+        } else {
+            Durability::Os
+        };
+        match self.random.below(100) {
+            0..50 => self.put(db, durability, report),
+            50..75 => self.delete(db, durability, report),
+            75..85 => self.write(db, durability, report),
+            85..98 => {
+                let index = self.own_key();
+                check_get(Source::Db(db), self.world, &self.state, index)
+            }
+            _ => {
+                let indexes: Vec<usize> = (0..8).map(|_| self.own_key()).collect();
+                check_multi_get(Source::Db(db), self.world, &self.state, &indexes)
+            }
+        }
+    }
+
+    fn put(&mut self, db: &Db, durability: Durability, report: &mut Vec<Done>) -> Outcome<()> {
+        let index = self.own_key();
+        self.version += 1;
+        write_value(index, self.version, &mut self.value);
+        let commit = db
+            .put_with(self.world.key(index), &self.value, &with(durability))
+            .or_finding("put")?;
+        self.finish(&commit, durability, &[(index, self.version)], report)
+    }
+
+    fn delete(&mut self, db: &Db, durability: Durability, report: &mut Vec<Done>) -> Outcome<()> {
+        let index = self.own_key();
+        let commit = db
+            .delete_with(self.world.key(index), &with(durability))
+            .or_finding("delete")?;
+        self.finish(&commit, durability, &[(index, 0)], report)
+    }
+
+    fn write(&mut self, db: &Db, durability: Durability, report: &mut Vec<Done>) -> Outcome<()> {
+        self.batch.clear();
+        let mut operations = Vec::new();
+        for _ in 0..=self.random.below(BATCH_COUNT_MAX) {
+            let index = self.own_key();
+            if self.random.one_in(3) {
+                self.batch.delete(self.world.key(index));
+                operations.push((index, 0));
+            } else {
+                self.version += 1;
+                write_value(index, self.version, &mut self.value);
+                self.batch.put(self.world.key(index), &self.value);
+                operations.push((index, self.version));
+            }
+        }
+        let commit = db
+            .write_with(&self.batch, &with(durability))
+            .or_finding("write")?;
+        self.finish(&commit, durability, &operations, report)
+    }
+
+    fn finish(
+        &mut self,
+        commit: &Commit,
+        durability: Durability,
+        operations: &[(usize, Version)],
+        report: &mut Vec<Done>,
+    ) -> Outcome<()> {
+        let seq = commit.seq().get();
+        if seq < self.last_seq + operations.len() as u64 {
+            return finding(format!(
+                "a commit of {} operations ends at {seq}, the one before it at {}",
+                operations.len(),
+                self.last_seq
+            ));
+        }
+        if durability == Durability::Disk && !commit.is_durable() {
+            return finding("a commit with Disk durability says that it is not durable");
+        }
+        self.last_seq = seq;
+        self.op_count += operations.len() as u64;
+        for &(index, version) in operations {
+            self.state[index] = version;
+            report.push(Done {
+                seq,
+                index,
+                version,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn with(durability: Durability) -> WriteOptions {
+    WriteOptions::new().durability(durability)
+}

@@ -1,0 +1,50 @@
+//! The `siltstone-torture` binary, from outside, with small numbers.
+
+use std::process::{Command, Output};
+
+fn torture(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_siltstone-torture"))
+        .args(arguments)
+        .output()
+        .expect("the binary starts")
+}
+
+fn check(output: &Output, ending: &str) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert!(text.trim_end().ends_with(ending), "{text}");
+}
+
+#[test]
+fn the_model_and_the_engine_agree() {
+    for seed in ["1", "2"] {
+        let output = torture(&["model", "--ops=20000", "--keys=500", "--seed", seed]);
+        check(&output, "operations, 0 findings");
+    }
+}
+
+#[test]
+fn kills_lose_nothing_that_was_acknowledged() {
+    let output = torture(&["kill", "--rounds=12", "--seed=1"]);
+    check(&output, "12 rounds, 0 findings");
+}
+
+#[test]
+fn a_directory_with_something_in_it_is_refused() {
+    let dir = tempfile::tempdir().expect("made");
+    let db = dir.path().join("db");
+    let db = db.to_str().expect("plain");
+    check(
+        &torture(&["model", "--ops=100", "--keys=100", "--db", db]),
+        "0 findings",
+    );
+    let output = torture(&["kill", "--rounds=1", "--db", db]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    assert_eq!(torture(&["modle"]).status.code(), Some(2));
+    assert_eq!(torture(&["model", "--keys=3"]).status.code(), Some(2));
+}
