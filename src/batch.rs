@@ -21,7 +21,7 @@ use base::{Error, KeyKind, KeyspaceId, Result, SequenceNumber};
 /// batch.put("from", "90").put("to", "110").delete("pending");
 /// db.write(&batch)?;
 /// assert_eq!(db.get("to")?.as_deref(), Some(&b"110"[..]));
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {

@@ -30,7 +30,7 @@ use crate::tuning::{Durability, Settings};
 /// let first = db.put("a", "1")?;
 /// let second = db.delete("a")?;
 /// assert!(first.seq() < second.seq());
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -51,7 +51,7 @@ const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// db.delete("key")?;
 /// assert_eq!(db.get("key")?, None);
 /// db.close()?;
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct Db(Arc<Handle>);
@@ -180,7 +180,7 @@ impl Db {
     /// # let dir = tempfile::tempdir()?;
     /// let db = siltstone::Db::open(dir.path().join("new"))?;
     /// assert_eq!(db.iter()?.count(), 0);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open(path)
@@ -217,7 +217,7 @@ impl Db {
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.put("key", "value")?;
     /// db.put(b"", b"the empty key is a key")?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Commit> {
         self.put_with(key, value, &WriteOptions::new())
@@ -234,7 +234,7 @@ impl Db {
     /// # let db = siltstone::Db::open(dir.path())?;
     /// # use siltstone::{Durability, WriteOptions};
     /// db.put_with("key", "value", &WriteOptions::new().durability(Durability::Disk))?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put_with(
         &self,
@@ -260,7 +260,7 @@ impl Db {
     /// # let dir = tempfile::tempdir()?;
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.delete("never there")?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Commit> {
         self.delete_with(key, &WriteOptions::new())
@@ -277,7 +277,7 @@ impl Db {
     /// # let db = siltstone::Db::open(dir.path())?;
     /// # use siltstone::{Durability, WriteOptions};
     /// db.delete_with("key", &WriteOptions::new().durability(Durability::Disk))?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn delete_with(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<Commit> {
         self.0
@@ -297,7 +297,7 @@ impl Db {
     /// batch.put("a", "1").put("b", "2");
     /// db.write(&batch)?;
     /// assert_eq!(db.iter()?.count(), 2);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write(&self, batch: &WriteBatch) -> Result<Commit> {
         self.write_with(batch, &WriteOptions::new())
@@ -315,7 +315,7 @@ impl Db {
     /// # use siltstone::{Durability, WriteBatch, WriteOptions};
     /// let disk = WriteOptions::new().durability(Durability::Disk);
     /// db.write_with(WriteBatch::new().put("a", "1"), &disk)?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write_with(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<Commit> {
         self.0.write(batch, options)
@@ -336,7 +336,7 @@ impl Db {
     /// let snapshot = db.snapshot()?;
     /// db.put("key", "new")?;
     /// assert_eq!(snapshot.get("key")?.as_deref(), Some(&b"old"[..]));
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.0.reads.health.check_open()?;
@@ -358,7 +358,7 @@ impl Db {
     /// let keyspace = db.keyspace("default")?;
     /// keyspace.put("key", "value")?;
     /// assert!(db.contains_key("key")?);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
         self.0.reads.health.check_open()?;
@@ -383,7 +383,7 @@ impl Db {
     /// db.put("key", "value")?;
     /// db.flush()?;
     /// assert_eq!(db.stats().flush_count, 1);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&self) -> Result<()> {
         self.0.flush(self.0.default_keyspace())
@@ -403,7 +403,7 @@ impl Db {
     /// db.delete("key")?;
     /// db.compact_range(..)?;
     /// assert_eq!(db.stats().table_bytes(), 0);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[expect(
         clippy::needless_pass_by_value,
@@ -426,7 +426,7 @@ impl Db {
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.put("key", "value")?;
     /// db.sync()?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn sync(&self) -> Result<()> {
         self.0.commit.sync()
@@ -442,7 +442,7 @@ impl Db {
     /// # let dir = tempfile::tempdir()?;
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.wait_for_compactions()?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait_for_compactions(&self) -> Result<()> {
         self.0.background.wait_for_rest()
@@ -474,7 +474,7 @@ impl Db {
     /// let other = db.clone();
     /// db.close()?;
     /// assert_eq!(other.get("key").expect_err("closed").kind(), siltstone::ErrorKind::Closed);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn close(&self) -> Result<()> {
         self.0.close()

@@ -25,7 +25,7 @@ use crate::view::{ReadRooms, View, read_methods};
 /// keyspace.put("key", "value")?;
 /// assert_eq!(keyspace.name(), "default");
 /// assert!(keyspace.contains_key("key")?);
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct Keyspace {
@@ -71,7 +71,7 @@ impl Keyspace {
     /// # let dir = tempfile::tempdir()?;
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.keyspace("default")?.put("key", "value")?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Commit> {
         self.put_with(key, value, &WriteOptions::new())
@@ -87,7 +87,7 @@ impl Keyspace {
     /// # let dir = tempfile::tempdir()?;
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.keyspace("default")?.put_with("key", "value", &siltstone::WriteOptions::new())?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put_with(
         &self,
@@ -109,7 +109,7 @@ impl Keyspace {
     /// # let dir = tempfile::tempdir()?;
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.keyspace("default")?.delete("key")?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Commit> {
         self.delete_with(key, &WriteOptions::new())
@@ -125,7 +125,7 @@ impl Keyspace {
     /// # let dir = tempfile::tempdir()?;
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.keyspace("default")?.delete_with("key", &siltstone::WriteOptions::new())?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn delete_with(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<Commit> {
         self.handle
@@ -142,7 +142,7 @@ impl Keyspace {
     /// # let dir = tempfile::tempdir()?;
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.keyspace("default")?.flush()?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn flush(&self) -> Result<()> {
         self.handle.flush(&self.state)
@@ -158,7 +158,7 @@ impl Keyspace {
     /// # let dir = tempfile::tempdir()?;
     /// # let db = siltstone::Db::open(dir.path())?;
     /// db.keyspace("default")?.compact_range("a".."b")?;
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[expect(
         clippy::needless_pass_by_value,
@@ -182,7 +182,7 @@ impl Keyspace {
 /// db.put("key", "value")?;
 /// assert_eq!(empty.iter()?.count(), 0);
 /// assert_eq!(db.iter()?.count(), 1);
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {

@@ -18,7 +18,7 @@
 //!     println!("{} = {}", key.escape_ascii(), value.escape_ascii());
 //! }
 //! db.close()?;
-//! # Ok::<(), siltstone::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Calls block; there is no async form in this version. [`Db`] says which call waits for what.
@@ -83,7 +83,7 @@ pub use tuning::Durability;
 /// let db = Options::new().file_system(fs.clone()).open(dir.path())?;
 /// db.put("key", "value")?;
 /// assert!(fs.counts().written_bytes() > 8);
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub mod seam {
     pub use base::clock::{Clock, ManualClock, SystemClock};

@@ -29,7 +29,7 @@ use crate::tuning::{Durability, Settings};
 ///     .durability(Durability::Disk)
 ///     .open(dir.path())?;
 /// assert!(db.put("key", "value")?.is_durable());
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct Options {
@@ -263,7 +263,7 @@ impl Options {
 /// use siltstone::{Durability, WriteOptions};
 /// let commit = db.delete_with("key", &WriteOptions::new().durability(Durability::Disk))?;
 /// assert!(commit.is_durable());
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {

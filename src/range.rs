@@ -24,7 +24,7 @@ mod sealed {
 /// assert_eq!(db.range(vec![b'a']..=vec![b'c'])?.count(), 3);
 /// assert_eq!(db.range(..)?.count(), 3);
 /// assert_eq!(db.range("c".."a")?.count(), 0);
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait KeyRange: sealed::Sealed {
     /// Where it begins.

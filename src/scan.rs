@@ -84,7 +84,7 @@ enum Place {
 /// assert!(cursor.prev()?);
 /// assert_eq!(cursor.key(), b"apple");
 /// assert!(!cursor.prev()?);
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Cursor {
     merge: MergeCursor<RunCursor>,
@@ -138,7 +138,7 @@ impl Cursor {
     /// # let db = siltstone::Db::open(dir.path())?;
     /// let mut cursor = db.cursor()?;
     /// assert!(!cursor.seek_to_first()?, "nothing is there");
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn seek_to_first(&mut self) -> Result<bool> {
         self.begin_seek()?;
@@ -172,7 +172,7 @@ impl Cursor {
     /// let mut cursor = db.cursor()?;
     /// assert!(cursor.seek_to_last()?);
     /// assert!(!cursor.next()?);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn seek_to_last(&mut self) -> Result<bool> {
         self.begin_seek()?;
@@ -208,7 +208,7 @@ impl Cursor {
     /// let mut cursor = db.cursor()?;
     /// assert!(cursor.seek("a")?);
     /// assert!(!cursor.seek("c")?);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn seek(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
@@ -233,7 +233,7 @@ impl Cursor {
     /// let mut cursor = db.cursor()?;
     /// assert!(cursor.seek_for_prev("c")?);
     /// assert!(!cursor.seek_for_prev("a")?);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn seek_for_prev(&mut self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
@@ -265,7 +265,7 @@ impl Cursor {
     ///     on_entry = cursor.next()?;
     /// }
     /// assert_eq!(count, 1);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[expect(
         clippy::should_implement_trait,
@@ -304,7 +304,7 @@ impl Cursor {
     /// let mut cursor = db.cursor()?;
     /// assert!(cursor.seek_to_last()?);
     /// assert!(!cursor.prev()?);
-    /// # Ok::<(), siltstone::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn prev(&mut self) -> Result<bool> {
         self.scan.health.check_open()?;
@@ -471,7 +471,7 @@ fn is_after(key: &[u8], upper: &Bound<Vec<u8>>) -> bool {
 /// let (key, value) = fruit.next_back().expect("two are there")?;
 /// assert_eq!((&*key, &*value), (&b"fruit/pear"[..], &b"2"[..]));
 /// assert_eq!(fruit.count(), 1);
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Iter {

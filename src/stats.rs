@@ -17,7 +17,7 @@ use crate::superversion::KeyspaceState;
 /// let stats = db.stats();
 /// assert_eq!(stats.user_bytes_written, 8);
 /// assert!(stats.log_bytes >= 8);
-/// # Ok::<(), siltstone::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

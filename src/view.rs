@@ -130,7 +130,7 @@ macro_rules! read_methods {
         #[doc = $setup]
         /// assert_eq!(view.get("planet")?.as_deref(), Some(&b"earth"[..]));
         /// assert_eq!(view.get("moon")?, None);
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn get(&self, key: impl AsRef<[u8]>) -> $crate::Result<Option<$crate::Slice>> {
             self.view().lookup(key.as_ref(), |found| found.pin())
@@ -150,7 +150,7 @@ macro_rules! read_methods {
         /// let mut buffer = Vec::new();
         /// assert!(view.get_into("planet", &mut buffer)?);
         /// assert_eq!(buffer, b"earth");
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn get_into(
             &self,
@@ -178,7 +178,7 @@ macro_rules! read_methods {
         /// db.put("planet", "earth")?;
         #[doc = $setup]
         /// assert_eq!(view.get_with("planet", |value| value.len())?, Some(5));
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn get_with<R>(
             &self,
@@ -201,7 +201,7 @@ macro_rules! read_methods {
         /// db.put("planet", "")?;
         #[doc = $setup]
         /// assert!(view.contains_key("planet")?, "an empty value is a value");
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn contains_key(&self, key: impl AsRef<[u8]>) -> $crate::Result<bool> {
             Ok(self.view().lookup(key.as_ref(), |_| ())?.is_some())
@@ -221,7 +221,7 @@ macro_rules! read_methods {
         /// let values = view.multi_get(["moon", "planet"])?;
         /// assert_eq!(values[0], None);
         /// assert_eq!(values[1].as_deref(), Some(&b"earth"[..]));
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn multi_get<K: AsRef<[u8]>>(
             &self,
@@ -244,7 +244,7 @@ macro_rules! read_methods {
         #[doc = $setup]
         /// let keys: Result<Vec<_>, _> = view.iter()?.map(|item| item.map(|(key, _)| key)).collect();
         /// assert_eq!(keys?, ["a", "b"]);
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         #[expect(clippy::iter_not_returning_iterator, reason = "making it can fail")]
         pub fn iter(&self) -> $crate::Result<$crate::Iter> {
@@ -264,7 +264,7 @@ macro_rules! read_methods {
         /// db.put("a", "1")?;
         #[doc = $setup]
         /// assert_eq!(view.range("b"..)?.count(), 1);
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn range(&self, range: impl $crate::KeyRange) -> $crate::Result<$crate::Iter> {
             self.view().range(&range)
@@ -283,7 +283,7 @@ macro_rules! read_methods {
         /// db.put("trout", "")?;
         #[doc = $setup]
         /// assert_eq!(view.prefix("tree/")?.count(), 1);
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> $crate::Result<$crate::Iter> {
             self.view().prefix(prefix.as_ref())
@@ -302,7 +302,7 @@ macro_rules! read_methods {
         #[doc = $setup]
         /// let mut cursor = view.cursor()?;
         /// assert!(cursor.seek_to_first()?);
-        /// # Ok::<(), siltstone::Error>(())
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn cursor(&self) -> $crate::Result<$crate::Cursor> {
             self.view()
