@@ -215,7 +215,8 @@ mod tests {
     use super::*;
 
     fn read(place: NonNull<u8>, len: usize) -> Vec<u8> {
-        // SAFETY: the callers pass what `store` returned, the length they stored, and keep the arena.
+        // SAFETY: the callers pass what `store` returned and the length they stored, and they keep
+        // the arena.
         unsafe { slice::from_raw_parts(place.as_ptr(), len) }.to_vec()
     }
 
