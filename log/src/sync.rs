@@ -41,6 +41,15 @@ impl GroupSync {
         self.state.lock().durable_upto
     }
 
+    /// How far it is durable, or why it never will be any further.
+    pub(crate) fn check(&self) -> Result<Position> {
+        let state = self.state.lock();
+        match &state.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok(state.durable_upto),
+        }
+    }
+
     pub(crate) fn sync_count(&self) -> u64 {
         self.state.lock().sync_count
     }
@@ -81,8 +90,16 @@ impl GroupSync {
             }
             state.is_syncing = true;
             drop(state);
-            let reached = Syncing { group: self }.run(&sync);
+            let mut syncing = Syncing {
+                group: self,
+                is_done: false,
+            };
+            let reached = sync();
             state = self.state.lock();
+            // INVARIANT: a failure is known before the next sync can begin: that one could succeed
+            // and acknowledge what the failed one has lost.
+            syncing.is_done = true;
+            state.is_syncing = false;
             match reached {
                 Ok(position) => {
                     state.durable_upto = state.durable_upto.max(position);
@@ -97,31 +114,25 @@ impl GroupSync {
     }
 }
 
-/// Gives the syncer's place back, also when the sync panics: others must not wait for ever.
+/// Gives the syncer's place back when the sync panics: others must not wait for ever.
 struct Syncing<'a> {
     group: &'a GroupSync,
-}
-
-impl Syncing<'_> {
-    fn run(self, sync: &impl Fn() -> Result<Position>) -> Result<Position> {
-        let result = sync();
-        drop(self);
-        result
-    }
+    is_done: bool,
 }
 
 impl Drop for Syncing<'_> {
     fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
         let mut state = self.group.state.lock();
         state.is_syncing = false;
-        if std::thread::panicking() {
-            state.failed.get_or_insert_with(|| {
-                Error::new(
-                    base::ErrorKind::Poisoned,
-                    "a thread panicked while it synced the log",
-                )
-            });
-        }
+        state.failed.get_or_insert_with(|| {
+            Error::new(
+                base::ErrorKind::Poisoned,
+                "a thread panicked while it synced the log",
+            )
+        });
         self.group.changed.notify_all();
     }
 }

@@ -204,7 +204,7 @@ impl Log {
         payload: &[u8],
     ) -> Result<Appended> {
         let mut state = self.state.lock();
-        state.check()?;
+        self.check_locked(&state)?;
         self.make_room_locked(&mut state, record::framed_bytes(payload.len()), first_seq)?;
         let commit_micros = self.config.clock.now_micros().max(state.commit_micros);
         let durable_upto = Some(self.sync.durable_upto());
@@ -298,6 +298,15 @@ impl Log {
         }
         state.stats.appended_bytes += END_BYTES + state.live.writer.bytes();
         Ok(())
+    }
+
+    /// Fails if nothing may be written any more: after a failed write, and after a failed sync,
+    /// which leaves files that are not to be touched again.
+    fn check_locked(&self, state: &State) -> Result<()> {
+        let usable = state.check().and_then(|()| self.sync.check());
+        usable
+            .map(|_| ())
+            .map_err(|error| error.with_outcome(WriteOutcome::Rejected))
     }
 
     fn fail_locked(&self, state: &mut State, error: Error) -> Error {
@@ -450,7 +459,7 @@ impl Log {
     /// As [`Log::append`].
     pub fn rotate(&self) -> Result<()> {
         let mut state = self.state.lock();
-        state.check()?;
+        self.check_locked(&state)?;
         if state.live.record_count == 0 {
             return Ok(());
         }
@@ -464,7 +473,7 @@ impl Log {
     /// If the end cannot be made durable.
     pub fn close(&self) -> Result<()> {
         let mut state = self.state.lock();
-        state.check()?;
+        self.check_locked(&state)?;
         let end = end_meta(state.commit_micros, state.live.last_seq.plus(1));
         if let Err(error) = state.live.writer.append(end, &[]) {
             return Err(self.fail_locked(&mut state, error));
