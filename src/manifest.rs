@@ -110,7 +110,12 @@ impl VersionSet {
     /// # Errors
     /// If a file cannot be written; the old MANIFEST then still counts.
     pub(crate) fn install(rooms: Rooms, loaded: Loaded, identity: Identity) -> Result<Self> {
-        let number = loaded.next_file_number;
+        let mut number = loaded.next_file_number;
+        // An open that was cut short may have left one that never became current. The sweep of this
+        // open removes it.
+        while rooms.fs.status(&FileKind::Manifest.path(&rooms.dir, number))?.is_some() {
+            number = FileNumber(number.0 + 1);
+        }
         let leased = number.0 + 1 + LEASE_COUNT;
         let facts = Facts {
             identity,
@@ -119,7 +124,8 @@ impl VersionSet {
             log_durable_upto: loaded.log_durable_upto,
         };
         let writer = write_manifest(&rooms, number, &facts, &loaded.keyspaces)?;
-        switch_current(&rooms, number)?;
+        prepare_current(&rooms, number)?;
+        switch_current(&rooms)?;
         let first_record_bytes = writer.bytes();
         rooms.ledger.add(Counter::ManifestBytes, first_record_bytes);
         let state = State {
@@ -323,7 +329,9 @@ impl VersionSet {
             last_seq: state.last_seq,
             log_durable_upto: state.log_durable_upto,
         };
-        let writer = match write_manifest(&self.rooms, number, &facts, &state.keyspaces) {
+        let prepared = write_manifest(&self.rooms, number, &facts, &state.keyspaces)
+            .and_then(|writer| prepare_current(&self.rooms, number).map(|()| writer));
+        let writer = match prepared {
             Ok(writer) => writer,
             Err(error) => {
                 // The old MANIFEST still counts and holds everything; try again after as much
@@ -334,7 +342,7 @@ impl VersionSet {
                 return Ok(());
             }
         };
-        if let Err(error) = switch_current(&self.rooms, number) {
+        if let Err(error) = switch_current(&self.rooms) {
             // CURRENT may name either; both files stay, and nothing is appended to one of them.
             self.rooms.health.poison(&error);
             return Err(error);
@@ -463,8 +471,8 @@ fn full_state(facts: &Facts, keyspaces: &BTreeMap<KeyspaceId, KeyspaceRecord>) -
     parts
 }
 
-/// Makes CURRENT name MANIFEST `number`, durably.
-fn switch_current(rooms: &Rooms, number: FileNumber) -> Result<()> {
+/// Writes what CURRENT will say when MANIFEST `number` is live, durably, beside it.
+fn prepare_current(rooms: &Rooms, number: FileNumber) -> Result<()> {
     let temporary = rooms.dir.join(ids::CURRENT_TEMPORARY);
     match rooms.fs.remove_file(&temporary) {
         Err(error) if !error.is_not_found() => return Err(error),
@@ -474,7 +482,12 @@ fn switch_current(rooms: &Rooms, number: FileNumber) -> Result<()> {
     file.write_at(0, current_contents(number).as_bytes())?;
     file.sync()?;
     // The temporary name must not be lost while the rename is kept.
-    rooms.fs.sync_dir(&rooms.dir)?;
+    rooms.fs.sync_dir(&rooms.dir)
+}
+
+/// Makes CURRENT say what was prepared, durably. After a failure it may say either.
+fn switch_current(rooms: &Rooms) -> Result<()> {
+    let temporary = rooms.dir.join(ids::CURRENT_TEMPORARY);
     rooms.fs.rename(&temporary, &rooms.dir.join(ids::CURRENT))?;
     rooms.fs.sync_dir(&rooms.dir)
 }

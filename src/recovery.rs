@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use base::fs::{DirEntry, LockGuard, create_dir_all};
+use base::fs::{DirEntry, LockGuard, create_dir_all, parent_of};
 use base::sync::Arc;
 use base::{
     Error, ErrorKind, FileKind, FileNumber, HashSeed, KeyspaceId, Level, PinLedger, Result,
@@ -75,6 +75,11 @@ pub(crate) fn open(dir: &Path, settings: &Settings, seams: &Seams) -> Result<Ope
     let lock = seams.fs.lock(&dir.join(ids::LOCK))?;
     // Somebody else may have created or changed it before we had the lock.
     let directory = Directory::look(&*seams.fs, dir, settings.create_if_missing)?;
+    if !directory.has_current {
+        // An open that was cut short, or another program, may have made the directory without
+        // making its name durable.
+        seams.fs.sync_dir(parent_of(dir))?;
+    }
     Recovery::new(dir, settings, seams).run(&directory, lock)
 }
 
