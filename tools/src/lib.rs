@@ -8,5 +8,6 @@ pub mod overlay_fs;
 pub mod random;
 pub mod read_only_fs;
 pub mod scratch;
+pub mod sst_dump;
 pub mod text;
 pub mod torture;

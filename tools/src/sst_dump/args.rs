@@ -1,0 +1,145 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::text::from_hex;
+
+const EXAMPLES: &str = "\
+Examples:
+  sst-dump DB                                   read every entry of every table of a database
+  sst-dump DB/000012.sst --command=scan --prefix=user: --read_num=10
+  sst-dump DB --command=verify                  checksums, order, bounds, counts, filters
+  sst-dump DB --command=properties --json
+  sst-dump 000012.sst --command=scan --output_hex --from=00ff --input_key_hex
+
+Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused.
+Tables are only read; the database may be open elsewhere.";
+
+/// Looks into the tables of siltstone databases.
+#[derive(Debug, Parser)]
+#[command(name = "sst-dump", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(super) struct CommandLine {
+    /// Tables, and directories all of whose tables are meant.
+    #[arg(value_name = "TABLE|DIR")]
+    paths: Vec<PathBuf>,
+    /// The same as naming it without an option.
+    #[arg(long = "file", value_name = "TABLE|DIR")]
+    files: Vec<PathBuf>,
+    /// What to do with each table.
+    #[arg(long, value_enum, default_value_t = Command::Check)]
+    pub(super) command: Command,
+    /// Print keys and values as hexadecimal digits.
+    #[arg(long = "output_hex")]
+    pub(super) output_hex: bool,
+    /// The keys of --from, --to and --prefix are hexadecimal digits.
+    #[arg(long = "input_key_hex")]
+    input_key_hex: bool,
+    /// check, scan: begin at this key.
+    #[arg(long, value_name = "KEY")]
+    from: Option<OsString>,
+    /// check, scan: end before this key.
+    #[arg(long, value_name = "KEY")]
+    to: Option<OsString>,
+    /// check, scan: only keys that begin with this.
+    #[arg(long, value_name = "KEY")]
+    prefix: Option<OsString>,
+    /// check, scan: read at most this many entries, of all tables together.
+    #[arg(long = "read_num", value_name = "COUNT")]
+    pub(super) read_num: Option<u64>,
+    /// Print the properties of each table as well.
+    #[arg(long = "show_properties")]
+    pub(super) show_properties: bool,
+    /// End with totals over all tables.
+    #[arg(long = "show_summary")]
+    pub(super) show_summary: bool,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What is done with each table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Command {
+    /// Read every entry, print nothing but the count and what is damaged.
+    Check,
+    /// Print every entry.
+    Scan,
+    /// Check every checksum, the order, bounds, counts and the filter.
+    Verify,
+    /// Print what the table says about itself.
+    Properties,
+    /// Print where each data block lies, and up to which key it reaches.
+    Index,
+    /// Print the filter's policy and size, and how many absent keys it lets pass.
+    Filter,
+}
+
+impl Command {
+    /// Whether it walks over entries, and so obeys the bounds.
+    pub(super) fn is_walk(self) -> bool {
+        matches!(self, Self::Check | Self::Scan)
+    }
+}
+
+/// Which keys are read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Keys before are not read.
+    pub(super) from: Vec<u8>,
+    /// Keys from here on are not read.
+    pub(super) to: Option<Vec<u8>>,
+    /// Only keys that begin with this are read.
+    pub(super) prefix: Vec<u8>,
+}
+
+impl CommandLine {
+    /// Every table and directory named.
+    pub(super) fn all_paths(&self) -> Vec<PathBuf> {
+        self.paths.iter().chain(&self.files).cloned().collect()
+    }
+
+    /// The keys of the bounds as bytes.
+    ///
+    /// # Errors
+    /// A sentence about an option that cannot be meant.
+    pub(super) fn bounds(&self) -> Result<Bounds, String> {
+        let has_bounds = self.from.is_some() || self.to.is_some() || self.prefix.is_some();
+        if (has_bounds || self.read_num.is_some()) && !self.command.is_walk() {
+            return Err("--from, --to, --prefix and --read_num go with check and scan".to_owned());
+        }
+        let prefix = self
+            .key("--prefix", self.prefix.as_ref())?
+            .unwrap_or_default();
+        let from = self.key("--from", self.from.as_ref())?.unwrap_or_default();
+        Ok(Bounds {
+            from: from.max(prefix.clone()),
+            to: self.key("--to", self.to.as_ref())?,
+            prefix,
+        })
+    }
+
+    fn key(&self, option: &str, given: Option<&OsString>) -> Result<Option<Vec<u8>>, String> {
+        let Some(given) = given else {
+            return Ok(None);
+        };
+        if !self.input_key_hex {
+            return Ok(Some(given.as_bytes().to_vec()));
+        }
+        let text = given.to_str().unwrap_or("?");
+        from_hex(text)
+            .map(Some)
+            .map_err(|reason| format!("{option}: {reason}"))
+    }
+}
+
+impl Bounds {
+    /// Whether `key`, at or after `from`, lies before the end.
+    pub(super) fn reaches(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.prefix) && self.to.as_ref().is_none_or(|to| key < &to[..])
+    }
+}
