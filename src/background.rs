@@ -98,6 +98,8 @@ impl Background {
         }
         // What the last run flushed before its end was not sealed yet.
         self.retire_segments();
+        // Whatever the database before left behind: segments, orphans, a tree out of shape.
+        self.retire_segments();
         self.signals.compaction.wake();
         self.signals.helper.wake();
         Ok(())
@@ -231,7 +233,11 @@ impl Background {
     fn helper_step(&self) -> Step {
         if !self.health.is_poisoned() {
             match self.log.maintain() {
-                Ok(true) => return Step::Again,
+                Ok(true) => {
+                    // What was sealed may be flushed already.
+                    self.retire_segments();
+                    return Step::Again;
+                }
                 Ok(false) => {}
                 Err(error) if self.log.poisoned().is_some() => {
                     self.health.poison(&error);

@@ -113,7 +113,11 @@ impl VersionSet {
         let mut number = loaded.next_file_number;
         // An open that was cut short may have left one that never became current. The sweep of this
         // open removes it.
-        while rooms.fs.status(&FileKind::Manifest.path(&rooms.dir, number))?.is_some() {
+        while rooms
+            .fs
+            .status(&FileKind::Manifest.path(&rooms.dir, number))?
+            .is_some()
+        {
             number = FileNumber(number.0 + 1);
         }
         let leased = number.0 + 1 + LEASE_COUNT;

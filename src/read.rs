@@ -71,9 +71,9 @@ impl Lookup<'_> {
             })
     }
 
-    fn in_tables<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
-        let mut probe = ReadProbe::default();
-        let mut table_count = 0;
+    /// The tables whose range holds the key, newest first.
+    #[inline]
+    fn candidates(&self) -> impl Iterator<Item = &Arc<Table>> {
         let version = &*self.view.version;
         let level0 = version
             .level(Level::ZERO)
@@ -82,7 +82,34 @@ impl Lookup<'_> {
         let deeper = Level::all()
             .skip(1)
             .filter_map(|level| version.find(level, self.key));
-        for table in level0.chain(deeper) {
+        level0.chain(deeper)
+    }
+
+    /// Asks for the filter lines that [`Lookup::run`] will read, so that the misses of several
+    /// lookups overlap.
+    pub(crate) fn prefetch_filters(&self) {
+        for table in self.candidates() {
+            // A table that cannot be opened is an error of the lookup itself.
+            if let Ok(reader) = table.handle().reader() {
+                reader.prefetch_filter(self.hash_for(&reader));
+            }
+        }
+    }
+
+    /// A table from elsewhere may have been hashed under another seed.
+    #[inline]
+    fn hash_for(&self, reader: &TableReader) -> KeyHash {
+        if reader.hash_seed() == self.hash_seed {
+            self.hash
+        } else {
+            reader.hash_seed().hash(self.key)
+        }
+    }
+
+    fn in_tables<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
+        let mut probe = ReadProbe::default();
+        let mut table_count = 0;
+        for table in self.candidates() {
             table_count += 1;
             let reader = table.handle().reader()?;
             if let Some(hit) = self.in_table(table, &reader, &mut probe)? {
@@ -106,12 +133,6 @@ impl Lookup<'_> {
             table.meta.global_seq.is_none(),
             "no table is ingested in this version"
         );
-        // A table from elsewhere may have been hashed under another seed.
-        let hash = if reader.hash_seed() == self.hash_seed {
-            self.hash
-        } else {
-            reader.hash_seed().hash(self.key)
-        };
-        reader.get(self.key, hash, self.seq, probe)
+        reader.get(self.key, self.hash_for(reader), self.seq, probe)
     }
 }

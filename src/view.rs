@@ -13,6 +13,10 @@ use crate::scan::{Cursor, Iter, ScanView};
 use crate::snapshots::{Registration, Snapshots};
 use crate::superversion::{KeyspaceState, Superversion};
 
+/// How many keys of a `multi_get` have their filters fetched together: as many as the first-level
+/// cache holds lines for, with several tables a key.
+const MULTI_GET_GROUP: usize = 32;
+
 /// What every read needs; holds no lock on the directory.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadRooms {
@@ -60,6 +64,7 @@ impl View<'_> {
         .run(f)
     }
 
+    /// All keys from one view; the filters of a group of keys are fetched together, then tested.
     pub(crate) fn multi_get<K: AsRef<[u8]>>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -67,21 +72,26 @@ impl View<'_> {
         self.rooms.health.check_open()?;
         let (view, seq) = self.peek();
         let hash_seed = self.rooms.hash_seed;
-        let get = |key: K| {
-            let key = key.as_ref();
-            let hash = hash_seed.hash(key);
-            let ledger = &*self.rooms.ledger;
-            Lookup {
-                view: &view,
-                key,
-                hash,
-                hash_seed,
-                seq,
-                ledger,
+        let keys: Vec<K> = keys.into_iter().collect();
+        let mut values = Vec::with_capacity(keys.len());
+        for group in keys.chunks(MULTI_GET_GROUP) {
+            let lookups: Vec<_> = group
+                .iter()
+                .map(|key| Lookup {
+                    view: &view,
+                    key: key.as_ref(),
+                    hash: hash_seed.hash(key.as_ref()),
+                    hash_seed,
+                    seq,
+                    ledger: &self.rooms.ledger,
+                })
+                .collect();
+            lookups.iter().for_each(Lookup::prefetch_filters);
+            for lookup in lookups {
+                values.push(lookup.run(|found| found.pin())?);
             }
-            .run(|found| found.pin())
-        };
-        keys.into_iter().map(get).collect()
+        }
+        Ok(values)
     }
 
     pub(crate) fn cursor(&self, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>) -> Result<Cursor> {
