@@ -147,8 +147,8 @@ impl VersionEdit {
     /// The same as several edits of at most about `bytes_max` each, to be applied one after the
     /// other. The counters stand in the first; removals go before additions.
     ///
-    /// Meant for a full state, which removes nothing. A crash between the parts leaves a part of the
-    /// state, so the writer must make all of them durable before it names the file in CURRENT.
+    /// Meant for a full state, which removes nothing. A crash between the parts leaves a part of
+    /// the state, so the writer must make all of them durable before it names the file in CURRENT.
     pub fn split(self, bytes_max: usize) -> Vec<Self> {
         encode::split(self, bytes_max)
     }

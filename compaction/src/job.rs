@@ -213,7 +213,8 @@ fn shared_of_runs<C: Cursor>(runs: &mut [C]) -> Result<usize> {
 ///
 /// # Errors
 /// `Corruption` if an input is damaged or holds another number of entries than the tree says; what
-/// the file system says; `Closed` if the job was cancelled. No file stays, the inputs are untouched.
+/// the file system says; `Closed` if the job was cancelled. No file stays, the inputs are
+/// untouched.
 pub fn compact(
     context: &JobContext,
     version: &Version,

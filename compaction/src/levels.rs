@@ -169,8 +169,8 @@ pub(crate) fn misfit(what: &str, number: FileNumber) -> Error {
 
 /// Learns of tables that nobody can read any more, so that their files can go.
 ///
-/// Called from whatever thread drops the last holder, a reader's included: it must be cheap and must
-/// not wait.
+/// Called from whatever thread drops the last holder, a reader's included: it must be cheap and
+/// must not wait.
 pub trait Reaper: fmt::Debug + Send + Sync {
     /// The table `number` is out of every version and nobody holds it.
     fn reap(&self, number: FileNumber);
@@ -204,8 +204,8 @@ impl Table {
 
     /// Says that an edit without it is durable: the last holder hands it to the reaper.
     ///
-    /// A table that is dropped without this call keeps its file; so it is at close, and for versions
-    /// that recovery folds.
+    /// A table that is dropped without this call keeps its file; so it is at close, and for
+    /// versions that recovery folds.
     pub fn mark_obsolete(&self) {
         // Release: pairs with the Acquire in `drop`.
         self.obsolete.store(true, Ordering::Release);

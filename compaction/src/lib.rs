@@ -1,9 +1,10 @@
-//! The tree of siltstone: which tables form which level, how that changes, and the work of changing it.
+//! The tree of siltstone: which tables form which level, how that changes, and the work of changing
+//! it.
 //!
 //! [`Version`] is the immutable picture of a tree, [`VersionEdit`] the difference between two.
-//! [`policy`] decides purely which compaction is due, [`job`] carries it out and returns what an edit
-//! must say. Nothing here knows the log, a memtable, a database or MANIFEST: a flush hands over
-//! cursors, and who applies an edit is decided above.
+//! [`policy`] decides purely which compaction is due, [`job`] carries it out and returns what an
+//! edit must say. Nothing here knows the log, a memtable, a database or MANIFEST: a flush hands
+//! over cursors, and who applies an edit is decided above.
 #![forbid(unsafe_code)]
 
 pub mod edit;

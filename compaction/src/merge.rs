@@ -1,9 +1,9 @@
 //! The merge of compactions: forward only, without virtual calls, on 8-byte heads.
 //!
 //! Two runs, the usual case, are compared directly; more go through a loser tree, in which a step
-//! costs one comparison per level of the tree (Knuth, The Art of Computer Programming 3, 5.4.1). Full
-//! keys are compared only where heads tie. Entries that compare equal come in the order of their
-//! runs, so runs are given from newest to oldest.
+//! costs one comparison per level of the tree (Knuth, The Art of Computer Programming 3, 5.4.1).
+//! Full keys are compared only where heads tie. Entries that compare equal come in the order of
+//! their runs, so runs are given from newest to oldest.
 
 use std::cmp::Ordering;
 

@@ -15,8 +15,8 @@ use crate::job::JobContext;
 use crate::levels::{Table, TableMeta};
 use crate::policy::grandparent_bytes_max;
 
-/// The files that a job has made. Dropped without [`CreatedFiles::keep`] it removes them, so that an
-/// error, a cancelled job or a panic leaves nothing behind.
+/// The files that a job has made. Dropped without [`CreatedFiles::keep`] it removes them, so that
+/// an error, a cancelled job or a panic leaves nothing behind.
 pub(crate) struct CreatedFiles<'a> {
     fs: &'a dyn FileSystem,
     paths: Mutex<Vec<PathBuf>>,
@@ -139,7 +139,8 @@ impl<'a> Outputs<'a> {
 
     /// A table that ends where a grandparent does, not in the middle of one, drags one table less
     /// along when it is compacted in turn. Worth it from half of the target size on, later if
-    /// boundaries are many. (The thresholds are RocksDB's, which measured 12 % fewer bytes written.)
+    /// boundaries are many. (The thresholds are RocksDB's, which measured 12 % fewer bytes
+    /// written.)
     fn is_good_boundary(&self, open: &OpenTable, bytes: u64) -> bool {
         let target = self.rules.bytes_target;
         let percent = 50 + open.crossed.saturating_mul(5).min(40);

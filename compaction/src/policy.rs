@@ -1,9 +1,9 @@
 //! Which compaction is due. Pure: a tree, what runs already and the tuning go in, a plan comes out.
 //!
-//! Leveled compaction, as in LevelDB: each level from 1 on is one sorted run with a target size that
-//! grows by a factor; the level that exceeds its target most gives a table to the next one. Level 0
-//! holds flushed tables as they are and is measured by their count, because every read looks at all
-//! of them.
+//! Leveled compaction, as in LevelDB: each level from 1 on is one sorted run with a target size
+//! that grows by a factor; the level that exceeds its target most gives a table to the next one.
+//! Level 0 holds flushed tables as they are and is measured by their count, because every read
+//! looks at all of them.
 //!
 //! The rule that everything rests on: for a user key, what lies higher is newer. So a table leaves
 //! level 0 only together with every older one that shares a key with it, and takes with it all that
@@ -205,7 +205,8 @@ impl<'a> Picker<'a> {
         self.plan(Level::ZERO, level1, inputs, reason)
     }
 
-    /// `seed` and every table of level 0 that overlaps it, directly or through others; newest first.
+    /// `seed` and every table of level 0 that overlaps it, directly or through others; newest
+    /// first.
     fn cluster(&self, seed: &Table) -> Vec<Arc<Table>> {
         let tables = self.version.level(Level::ZERO);
         let mut range = seed.meta.range();
@@ -354,10 +355,9 @@ impl<'a> Picker<'a> {
 
     /// Whether `table` may change to `output_level` as it is.
     ///
-    /// Not into the bottommost run of its range with tombstones or hidden versions, which would stay
-    /// there for ever;
-    /// not into the bottommost level with another compression than that level is to have; not over
-    /// too much of the level below it.
+    /// Not into the bottommost run of its range with tombstones or hidden versions, which would
+    /// stay there for ever; not into the bottommost level with another compression than that level
+    /// is to have; not over too much of the level below it.
     fn can_move(&self, table: &Table, output_level: Level) -> bool {
         let meta = &table.meta;
         let range = meta.range();

@@ -8,8 +8,8 @@ use base::sync::Arc;
 
 /// A rayon pool of our own. Rayon's global one is the host program's and is never used.
 ///
-/// Can be shared by several databases. Its threads sleep while nothing is scattered and end when the
-/// last holder lets go.
+/// Can be shared by several databases. Its threads sleep while nothing is scattered and end when
+/// the last holder lets go.
 pub struct RayonPool {
     pool: rayon::ThreadPool,
 }

@@ -1,11 +1,11 @@
 //! Which versions of a key survive a compaction. Pure: numbers in, verdicts out.
 //!
-//! The answer of every read that can still be made stays what it was: at each registered snapshot, at
-//! the visible sequence, and at any sequence above. `job` walks the versions of one key from newest to
-//! oldest and asks about each.
+//! The answer of every read that can still be made stays what it was: at each registered snapshot,
+//! at the visible sequence, and at any sequence above. `job` walks the versions of one key from
+//! newest to oldest and asks about each.
 //!
-//! A *pin* is a sequence number at which somebody may read: a snapshot or the visible sequence. Pins
-//! cut the sequence numbers into stripes; of the versions in one stripe a reader sees only the
+//! A *pin* is a sequence number at which somebody may read: a snapshot or the visible sequence.
+//! Pins cut the sequence numbers into stripes; of the versions in one stripe a reader sees only the
 //! newest. Above the last pin every version can still become what a reader sees.
 
 use base::{KeyKind, SequenceNumber};

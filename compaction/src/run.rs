@@ -39,8 +39,8 @@ pub struct LevelCursor {
 }
 
 impl LevelCursor {
-    /// A cursor over `tables`, which are sorted and share no user key: some of a level from 1 on, or
-    /// a single one of level 0.
+    /// A cursor over `tables`, which are sorted and share no user key: some of a level from 1 on,
+    /// or a single one of level 0.
     pub fn new(tables: &[Arc<Table>], scan: ScanMode) -> Self {
         debug_assert!(
             tables

@@ -161,8 +161,8 @@ impl<C: Cursor> Stream<'_, C> {
         Ok(())
     }
 
-    /// The plan looked at bounds to see what overlaps what. Since entries are in order, it is enough
-    /// to look at the first and the last key.
+    /// The plan looked at bounds to see what overlaps what. Since entries are in order, it is
+    /// enough to look at the first and the last key.
     fn check_bounds(&self, user_key: &[u8]) -> Result<()> {
         let here = Bound::Included(user_key);
         if self.bounds.is_none_or(|bounds| bounds.meets(here, here)) {

@@ -14,7 +14,8 @@ use crate::range::{ends_before, is_void, shared_len};
 
 /// The tables of one level; it derefs to a slice of them.
 ///
-/// Level 0: newest first. Deeper: one sorted run, no two tables of which can hold the same user key.
+/// Level 0: newest first. Deeper: one sorted run, no two tables of which can hold the same user
+/// key.
 #[derive(Default)]
 pub struct LevelTables {
     tables: Vec<Arc<Table>>,
@@ -99,8 +100,8 @@ impl LevelTables {
         match user_key[..common].cmp(&self.shared[..common]) {
             Ordering::Less => return 0,
             Ordering::Greater => return self.tables.len(),
-            // A key that is shorter than what all share sorts before all.
-            Ordering::Equal if common < self.shared.len() => return 0,
+            // Also a key that is shorter than what all share: its head, 0, leads to the first
+            // table.
             Ordering::Equal => {}
         }
         let target = head(&user_key[common..]);

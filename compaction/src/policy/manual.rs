@@ -24,8 +24,9 @@ pub enum ManualStep {
 /// One request to compact a range to the bottom, from level 0 down.
 ///
 /// Also rewrites tables of the bottommost level in their place if they hold tombstones or hidden
-/// versions, or have another compression than they should. Comes to an end however much is written meanwhile: within
-/// a level it goes through the keys once, and what is newer than the request it leaves alone.
+/// versions, or have another compression than they should. Comes to an end however much is written
+/// meanwhile: within a level it goes through the keys once, and what is newer than the request it
+/// leaves alone.
 #[derive(Clone, Debug)]
 pub struct ManualCompaction {
     from: Bound<Vec<u8>>,
@@ -83,8 +84,8 @@ impl ManualCompaction {
     }
 }
 
-/// One step of compacting the keys from `from` to `to`, at `level` only: a plan that takes tables of
-/// the range to the next level. `None` at the deepest level, if there is nothing to do, or if a
+/// One step of compacting the keys from `from` to `to`, at `level` only: a plan that takes tables
+/// of the range to the next level. `None` at the deepest level, if there is nothing to do, or if a
 /// running compaction is in the way.
 ///
 /// Knows nothing of the steps before, and so cannot tell garbage at the bottom from what a snapshot

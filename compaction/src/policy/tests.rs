@@ -1,7 +1,7 @@
 //! Trees and questions as text, plans and trees as text back: `testdata/policy/*.txt`.
 //!
-//! A block is a command, `----`, and what it prints. `REWRITE=1` writes what is printed now; read the
-//! difference as you would code.
+//! A block is a command, `----`, and what it prints. `REWRITE=1` writes what is printed now; read
+//! the difference as you would code.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -459,4 +459,26 @@ fn no_table_is_taken_twice() {
     let plan = script.pick().expect("due");
     script.busy.insert(&plan);
     script.busy.insert(&plan);
+}
+
+/// A table that leaves its level does not make it due again; one that is rewritten in place stays.
+#[test]
+fn only_tables_that_leave_are_left_out_of_the_scores() {
+    let mut script = Script::new();
+    script.command("tree\nL1: 11 a..c bytes=300 tombstones=1\nL1: 12 d..e bytes=300");
+    let (from, to) = bounds("..");
+    let mut request = ManualCompaction::new(from, to, FileNumber(100));
+    let ManualStep::Run(plan) = request.step(&script.version, &script.busy, &script.tuning) else {
+        panic!("there are tombstones");
+    };
+    assert!(plan.is_in_place());
+    script.busy.insert(&plan);
+    assert_eq!(
+        shown(script.pick().as_ref()),
+        "move L1 -> L2 level bytes: 000012"
+    );
+    script.busy.remove(&plan);
+    script.command("start");
+    script.busy.insert(&plan);
+    assert_eq!(shown(script.pick().as_ref()), "none");
 }
