@@ -230,7 +230,8 @@ impl Shape {
         }
     }
 
-    /// Where the entries begin whose head is the suffix's or greater, and how many are tied with it.
+    /// Where the entries begin whose head is the suffix's or greater, and how many of them are tied
+    /// with it.
     #[inline]
     fn tied(&self, bytes: &[u8], suffix: &Suffix<'_>) -> (usize, usize) {
         let heads = self.heads(bytes);

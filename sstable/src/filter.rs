@@ -11,9 +11,9 @@ use bloomfilter::Bloom;
 
 /// Which filter a table gets.
 ///
-/// At 10 bits a key both pass about 1 % of absent keys. `cargo bench --bench filter` decided for the
-/// blocked policy as the default, which is read where it lies and touches one cache line a check.
-/// A million keys, a mapped table, 2 vCPU Xeon, nanoseconds:
+/// At 10 bits a key both pass about 1 % of absent keys. `cargo bench --bench filter` decided for
+/// the blocked policy as the default, which is read where it lies and touches one cache line a
+/// check. A million keys, a mapped table, 2 vCPU Xeon, nanoseconds:
 ///
 /// | policy | check, present | check, absent | build, a key | absent keys that pass |
 /// |---|---|---|---|---|

@@ -165,7 +165,7 @@ fn scan_prints_entries_and_nothing_a_terminal_would_act_on() {
     let out = fixture.run("DIR/000007.sst --command=scan").good();
     let want = "\
 '' seq:5, type:PUT => the empty key
-'apple' seq:9, type:DEL => 
+'apple' seq:9, type:DEL =>\x20
 'apple' seq:3, type:PUT => red
 'it\\'s\\x1b[31m\\n' seq:4, type:PUT => \\xff\\x00 b\\\\
 'pear' seq:0, type:PUT => green
