@@ -10,7 +10,9 @@ use base::clock::Clock;
 use base::fs::FileSystem;
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{Error, FileKind, FileNumber, KeyspaceId, Level, Result, SequenceNumber, ids};
+use base::{
+    Error, FileKind, FileNumber, KeyspaceId, Level, Result, SequenceNumber, WriteOutcome, ids,
+};
 use compaction::{KeyspaceCreated, KeyspaceEdit, Reaper, Table, TableMeta, Version, VersionEdit};
 use log::{Position, RecordKind, RecordMeta, SegmentHeader, SegmentWriter};
 use sstable::TableCache;
@@ -27,6 +29,8 @@ pub(crate) use load::{Loaded, current_contents, load};
 /// A file that exists therefore has a number below the durable next one, which is how recovery
 /// tells an orphan of ours from a file that somebody else put there.
 const LEASE_COUNT: u64 = 128;
+/// MANIFEST grows on disk in steps of at most this size.
+const RESERVE_STEP_BYTES_MAX: u64 = 64 << 10;
 /// MANIFEST is rewritten when it has outgrown its first record by this factor.
 const OUTGROWN_FACTOR: u64 = 4;
 /// Tables in one record of a full state; keeps it far below the limit for records.
@@ -164,10 +168,8 @@ impl VersionSet {
         if number >= self.leased.load(Ordering::Acquire) {
             let mut state = self.state.lock();
             while number >= self.leased.load(Ordering::Acquire) {
-                if self
-                    .append_locked(&mut state, VersionEdit::default())
-                    .is_err()
-                {
+                if let Err(error) = self.append_locked(&mut state, VersionEdit::default()) {
+                    self.rooms.health.poison(&error);
                     break;
                 }
             }
@@ -220,8 +222,10 @@ impl VersionSet {
     /// other edit can be applied.
     ///
     /// # Errors
-    /// `Corruption` if the edit does not fit the tree: nothing was written. `Poisoned` if an
-    /// earlier write failed. If MANIFEST itself cannot be written the database is poisoned.
+    /// With outcome `Rejected` if nothing was written, and then the tables that the edit would have
+    /// added are removed: `Corruption` if it does not fit the tree, `NoSpace` if there is no room
+    /// for it, `Poisoned` after an earlier failure. If MANIFEST itself cannot be written the
+    /// database is poisoned, and the tables stay: only the next open can tell.
     pub(crate) fn apply(
         &self,
         edit: KeyspaceEdit,
@@ -229,12 +233,35 @@ impl VersionSet {
         last_seq: SequenceNumber,
         install: impl FnOnce(&Arc<Version>),
     ) -> Result<()> {
+        let made = tables_made(&edit);
         let mut state = self.state.lock();
+        let result = self.apply_locked(&mut state, edit, log_durable_upto, last_seq, install);
+        if let Err(error) = &result
+            && error.outcome() == Some(WriteOutcome::Rejected)
+        {
+            for number in made {
+                self.rooms.sweeper.unlink(FileKind::Table, number);
+            }
+        }
+        result
+    }
+
+    fn apply_locked(
+        &self,
+        state: &mut State,
+        edit: KeyspaceEdit,
+        log_durable_upto: Position,
+        last_seq: SequenceNumber,
+        install: impl FnOnce(&Arc<Version>),
+    ) -> Result<()> {
+        let rejected = |error: Error| error.with_outcome(WriteOutcome::Rejected);
         let id = edit.id;
         let record = state.keyspaces.get(&id).ok_or_else(|| {
-            Error::invalid_argument("edit of an unknown keyspace").with_value("id", id)
+            let unknown = Error::invalid_argument("edit of an unknown keyspace");
+            rejected(unknown.with_value("id", id))
         })?;
-        let version = Arc::new(record.version.apply(&edit, &mut table_maker(&self.rooms))?);
+        let version = record.version.apply(&edit, &mut table_maker(&self.rooms));
+        let version = Arc::new(version.map_err(rejected)?);
         let gone = tables_gone(&record.version, &edit);
         let flushed_upto = edit.flushed_upto;
         state.log_durable_upto = state.log_durable_upto.max(log_durable_upto);
@@ -243,7 +270,7 @@ impl VersionSet {
             keyspaces: vec![edit],
             ..VersionEdit::default()
         };
-        self.append_locked(&mut state, edit)?;
+        self.append_locked(state, edit)?;
         let record = state
             .keyspaces
             .get_mut(&id)
@@ -259,7 +286,7 @@ impl VersionSet {
         }
         let outgrown = state.first_record_bytes.saturating_mul(OUTGROWN_FACTOR);
         if state.writer.bytes() > outgrown.max(self.rooms.manifest_bytes_min) {
-            self.rotate_locked(&mut state)?;
+            self.rotate_locked(state)?;
         }
         Ok(())
     }
@@ -303,6 +330,12 @@ impl VersionSet {
             state.log_durable_upto.offset,
         ));
         let payload = edit.encode();
+        // A full disk is told before anything is written, and can be gone when it is tried again.
+        let step_bytes = (self.rooms.manifest_bytes_min / 16).min(RESERVE_STEP_BYTES_MAX);
+        state
+            .writer
+            .reserve_for(payload.len(), step_bytes)
+            .map_err(|error| error.with_outcome(WriteOutcome::Rejected))?;
         let before = state.writer.bytes();
         let meta = edit_meta(RecordKind::Edit, state.edit_count, &*self.rooms.clock);
         let appended = state
@@ -361,6 +394,13 @@ impl VersionSet {
         self.rooms.sweeper.unlink(FileKind::Manifest, old);
         Ok(())
     }
+}
+
+/// The tables that were made for `edit`, as opposed to those it moves.
+fn tables_made(edit: &KeyspaceEdit) -> Vec<FileNumber> {
+    let is_moved = |number| edit.removed.iter().any(|(_, removed)| *removed == number);
+    let added = edit.added.iter().map(|(_, meta)| meta.number);
+    added.filter(|number| !is_moved(*number)).collect()
 }
 
 /// The tables that `edit` takes out of the tree; one that only changes level is not among them.

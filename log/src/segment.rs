@@ -320,6 +320,23 @@ impl SegmentWriter {
         Ok(self.end())
     }
 
+    /// Reserves space, where the file system can, so that a record with a payload of `payload_len`
+    /// bytes and the end record cannot run out of it; if so, in steps of `step_bytes`.
+    ///
+    /// # Errors
+    /// `NoSpace`: nothing was written, and the file can be used as before.
+    pub fn reserve_for(&mut self, payload_len: usize, step_bytes: u64) -> Result<()> {
+        let needed = self.offset + record::framed_bytes(payload_len) + END_BYTES;
+        if needed <= self.reserved_bytes {
+            return Ok(());
+        }
+        let upto = needed.next_multiple_of(step_bytes.max(1));
+        if self.file.reserve(upto)? {
+            self.reserved_bytes = upto;
+        }
+        Ok(())
+    }
+
     /// Makes everything appended durable.
     ///
     /// # Errors
