@@ -163,10 +163,6 @@ impl<'a> Recovery<'a> {
             memtables: &memtables,
             hash_seed,
             replayed_upto: SequenceNumber::ZERO,
-            log_end: Position {
-                ordinal: prepared.successor.ordinal,
-                offset: 0,
-            },
             replayed_count: 0,
         };
         replayer.run(&prepared)?;
@@ -395,7 +391,6 @@ struct Replayer<'a> {
     hash_seed: HashSeed,
     /// What is in memtables or tables so far: a flush in between may claim no more than this.
     replayed_upto: SequenceNumber,
-    log_end: Position,
     replayed_count: u64,
 }
 
@@ -447,7 +442,10 @@ impl Replayer<'_> {
 
     /// Everything replayed is durable already, so that a table may be made from it.
     fn flush(&self, keyspace: &KeyspaceState) -> Result<()> {
-        keyspace.seal(self.memtables.make(), self.replayed_upto, self.log_end);
+        // INVARIANT: MANIFEST claims no place in the log here. Until the new segment has begun, a
+        // segment whose torn end was cut still counts as the newest, and would look damaged.
+        let log_end = Position::default();
+        keyspace.seal(self.memtables.make(), self.replayed_upto, log_end);
         let snapshots = Snapshots::new(self.replayed_upto);
         self.tree.flush(keyspace, &snapshots, None).map(|_| ())
     }
