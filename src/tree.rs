@@ -12,7 +12,7 @@ use base::{HashSeed, Level, Result};
 use compaction::{
     CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, Tuning, Version, job, policy,
 };
-use log::Log;
+use log::{Log, Position};
 use memtable::Memtable;
 use sstable::{CreationReason, TableOptions};
 
@@ -157,7 +157,9 @@ impl Tree {
         let mut edit = KeyspaceEdit::new(keyspace.id);
         edit.flushed_upto = Some(newest.last_seq);
         edit.added = output.added;
-        let durable = log.map_or(newest.log_end, Log::durable_upto);
+        // During recovery there is no log yet whose end could be claimed to be durable: it may never
+        // come to be.
+        let durable = log.map_or_else(Position::default, |log| log.durable_upto());
         self.versions
             .apply(edit, durable, snapshots.visible(), |version| {
                 keyspace.install_flush(Arc::clone(version), &memtables);
