@@ -254,7 +254,7 @@ impl Background {
     }
 
     /// Lets go of segments that every keyspace has flushed past and that nothing keeps.
-    fn retire_segments(&self) {
+    pub(crate) fn retire_segments(&self) {
         let floors = self.keyspaces.all().map(|keyspace| {
             self.tree
                 .versions()

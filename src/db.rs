@@ -138,6 +138,7 @@ impl Handle {
         let log_closed = self.commit.log.close();
         result = result.and(log_closed);
         if result.is_ok() {
+            self.background.retire_segments();
             let last_seq = self.commit.snapshots.visible();
             let versions = self.background.tree.versions();
             result = versions.mark_clean_close(self.commit.log.durable_upto(), last_seq);
