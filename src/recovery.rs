@@ -177,7 +177,9 @@ impl<'a> Recovery<'a> {
         successor.first_seq = last_seq.max(versions.last_seq()).plus(1 + gap);
         let next_seq = successor.first_seq;
         let log = Log::start(self.log_config(&versions), successor)?;
-        versions.note_log(log.durable_upto(), last_seq)?;
+        // Also the gap counts as handed out: a write after it may be lost, and a gap that begins
+        // where this one did would give its number away once more.
+        versions.note_log(log.durable_upto(), next_seq.before())?;
         for number in prepared.obsolete {
             self.rooms.sweeper.unlink(FileKind::Segment, number);
             self.rooms.sweeper.unlink(FileKind::SegmentIndex, number);
