@@ -127,6 +127,7 @@ impl Database {
         Ok(Some(Space {
             levels,
             log_bytes: stats.log_disk_bytes,
+            user_bytes: stats.user_bytes_written,
             live,
         }))
     }

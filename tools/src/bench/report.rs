@@ -140,6 +140,8 @@ pub struct Space {
     pub levels: Vec<LevelRow>,
     /// Of the log's files.
     pub log_bytes: u64,
+    /// What the user wrote into this database, since it was opened.
+    pub user_bytes: u64,
     /// Of keys and values.
     pub live: LiveBytes,
 }

@@ -167,9 +167,10 @@ fn level_stats(db: &Db) -> String {
     let space = Space {
         levels: level_rows(&stats),
         log_bytes: stats.log_disk_bytes,
+        user_bytes: stats.user_bytes_written,
         live: LiveBytes::Estimated(0),
     };
-    let table = text::level_table(&space, stats.user_bytes_written);
+    let table = text::level_table(&space);
     let log = as_f64(stats.log_disk_bytes) / 1_048_576.0;
     format!("{table}  log   {log:.1} MB\n")
 }

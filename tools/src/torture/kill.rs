@@ -28,7 +28,7 @@ use crate::random::Random;
 /// The longest a child lives.
 const LIFE_MILLIS_MAX: u64 = 300;
 /// How long a child lives that shall die while it opens the database.
-const SHORT_LIFE_MILLIS_MAX: u64 = 25;
+const SHORT_LIFE_MILLIS_MAX: u64 = 80;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]

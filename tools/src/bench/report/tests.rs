@@ -37,6 +37,7 @@ fn sample() -> Amplification {
                 written_bytes: 50 << 20,
             }],
             log_bytes: 10 << 20,
+            user_bytes: 100 << 20,
             live: LiveBytes::Counted(50 << 20),
         }),
     }

@@ -30,7 +30,7 @@ impl fmt::Display for Amplification {
         read_part(&self.totals, f)?;
         if let Some(space) = &self.space {
             space_part(space, f)?;
-            f.write_str(&level_table(space, self.totals.user_bytes))?;
+            f.write_str(&level_table(space))?;
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ fn read_part(totals: &Totals, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )?;
     writeln!(
         f,
-        "  per get: {} index blocks, {} data blocks, {} bytes read from files (mapped: none)",
+        "  per get: {} index blocks, {} data blocks, {} bytes of them",
         per_get(totals.index_blocks),
         per_get(totals.data_blocks),
         per_get(totals.get_bytes_read),
@@ -175,7 +175,7 @@ fn space_part(space: &Space, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// The levels in use, one a line; write amplification is bytes written there for each user byte.
-pub(crate) fn level_table(space: &Space, user_bytes: u64) -> String {
+pub(crate) fn level_table(space: &Space) -> String {
     let mut text = "\n".to_owned();
     let mut line = |cells: [&str; 7]| {
         let [level, tables, bytes, entries, tombstones, score, written] = cells;
@@ -206,7 +206,7 @@ pub(crate) fn level_table(space: &Space, user_bytes: u64) -> String {
             &row.entry_count.to_string(),
             &row.tombstone_count.to_string(),
             &format!("{:.2}", row.score),
-            &two_digits(ratio(row.written_bytes, user_bytes)),
+            &two_digits(ratio(row.written_bytes, space.user_bytes)),
         ]);
     }
     text
