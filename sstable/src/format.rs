@@ -170,10 +170,13 @@ impl Footer {
         out
     }
 
-    /// How many bytes from the end of a file of `file_bytes` hold any footer of this version.
-    pub(crate) fn read_len(file_bytes: u64) -> usize {
-        let most = (FIELDS_BYTES_MAX + TAIL_BYTES) as u64;
-        usize::try_from(file_bytes.min(most)).expect("bounded by a constant")
+    /// How long the footer at the `end` of a file claims to be. Bounded, whatever it claims.
+    pub(crate) fn stored_len(end: &[u8]) -> u64 {
+        let tail = end.last_chunk::<TAIL_BYTES>();
+        let fields_bytes = tail
+            .and_then(|tail| Tail::split(tail).ok())
+            .map_or(0, |tail| u64::from(tail.fields_bytes));
+        fields_bytes.min(FIELDS_BYTES_MAX as u64) + TAIL_BYTES as u64
     }
 
     /// Reads the footer from `end`, the last bytes of a file of `file_bytes`.

@@ -8,6 +8,9 @@ use crate::block::{Builder, Shape};
 use crate::compression;
 use crate::format::BlockHandle;
 
+/// Far above the index of any sensible table, and well below 4 GiB.
+const INDEX_BYTES_MAX: usize = 2 << 30;
+
 /// Collects one separator and handle for each data block.
 #[derive(Debug, Default)]
 pub(crate) struct IndexBuilder {
@@ -37,6 +40,11 @@ impl IndexBuilder {
         handle.put(&mut self.value);
         self.value.push(compression);
         self.block.add(&separator, &self.value);
+    }
+
+    /// Whether another block might make the index longer than a handle can say.
+    pub(crate) fn is_full(&self) -> bool {
+        self.block.staged_bytes() > INDEX_BYTES_MAX
     }
 
     pub(crate) fn bytes_estimate(&self) -> usize {

@@ -311,6 +311,7 @@ impl TableReader {
             }
             Loaded::Shared(block) => {
                 let bytes = block.bytes();
+                Shape::prefetch(bytes);
                 let shape = data_shape(bytes).map_err(damaged)?;
                 let Some(entry) = shape.find(bytes, user_key, seq).map_err(damaged)? else {
                     return Ok(None);

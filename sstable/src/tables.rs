@@ -96,6 +96,11 @@ impl TableCache {
         drop(closed);
     }
 
+    /// Takes a table that was closed by itself off the clock.
+    fn closed(&self, handle: &Weak<TableHandle>) {
+        self.clock.lock().retain(|other| !other.ptr_eq(handle));
+    }
+
     fn close_beyond(
         clock: &mut VecDeque<Weak<TableHandle>>,
         keep: usize,
@@ -210,7 +215,10 @@ impl TableHandle {
 
     /// Closes the table, if it is open; the next use opens it again.
     pub fn close(&self) {
-        self.open.store(None);
+        if let Some(reader) = self.open.swap(None) {
+            self.cache.closed(&self.me);
+            drop(reader);
+        }
     }
 
     #[cold]

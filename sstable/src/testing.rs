@@ -227,7 +227,12 @@ pub(crate) fn table_with_id(entries: &[VecEntry], options: &TableOptions, id: u6
     table_of(&fs, entries, options).0
 }
 
-fn table_of(fs: &MemFs, entries: &[VecEntry], options: &TableOptions) -> (Vec<u8>, TableSummary) {
+/// Writes a table of `entries` to `test.sst` of `fs`.
+pub(crate) fn table_of(
+    fs: &MemFs,
+    entries: &[VecEntry],
+    options: &TableOptions,
+) -> (Vec<u8>, TableSummary) {
     let path = Path::new("test.sst");
     let mut writer = TableWriter::create(fs, path, options.clone()).expect("created");
     for entry in entries {

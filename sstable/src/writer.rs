@@ -372,6 +372,12 @@ impl TableWriter {
                 (tag, self.raw.len())
             }
         };
+        if self.index.is_full() {
+            return Err(
+                Error::invalid_argument("the index of a table would exceed 2 GiB")
+                    .with_path(self.output.file.path()),
+            );
+        }
         let handle = self.output.seal(self.file_id, offset, tag)?;
         self.properties.block_count += 1;
         self.properties.uncompressed_data_bytes += (raw_len + TRAILER_BYTES) as u64;

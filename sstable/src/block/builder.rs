@@ -58,6 +58,11 @@ impl Builder {
         self.staged.len()
     }
 
+    /// Keys and values held until the block is finished.
+    pub(crate) fn staged_bytes(&self) -> usize {
+        self.keys.len() + self.values.len()
+    }
+
     /// The user key added last; empty if there is none.
     #[inline]
     pub(crate) fn last_user_key(&self) -> &[u8] {

@@ -76,21 +76,19 @@ pub(crate) struct Buffers {
 /// As [`TableReader::open`].
 pub(super) fn read_footer(file: &dyn File, file_bytes: u64) -> Result<Footer> {
     let path = file.path();
-    let mut end = Vec::new();
-    let guess = usize::try_from(file_bytes.min(FOOTER_GUESS_BYTES)).unwrap_or(0);
-    bytes::zeroed(&mut end, guess, path)?;
-    file.read_exact_at(file_bytes.saturating_sub(guess as u64), &mut end)?;
-    let first = Footer::decode(&end, file_bytes, path);
-    let most = Footer::read_len(file_bytes);
-    match first {
-        Err(error) if error.is_corruption() && most > guess => {
-            // Fields of a later minor version may be longer than the guess.
-            bytes::zeroed(&mut end, most, path)?;
-            file.read_exact_at(file_bytes.saturating_sub(most as u64), &mut end)?;
-            Footer::decode(&end, file_bytes, path).map_err(|_| error)
-        }
-        result => result,
+    let read_end = |len: u64| {
+        let mut end = Vec::new();
+        bytes::zeroed(&mut end, usize::try_from(len).unwrap_or(0), path)?;
+        file.read_exact_at(file_bytes.saturating_sub(len), &mut end)?;
+        Ok(end)
+    };
+    let mut end = read_end(file_bytes.min(FOOTER_GUESS_BYTES))?;
+    let wanted = Footer::stored_len(&end).min(file_bytes);
+    if wanted > end.len() as u64 {
+        // Fields that only a later version writes may be longer than the guess.
+        end = read_end(wanted)?;
     }
+    Footer::decode(&end, file_bytes, path)
 }
 
 /// Reads the block at `handle`, checks it, and drops its trailer.
@@ -412,19 +410,34 @@ impl TableReader {
             }
             Source::Positioned(file) => {
                 let start = self.read_window(&**file, handle, buffers)?;
-                let stored = buffers
-                    .window
-                    .get(start..start.saturating_add(handle.stored_len()))
-                    .ok_or_else(|| self.damaged(handle.offset, "block exceeds the table"))?;
-                let payload = self.check_data(stored, entry)?;
-                if entry.compression == RAW {
-                    let len = payload.len();
-                    return Ok(Place::Window { start, len });
+                let placed = self.place_in_window(start, entry, buffers);
+                if placed.is_err() {
+                    buffers.window.clear();
                 }
-                compression::decompress(payload, &mut buffers.block, &self.path, handle.offset)?;
-                Ok(Place::Own)
+                placed
             }
         }
+    }
+
+    /// The block at `entry`, which begins at `start` of the window.
+    fn place_in_window(
+        &self,
+        start: usize,
+        entry: IndexEntry,
+        buffers: &mut Buffers,
+    ) -> Result<Place> {
+        let handle = entry.handle;
+        let stored = buffers
+            .window
+            .get(start..start.saturating_add(handle.stored_len()))
+            .ok_or_else(|| self.damaged(handle.offset, "block exceeds the table"))?;
+        let payload = self.check_data(stored, entry)?;
+        if entry.compression == RAW {
+            let len = payload.len();
+            return Ok(Place::Window { start, len });
+        }
+        compression::decompress(payload, &mut buffers.block, &self.path, handle.offset)?;
+        Ok(Place::Own)
     }
 
     /// Makes sure that the window holds the block at `handle`; returns where it begins there.
@@ -446,8 +459,12 @@ impl TableReader {
         let len = AHEAD_BYTES.max(handle.stored_len()).min(left);
         bytes::zeroed(&mut buffers.window, len, &self.path)?;
         buffers.window_at = handle.offset;
-        file.read_exact_at(handle.offset, &mut buffers.window)?;
-        Ok(0)
+        let read = file.read_exact_at(handle.offset, &mut buffers.window);
+        if read.is_err() {
+            // The next attempt reads again instead of taking what is there for the table's.
+            buffers.window.clear();
+        }
+        read.map(|()| 0)
     }
 
     /// Asks for the pages ahead of an ordinary cursor that turned out to scan.
@@ -457,16 +474,18 @@ impl TableReader {
         }
     }
 
-    /// Asks for the pages of the next piece of a mapped table, once for each piece.
+    /// Keeps the pages of half a megabyte or more asked for ahead of the block at `handle`.
     fn ask_ahead(&self, map: &Mapping, handle: BlockHandle, asked_upto: &mut u64) {
-        if handle.end() <= *asked_upto && *asked_upto - handle.offset <= 2 * AHEAD_BYTES as u64 {
+        let ahead = AHEAD_BYTES as u64;
+        let is_near =
+            (handle.offset..=handle.offset.saturating_add(2 * ahead)).contains(asked_upto);
+        let from = if is_near { *asked_upto } else { handle.offset };
+        let data_end = self.footer.data_end;
+        if from >= handle.end().saturating_add(ahead / 2).min(data_end) {
             return;
         }
-        let end = handle
-            .end()
-            .saturating_add(AHEAD_BYTES as u64)
-            .min(self.footer.data_end);
-        map.will_need(handle.offset, end.saturating_sub(handle.offset));
+        let end = handle.end().saturating_add(ahead).min(data_end);
+        map.will_need(from, end.saturating_sub(from));
         *asked_upto = end;
     }
 

@@ -75,7 +75,10 @@ fn a_table_in_use_is_spared_once_and_a_reader_outlives_its_closing() {
         handle.reader().expect("opened");
     }
     assert!(Arc::ptr_eq(&kept, &handles[0].reader().expect("open")));
+    let open_count = cache.open_count();
     handles[0].close();
+    handles[0].close();
+    assert_eq!(cache.open_count(), open_count - 1);
     kept.verify().expect("sound");
     assert!(!Arc::ptr_eq(
         &kept,

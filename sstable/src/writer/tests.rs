@@ -1,5 +1,7 @@
 use std::fmt::Write as _;
 
+use base::fs::fault::{Effect, Fault, FaultError, FaultFs, OpKind};
+
 use super::*;
 use crate::testing::{MemFs, delete, key_of, put, seq, table};
 
@@ -95,6 +97,41 @@ fn blocks_stay_below_the_target_and_the_estimate_near_the_truth() {
             }
         }
         assert!(least as usize + 200 > block_bytes_target, "{least}");
+    }
+}
+
+#[test]
+fn every_failed_call_fails_the_table_and_never_panics() {
+    let write = |fs: &FaultFs| -> Result<TableSummary> {
+        let options = TableOptions::default();
+        let mut writer = TableWriter::create(fs, Path::new("test.sst"), options)?;
+        for n in 0..30_000u64 {
+            let entry = put(format!("{n:016}"), 1 + n, vec![7; 100]);
+            writer.add(key_of(&entry), &entry.3)?;
+        }
+        writer.finish()
+    };
+    let partly = Effect::FailPartly {
+        bytes: 1000,
+        error: FaultError::Enospc,
+    };
+    for (kind, effect) in [
+        (OpKind::Create, Effect::Fail(FaultError::Eacces)),
+        (OpKind::Write, partly),
+        (OpKind::Sync, Effect::FailAfter(FaultError::Eio)),
+    ] {
+        for nth in 1.. {
+            let fs = FaultFs::new(Arc::new(MemFs::default()));
+            fs.fail(Fault::with_effect(kind, effect).nth(nth));
+            let result = write(&fs);
+            if fs.faults().fired() == 0 {
+                result.expect("nothing failed");
+                assert!(nth > 1 && (kind != OpKind::Write || nth > 3));
+                break;
+            }
+            let error = result.expect_err("a call failed");
+            assert_eq!(error.is_no_space(), kind == OpKind::Write, "{error}");
+        }
     }
 }
 
