@@ -16,6 +16,8 @@ pub mod retention;
 mod segment;
 mod sync;
 mod tail;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 pub use reader::{Ending, SegmentReader};

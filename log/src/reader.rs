@@ -20,16 +20,17 @@ pub enum Ending {
     Sealed,
     /// Only zeros follow the last record, or nothing.
     Clean,
-    /// Something follows that is not a whole record, and no whole record after it.
+    /// Something follows that is not a whole record, and no header of a record after it.
     Torn {
         /// Where the records end.
         offset: u64,
     },
-    /// Something follows that is not a whole record, and whole records after it.
+    /// Something follows that is not a whole record, and headers of records after it, whose payloads
+    /// may be whole or not.
     Damaged {
         /// Where the records end.
         offset: u64,
-        /// Where the next whole record begins.
+        /// Where the next whole header lies.
         later_offset: u64,
         /// Everything before this was durable when some later record was written.
         durable_upto: Option<Position>,
@@ -50,6 +51,8 @@ pub struct SegmentReader {
     window: Vec<u8>,
     window_offset: u64,
     ending: Option<Ending>,
+    /// Behind the last byte that is not zero, once the rest was judged.
+    rest_end: u64,
 }
 
 impl SegmentReader {
@@ -83,6 +86,7 @@ impl SegmentReader {
             window: Vec::new(),
             window_offset: 0,
             ending: None,
+            rest_end: 0,
         })
     }
 
@@ -110,17 +114,22 @@ impl SegmentReader {
         self.ending = None;
     }
 
-    /// Lets records count only up to `limit`.
+    /// Lets records count only up to `limit`; nothing behind it is read.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// Asks for the length again: somebody may have appended.
-    pub(crate) fn refresh(&mut self) -> Result<()> {
+    /// Forgets what was read ahead, and asks for the length again: somebody may have appended.
+    fn refresh(&mut self) -> Result<()> {
         self.file_bytes = self.file.len()?;
         self.window.clear();
-        self.ending = None;
         Ok(())
+    }
+
+    /// Where what follows the records ends, reserved space left out; known once
+    /// [`SegmentReader::next`] has returned `None` and the ending is none of the good ones.
+    pub(crate) fn rest_end(&self) -> u64 {
+        self.rest_end
     }
 
     /// How it ended; known once [`SegmentReader::next`] has returned `None`.
@@ -155,21 +164,9 @@ impl SegmentReader {
             }
             Loaded::Whole { framed, .. } => {
                 self.offset += framed;
-                let end = self.position();
-                let (meta, payload) = self.loaded(at).expect("it was whole a moment ago");
-                Ok(Some(Record {
-                    meta,
-                    payload,
-                    position: at,
-                    end,
-                }))
+                Ok(Some(self.again(at)))
             }
-            Loaded::Newer => Err(Error::new(
-                ErrorKind::Unsupported,
-                "the log holds a record of a newer kind",
-            )
-            .with_path(self.path())
-            .with_offset(at.offset)),
+            Loaded::Newer => Err(self.newer(at)),
             Loaded::Not => {
                 self.ending = Some(self.judge_rest(at.offset)?);
                 Ok(None)
@@ -183,24 +180,47 @@ impl SegmentReader {
         if at.offset >= self.limit {
             return Ok(LiveRecord::NotYet);
         }
-        match self.load(at)? {
+        let mut loaded = self.load(at)?;
+        if matches!(loaded, Loaded::Not) {
+            // What was read ahead may be older than the record.
+            self.refresh()?;
+            loaded = self.load(at)?;
+        }
+        match loaded {
             Loaded::Whole {
                 kind: RecordKind::End,
                 ..
             } => Ok(LiveRecord::End),
             Loaded::Whole { framed, .. } => {
                 self.offset += framed;
-                let end = self.position();
-                let (meta, payload) = self.loaded(at).expect("it was whole a moment ago");
-                Ok(LiveRecord::Record(Record {
-                    meta,
-                    payload,
-                    position: at,
-                    end,
-                }))
+                Ok(LiveRecord::Record(self.again(at)))
             }
-            Loaded::Not | Loaded::Newer => Ok(LiveRecord::NotYet),
+            Loaded::Newer => Err(self.newer(at)),
+            Loaded::Not => Ok(LiveRecord::NotYet),
         }
+    }
+
+    /// The record at `at` once more, which was the last to be returned.
+    ///
+    /// # Panics
+    /// If it was not.
+    pub(crate) fn again(&self, at: Position) -> Record<'_> {
+        let (meta, payload) = self.loaded(at).expect("it was whole a moment ago");
+        Record {
+            meta,
+            payload,
+            position: at,
+            end: self.position(),
+        }
+    }
+
+    fn newer(&self, at: Position) -> Error {
+        Error::new(
+            ErrorKind::Unsupported,
+            "the log holds a record of a newer kind",
+        )
+        .with_path(self.path())
+        .with_offset(at.offset)
     }
 
     /// Loads the record at `at` into the window and checks it.
@@ -253,12 +273,13 @@ impl SegmentReader {
             .unwrap_or(&[])
     }
 
-    /// Makes `len` bytes at `offset` lie in the window. Returns whether the file has them.
+    /// Makes `len` bytes at `offset` lie in the window. Returns whether the file has them before
+    /// the limit.
     fn fill(&mut self, offset: u64, len: usize) -> Result<bool> {
         if self.window_from(offset).len() >= len {
             return Ok(true);
         }
-        let left = self.file_bytes.saturating_sub(offset);
+        let left = self.file_bytes.min(self.limit).saturating_sub(offset);
         if left < len as u64 {
             return Ok(false);
         }
@@ -270,18 +291,29 @@ impl SegmentReader {
         }
         self.window.resize(want, 0);
         self.window_offset = offset;
-        let read = self.file.read_at(offset, &mut self.window)?;
-        self.window.truncate(read);
+        let read = match read_in_full(&*self.file, offset, &mut self.window) {
+            Ok(read) => read,
+            Err(error) => {
+                self.window.clear();
+                return Err(error);
+            }
+        };
+        if read < want {
+            // Reserved space was given back meanwhile.
+            self.file_bytes = offset + read as u64;
+            self.window.truncate(read);
+        }
         Ok(read >= len)
     }
 
-    /// Looks at every aligned offset behind `end` for a whole record. Linear in what is left.
+    /// Looks at every aligned offset behind `end` for the header of a record. Linear in what is
+    /// left. A header alone proves that the record was written; its payload may have been torn.
     fn judge_rest(&mut self, end: u64) -> Result<Ending> {
         let ordinal = self.header.ordinal;
-        let mut all_zero = true;
         let mut later = None;
         let mut durable: Option<Position> = None;
         let mut offset = end;
+        self.rest_end = end;
         while self.fill(offset, 1)? {
             let window = self.window_from(offset);
             let zeros = window
@@ -293,20 +325,20 @@ impl SegmentReader {
                 offset += skip;
                 continue;
             }
-            all_zero &= zeros == window.len() as u64;
+            let mut word = window.iter().take(8);
+            if let Some(last) = word.rposition(|byte| *byte != 0) {
+                self.rest_end = offset + last as u64 + 1;
+            }
             let at = Position { ordinal, offset };
-            let is_candidate =
-                offset > end && self.fill(offset, HEADER_BYTES)? && self.header_at(at).is_some();
-            if is_candidate
-                && let Loaded::Whole { framed, .. } = self.load(at)?
+            if offset > end
+                && self.fill(offset, HEADER_BYTES)?
                 && let Some(header) = self.header_at(at)
+                && header.is_plausible(at)
             {
                 later.get_or_insert(offset);
                 durable = durable.max(header.durable_upto());
-                offset += framed;
-            } else {
-                offset += ALIGNMENT;
             }
+            offset += ALIGNMENT;
         }
         Ok(match later {
             Some(later_offset) => Ending::Damaged {
@@ -314,7 +346,7 @@ impl SegmentReader {
                 later_offset,
                 durable_upto: durable,
             },
-            None if all_zero => Ending::Clean,
+            None if self.rest_end == end => Ending::Clean,
             None => Ending::Torn { offset: end },
         })
     }
@@ -338,7 +370,7 @@ pub(crate) enum LiveRecord<'a> {
 /// The header of a segment's file, or `None` if it is not whole.
 pub(crate) fn read_header(file: &dyn File) -> Result<Option<SegmentHeader>> {
     let mut bytes = [0; HEADER_LEN];
-    if file.read_at(0, &mut bytes)? < bytes.len() {
+    if file.len()? < SEGMENT_HEADER_BYTES || read_in_full(file, 0, &mut bytes)? < bytes.len() {
         return Ok(None);
     }
     SegmentHeader::decode(&bytes, file.path())
@@ -349,13 +381,33 @@ pub(crate) fn is_blank_behind_header(file: &dyn File) -> Result<bool> {
     let mut window = vec![0; WINDOW_BYTES];
     let mut offset = SEGMENT_HEADER_BYTES;
     loop {
-        let read = file.read_at(offset, &mut window)?;
-        match window.get(..read) {
-            Some([]) | None => return Ok(true),
-            Some(bytes) if bytes.iter().any(|byte| *byte != 0) => return Ok(false),
-            Some(_) => offset += read as u64,
+        let left = file.len()?.saturating_sub(offset);
+        let want = usize::try_from(left).unwrap_or(WINDOW_BYTES);
+        let want = want.min(WINDOW_BYTES);
+        let Some(window) = window.get_mut(..want).filter(|window| !window.is_empty()) else {
+            return Ok(true);
+        };
+        let read = read_in_full(file, offset, window)?;
+        if window.iter().take(read).any(|byte| *byte != 0) {
+            return Ok(false);
         }
+        offset += read as u64;
     }
+}
+
+/// Reads bytes that the file was said to have. Fewer come only if it has become shorter since.
+///
+/// # Errors
+/// If a read ends early although the file does not: taken for the end, it would cut the log there.
+fn read_in_full(file: &dyn File, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+    let read = file.read_at(offset, buffer)?;
+    let end = offset.saturating_add(read as u64);
+    if read == buffer.len() || file.len()? <= end {
+        return Ok(read);
+    }
+    Err(Error::new(ErrorKind::Io, "a read ended before the file")
+        .with_path(file.path())
+        .with_offset(end))
 }
 
 #[cfg(test)]

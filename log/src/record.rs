@@ -312,6 +312,14 @@ impl Header {
         Some((meta, body.get(self.tagged_len..end)?))
     }
 
+    /// Whether a header found behind the end of the records is to be believed. Its checksum is
+    /// right, but a search through megabytes of noise looks at millions of places.
+    pub(crate) fn is_plausible(&self, at: Position) -> bool {
+        let last = self.first_seq.checked_add(u64::from(self.op_count));
+        last.is_some_and(|last| last <= SequenceNumber::MAX.get())
+            && self.durable_upto.is_none_or(|durable| durable <= at)
+    }
+
     /// Everything before this was durable when the record was written.
     pub(crate) fn durable_upto(&self) -> Option<Position> {
         self.durable_upto

@@ -109,7 +109,6 @@ impl Tail {
                 u64::MAX
             };
             reader.set_limit(bound);
-            reader.refresh()?;
             match reader.next_live()? {
                 LiveRecord::Record(record) => {
                     let meta = record.meta;
@@ -209,7 +208,6 @@ impl Follow {
             let Some(reader) = &mut self.reader else {
                 return Ok(None);
             };
-            reader.refresh()?;
             let ordinal = reader.position().ordinal;
             match reader.next_live()? {
                 LiveRecord::Record(record) => {
