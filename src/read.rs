@@ -90,7 +90,7 @@ impl Lookup<'_> {
     pub(crate) fn prefetch_filters(&self) {
         for table in self.candidates() {
             // A table that cannot be opened is an error of the lookup itself.
-            if let Ok(reader) = table.handle().reader() {
+            if let Ok(reader) = table.handle().guard() {
                 reader.prefetch_filter(self.hash_for(&reader));
             }
         }
@@ -111,7 +111,7 @@ impl Lookup<'_> {
         let mut table_count = 0;
         for table in self.candidates() {
             table_count += 1;
-            let reader = table.handle().reader()?;
+            let reader = table.handle().guard()?;
             if let Some(hit) = self.in_table(table, &reader, &mut probe)? {
                 let is_put = hit.kind == KeyKind::Put;
                 self.ledger.add_get(is_put, table_count, &probe);

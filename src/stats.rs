@@ -72,7 +72,8 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Blocks that point reads had to load.
     pub cache_misses: u64,
-    /// Read from files by point reads; what a mapping touches is not counted.
+    /// Data blocks that point reads read from files or touched in mappings, as stored; what the
+    /// block cache had is not counted.
     pub get_bytes_read: u64,
     /// Positionings of cursors and iterators.
     pub seek_count: u64,

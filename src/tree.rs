@@ -159,7 +159,7 @@ impl Tree {
         edit.added = output.added;
         // During recovery there is no log yet whose end could be claimed to be durable: it may never
         // come to be.
-        let durable = log.map_or_else(Position::default, |log| log.durable_upto());
+        let durable = log.map_or_else(Position::default, Log::durable_upto);
         self.versions
             .apply(edit, durable, snapshots.visible(), |version| {
                 keyspace.install_flush(Arc::clone(version), &memtables);
