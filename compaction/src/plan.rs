@@ -36,7 +36,8 @@ impl fmt::Display for CompactionReason {
 ///
 /// Invariants, which the policy keeps: no table above the inputs that shares a user key with them
 /// holds older entries; `overlapping` is every table of the output level within `range`; nobody
-/// else works on any of them or writes to `range` of the output level meanwhile.
+/// else works on any of them or writes to `range` of the output level meanwhile; for a move, to the
+/// ranges of its tables.
 #[derive(Clone)]
 pub struct CompactionPlan {
     /// Where `inputs` are.
@@ -114,8 +115,17 @@ impl fmt::Debug for CompactionPlan {
 pub struct InProgress {
     /// The tables, and whether each leaves its level.
     tables: HashMap<FileNumber, bool>,
-    /// Where outputs will turn up, known by the first input of the plan.
-    ranges: Vec<(FileNumber, Level, UserRange)>,
+    plans: Vec<Taken>,
+}
+
+/// Where the outputs of one plan will turn up.
+#[derive(Clone, Debug)]
+struct Taken {
+    /// The first input, which no other plan has.
+    id: FileNumber,
+    level: Level,
+    /// One range; for a move one a table, since nothing turns up between them.
+    ranges: Vec<UserRange>,
 }
 
 impl InProgress {
@@ -131,8 +141,16 @@ impl InProgress {
             let before = self.tables.insert(table.meta.number, leaves);
             assert!(before.is_none(), "a table is in two compactions at once");
         }
-        self.ranges
-            .push((plan_id(plan), plan.output_level, plan.range.clone()));
+        let ranges = if plan.is_move {
+            plan.inputs.iter().map(|table| table.meta.range()).collect()
+        } else {
+            vec![plan.range.clone()]
+        };
+        self.plans.push(Taken {
+            id: plan_id(plan),
+            level: plan.output_level,
+            ranges,
+        });
     }
 
     /// Gives back what [`InProgress::insert`] took, whether the plan was carried out or not.
@@ -140,17 +158,17 @@ impl InProgress {
         for table in plan.tables() {
             self.tables.remove(&table.meta.number);
         }
-        self.ranges.retain(|(id, _, _)| *id != plan_id(plan));
+        self.plans.retain(|taken| taken.id != plan_id(plan));
     }
 
     /// Whether nothing runs.
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.plans.is_empty()
     }
 
     /// How many plans run.
     pub fn len(&self) -> usize {
-        self.ranges.len()
+        self.plans.len()
     }
 
     /// Whether a running plan reads `table`.
@@ -173,9 +191,9 @@ impl InProgress {
 
     /// Whether a running plan writes to a part of `range` at `level`.
     pub(crate) fn writes_to(&self, level: Level, range: &UserRange) -> bool {
-        self.ranges
-            .iter()
-            .any(|(_, busy, taken)| *busy == level && taken.overlaps(range))
+        let here = self.plans.iter().filter(|taken| taken.level == level);
+        here.flat_map(|taken| &taken.ranges)
+            .any(|taken| taken.overlaps(range))
     }
 }
 

@@ -45,6 +45,13 @@ fn grown(seed: u64) -> (Bed, Random) {
     (bed, random)
 }
 
+/// A compaction of all that level 0 holds.
+fn plan_of_level0(bed: &Bed) -> CompactionPlan {
+    let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let busy = InProgress::default();
+    policy::pick_manual(&bed.version, &busy, &bed.tuning, from, to, level(0)).expect("not empty")
+}
+
 #[test]
 fn random_trees_answer_as_a_map_does_at_every_snapshot() {
     for seed in 0..12 {
@@ -313,7 +320,7 @@ fn a_fault_anywhere_leaves_no_file_and_the_inputs() {
         bed.flush(vec![run]);
     }
     let files = files_in(&bed.fs);
-    let plan = policy::pick(&bed.version, &InProgress::default(), &bed.tuning).expect("due");
+    let plan = plan_of_level0(&bed);
     let sound = compact(&bed.context, &bed.version, &plan).expect("a sound disk");
     for (_, meta) in &sound.added {
         bed.context
@@ -350,7 +357,7 @@ fn a_fault_anywhere_leaves_no_file_and_the_inputs() {
             assert_eq!(files_in(&bed.fs), files, "{kind:?} {nth}");
         }
     }
-    assert!(failures > 20, "only {failures} faults were met");
+    assert!(failures >= kinds.len(), "only {failures} faults were met");
     bed.compact(&plan);
     drop(plan);
     bed.check();
@@ -374,11 +381,10 @@ fn a_fault_in_a_flush_leaves_no_file() {
 
 #[test]
 fn a_wrong_or_short_read_is_an_error_and_never_an_output() {
-    let (bed, _) = grown(12);
-    let busy = InProgress::default();
-    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-    let plan = policy::pick_manual(&bed.version, &busy, &bed.tuning, all.0, all.1, level(1));
-    let plan = plan.expect("level 1 is not empty");
+    let (mut bed, mut random) = grown(12);
+    let run = bed.random_run(&mut random, 30, 150);
+    bed.flush(vec![run]);
+    let plan = plan_of_level0(&bed);
     let files = files_in(&bed.fs);
     let reads_before = bed.fs.calls(OpKind::Read);
     let sound = compact(&bed.context, &bed.version, &plan).expect("a sound disk");
@@ -398,7 +404,11 @@ fn a_wrong_or_short_read_is_an_error_and_never_an_output() {
             let result = compact(&bed.context, &bed.version, &plan);
             bed.fs.clear_faults();
             match result {
-                Err(error) => assert!(error.is_corruption(), "{error}"),
+                // A bit of the format's version makes a table of a newer one.
+                Err(error) => assert!(
+                    error.is_corruption() || error.kind() == ErrorKind::Unsupported,
+                    "{error}"
+                ),
                 // The bit lay in bytes that nobody looks at, or in none.
                 Ok(output) => {
                     assert_eq!(output.stats.entries_out, sound.stats.entries_out);
@@ -461,7 +471,7 @@ fn a_cancelled_job_ends_and_leaves_no_file() {
         bed.flush(vec![run]);
     }
     let files = files_in(&bed.fs);
-    let plan = policy::pick(&bed.version, &InProgress::default(), &bed.tuning).expect("due");
+    let plan = plan_of_level0(&bed);
     let cancel = Arc::clone(&bed.context.cancel);
     let watched = Arc::clone(&cancel);
     // Cancelled in the middle: when the first output is created.
@@ -511,7 +521,7 @@ fn a_fault_in_one_range_stops_the_others() {
         bed.flush(vec![run]);
     }
     let files = files_in(&bed.fs);
-    let plan = policy::pick(&bed.version, &InProgress::default(), &bed.tuning).expect("due");
+    let plan = plan_of_level0(&bed);
     for nth in 1..=4 {
         bed.fs
             .fail(Fault::new(OpKind::Create, FaultError::Eacces).nth(nth));
