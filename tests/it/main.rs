@@ -1,1 +1,16 @@
-//! Integration tests.
+//! The integration tests of siltstone, in one binary.
+#![forbid(unsafe_code)]
+
+mod concurrency;
+mod corruption;
+mod crash;
+mod endings;
+mod fault;
+mod history;
+mod model;
+mod order;
+mod reads;
+mod recovery;
+mod structure;
+mod support;
+mod tidy;

@@ -1,0 +1,125 @@
+//! One trait over everything that can be read from, so that a test can ask `Db`, `Keyspace` and
+//! `Snapshot` the same questions.
+
+use std::ops::Bound;
+
+use siltstone::{Cursor, Db, Iter, Keyspace, Result, Slice, Snapshot};
+
+/// A range in each form that the standard library has.
+#[derive(Clone, Debug)]
+pub(crate) enum RangeForm {
+    Full,
+    From(Vec<u8>),
+    To(Vec<u8>),
+    ToInclusive(Vec<u8>),
+    Half(Vec<u8>, Vec<u8>),
+    Inclusive(Vec<u8>, Vec<u8>),
+    Bounds(Bound<Vec<u8>>, Bound<Vec<u8>>),
+}
+
+impl RangeForm {
+    /// Whether `key` lies in it.
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Full => true,
+            Self::From(from) => key >= from.as_slice(),
+            Self::To(to) => key < to.as_slice(),
+            Self::ToInclusive(to) => key <= to.as_slice(),
+            Self::Half(from, to) => key >= from.as_slice() && key < to.as_slice(),
+            Self::Inclusive(from, to) => key >= from.as_slice() && key <= to.as_slice(),
+            Self::Bounds(from, to) => {
+                let after = match from {
+                    Bound::Unbounded => true,
+                    Bound::Included(from) => key >= from.as_slice(),
+                    Bound::Excluded(from) => key > from.as_slice(),
+                };
+                let before = match to {
+                    Bound::Unbounded => true,
+                    Bound::Included(to) => key <= to.as_slice(),
+                    Bound::Excluded(to) => key < to.as_slice(),
+                };
+                after && before
+            }
+        }
+    }
+
+    /// Compacts it.
+    pub(crate) fn compact(&self, db: &Db) -> Result<()> {
+        match self.clone() {
+            Self::Full => db.compact_range(..),
+            Self::From(from) => db.compact_range(from..),
+            Self::To(to) => db.compact_range(..to),
+            Self::ToInclusive(to) => db.compact_range(..=to),
+            Self::Half(from, to) => db.compact_range(from..to),
+            Self::Inclusive(from, to) => db.compact_range(from..=to),
+            Self::Bounds(from, to) => db.compact_range((from, to)),
+        }
+    }
+}
+
+/// The read methods that `Db`, `Keyspace` and `Snapshot` share.
+pub(crate) trait Reads {
+    fn get(&self, key: &[u8]) -> Result<Option<Slice>>;
+    fn get_into(&self, key: &[u8], buffer: &mut Vec<u8>) -> Result<bool>;
+    fn get_with(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    fn contains_key(&self, key: &[u8]) -> Result<bool>;
+    fn multi_get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Slice>>>;
+    fn all(&self) -> Result<Iter>;
+    fn range(&self, range: &RangeForm) -> Result<Iter>;
+    fn prefix(&self, prefix: &[u8]) -> Result<Iter>;
+    fn cursor(&self) -> Result<Cursor>;
+}
+
+macro_rules! reads {
+    ($type:ty) => {
+        impl Reads for $type {
+            fn get(&self, key: &[u8]) -> Result<Option<Slice>> {
+                <$type>::get(self, key)
+            }
+
+            fn get_into(&self, key: &[u8], buffer: &mut Vec<u8>) -> Result<bool> {
+                <$type>::get_into(self, key, buffer)
+            }
+
+            fn get_with(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+                <$type>::get_with(self, key, <[u8]>::to_vec)
+            }
+
+            fn contains_key(&self, key: &[u8]) -> Result<bool> {
+                <$type>::contains_key(self, key)
+            }
+
+            fn multi_get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Slice>>> {
+                <$type>::multi_get(self, keys)
+            }
+
+            fn all(&self) -> Result<Iter> {
+                <$type>::iter(self)
+            }
+
+            fn range(&self, range: &RangeForm) -> Result<Iter> {
+                match range.clone() {
+                    RangeForm::Full => <$type>::range(self, ..),
+                    RangeForm::From(from) => <$type>::range(self, from..),
+                    RangeForm::To(to) => <$type>::range(self, ..to),
+                    RangeForm::ToInclusive(to) => <$type>::range(self, ..=to),
+                    RangeForm::Half(from, to) => <$type>::range(self, from..to),
+                    RangeForm::Inclusive(from, to) => <$type>::range(self, from..=to),
+                    RangeForm::Bounds(from, to) => <$type>::range(self, (from, to)),
+                }
+            }
+
+            fn prefix(&self, prefix: &[u8]) -> Result<Iter> {
+                <$type>::prefix(self, prefix)
+            }
+
+            fn cursor(&self) -> Result<Cursor> {
+                <$type>::cursor(self)
+            }
+        }
+    };
+}
+
+reads!(Db);
+reads!(Keyspace);
+reads!(Snapshot);
