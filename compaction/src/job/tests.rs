@@ -45,6 +45,16 @@ fn grown(seed: u64) -> (Bed, Random) {
     (bed, random)
 }
 
+/// Three tables at level 0 that overlap each other and whatever else is there.
+fn flush_wide(bed: &mut Bed, random: &mut Random) {
+    let target = std::mem::replace(&mut bed.context.table_bytes_target, 1 << 20);
+    for _ in 0..3 {
+        let run = bed.random_run(random, 100, 150);
+        bed.flush(vec![run]);
+    }
+    bed.context.table_bytes_target = target;
+}
+
 /// A compaction of all that level 0 holds.
 fn plan_of_level0(bed: &Bed) -> CompactionPlan {
     let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
@@ -315,10 +325,7 @@ fn outputs_are_cut_along_grandparents() {
 #[test]
 fn a_fault_anywhere_leaves_no_file_and_the_inputs() {
     let (mut bed, mut random) = grown(10);
-    for _ in 0..3 {
-        let run = bed.random_run(&mut random, 100, 150);
-        bed.flush(vec![run]);
-    }
+    flush_wide(&mut bed, &mut random);
     let files = files_in(&bed.fs);
     let plan = plan_of_level0(&bed);
     let sound = compact(&bed.context, &bed.version, &plan).expect("a sound disk");
@@ -466,10 +473,7 @@ fn keys_outside_of_a_tables_bounds_do_not_become_a_panic() {
 #[test]
 fn a_cancelled_job_ends_and_leaves_no_file() {
     let (mut bed, mut random) = grown(15);
-    for _ in 0..3 {
-        let run = bed.random_run(&mut random, 100, 150);
-        bed.flush(vec![run]);
-    }
+    flush_wide(&mut bed, &mut random);
     let files = files_in(&bed.fs);
     let plan = plan_of_level0(&bed);
     let cancel = Arc::clone(&bed.context.cancel);
@@ -516,10 +520,7 @@ fn a_panic_in_a_job_leaves_no_file() {
 fn a_fault_in_one_range_stops_the_others() {
     let (mut bed, mut random) = grown(17);
     bed.context.executor = RayonPool::new(4).expect("threads");
-    for _ in 0..3 {
-        let run = bed.random_run(&mut random, 100, 150);
-        bed.flush(vec![run]);
-    }
+    flush_wide(&mut bed, &mut random);
     let files = files_in(&bed.fs);
     let plan = plan_of_level0(&bed);
     for nth in 1..=4 {
