@@ -17,8 +17,8 @@ const MAGIC: [u8; 8] = *b"siltseg\n";
 const VERSION: u16 = 1;
 /// Where the tagged fields begin, behind their length.
 const TAGGED_OFFSET: usize = 80;
-/// Room for an end record.
-pub(crate) const END_BYTES: u64 = record::HEADER_BYTES as u64;
+/// Room for an end record, with two fields that say which segment follows.
+pub(crate) const END_BYTES_MAX: u64 = record::HEADER_BYTES as u64 + 24;
 /// Buffers grown beyond this by one large record are not kept.
 const KEPT_BUFFER_BYTES_MAX: usize = 1 << 20;
 
@@ -190,29 +190,10 @@ impl Predecessor {
 
     /// Reads the payload of a begin record.
     pub(crate) fn decode(payload: &[u8]) -> Result<Option<Self>, Malformed> {
-        let mut values = [None; 4];
-        for field in Fields::new(payload) {
-            let (tag, value) = field?;
-            let slot = usize::try_from(tag).ok().and_then(|tag| tag.checked_sub(1));
-            match slot.and_then(|slot| values.get_mut(slot)) {
-                Some(slot) => *slot = Some(Reader::new(value).varint()?),
-                None if tag >= FIRST_SKIPPABLE_TAG => {}
-                None => return Err(Malformed),
-            }
-        }
-        let [
-            Some(number),
-            Some(file_id),
-            Some(accepted_bytes),
-            Some(last_seq),
-        ] = values
-        else {
-            return if payload.is_empty() {
-                Ok(None)
-            } else {
-                Err(Malformed)
-            };
+        let Some(numbers) = read_numbers(payload)? else {
+            return Ok(None);
         };
+        let [number, file_id, accepted_bytes, last_seq] = numbers;
         let last_seq = SequenceNumber::new(last_seq).ok_or(Malformed)?;
         Ok(Some(Self {
             number: FileNumber(number),
@@ -221,6 +202,64 @@ impl Predecessor {
             last_seq,
         }))
     }
+}
+
+/// Which segment follows; stands in the end record. That segment's header and name were durable
+/// before, so that it cannot be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NextSegment {
+    pub(crate) number: FileNumber,
+    pub(crate) file_id: u64,
+}
+
+impl NextSegment {
+    pub(crate) fn of(header: &SegmentHeader) -> Self {
+        Self {
+            number: header.number,
+            file_id: header.file_id,
+        }
+    }
+
+    /// The payload of an end record.
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(24);
+        put_varint_field(&mut out, 1, self.number.0);
+        put_varint_field(&mut out, 2, self.file_id);
+        out
+    }
+
+    /// Reads the payload of an end record, which is empty where the log was closed.
+    pub(crate) fn decode(payload: &[u8]) -> Result<Option<Self>, Malformed> {
+        let Some([number, file_id]) = read_numbers(payload)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            number: FileNumber(number),
+            file_id,
+        }))
+    }
+}
+
+/// Reads a payload of tagged numbers, counted from 1: all of them, or nothing at all.
+fn read_numbers<const COUNT: usize>(payload: &[u8]) -> Result<Option<[u64; COUNT]>, Malformed> {
+    let mut values = [None; COUNT];
+    for field in Fields::new(payload) {
+        let (tag, value) = field?;
+        let slot = usize::try_from(tag).ok().and_then(|tag| tag.checked_sub(1));
+        match slot.and_then(|slot| values.get_mut(slot)) {
+            Some(slot) => *slot = Some(Reader::new(value).varint()?),
+            None if tag >= FIRST_SKIPPABLE_TAG => {}
+            None => return Err(Malformed),
+        }
+    }
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    let mut numbers = [0; COUNT];
+    for (number, value) in numbers.iter_mut().zip(values) {
+        *number = value.ok_or(Malformed)?;
+    }
+    Ok(Some(numbers))
 }
 
 /// A segment to which nothing is added any more.
@@ -282,7 +321,15 @@ impl SegmentWriter {
         header: SegmentHeader,
         reserve_bytes: u64,
     ) -> Result<Self> {
-        let file = fs.create(path)?;
+        Self::begin(fs.create(path)?, header, reserve_bytes)
+    }
+
+    /// As [`SegmentWriter::create`], in a file that was just created.
+    pub(crate) fn begin(
+        file: Arc<dyn File>,
+        header: SegmentHeader,
+        reserve_bytes: u64,
+    ) -> Result<Self> {
         let is_reserved = reserve_bytes > 0 && file.reserve(reserve_bytes)?;
         file.write_at(0, &header.encode())?;
         Ok(Self {
@@ -326,13 +373,28 @@ impl SegmentWriter {
     /// # Errors
     /// `NoSpace`: nothing was written, and the file can be used as before.
     pub fn reserve_for(&mut self, payload_len: usize, step_bytes: u64) -> Result<()> {
-        let needed = self.offset + record::framed_bytes(payload_len) + END_BYTES;
+        let needed = self.offset + record::framed_bytes(payload_len) + END_BYTES_MAX;
         if needed <= self.reserved_bytes {
             return Ok(());
         }
-        let upto = needed.next_multiple_of(step_bytes.max(1));
-        if self.file.reserve(upto)? {
-            self.reserved_bytes = upto;
+        self.reserve_upto(needed.next_multiple_of(step_bytes.max(1)))
+    }
+
+    /// Reserves space up to `bytes` if space was reserved at all, so that no write up to there can
+    /// run out of it.
+    ///
+    /// # Errors
+    /// `NoSpace`: nothing was written, and the file can be used as before.
+    pub(crate) fn reserve_more(&mut self, bytes: u64) -> Result<()> {
+        if self.reserved_bytes == 0 || bytes <= self.reserved_bytes {
+            return Ok(());
+        }
+        self.reserve_upto(bytes)
+    }
+
+    fn reserve_upto(&mut self, bytes: u64) -> Result<()> {
+        if self.file.reserve(bytes)? {
+            self.reserved_bytes = bytes;
         }
         Ok(())
     }
@@ -457,6 +519,21 @@ mod tests {
         assert_eq!(Predecessor::decode(&[]), Ok(None));
         for cut in 1..payload.len() {
             assert!(Predecessor::decode(&payload[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn end_records_round_trip_and_fit() {
+        let next = NextSegment {
+            number: FileNumber(u64::MAX),
+            file_id: u64::MAX,
+        };
+        let payload = next.encode();
+        assert!(record::framed_bytes(payload.len()) <= END_BYTES_MAX);
+        assert_eq!(NextSegment::decode(&payload), Ok(Some(next)));
+        assert_eq!(NextSegment::decode(&[]), Ok(None));
+        for cut in 1..payload.len() {
+            assert!(NextSegment::decode(&payload[..cut]).is_err(), "{cut}");
         }
     }
 }

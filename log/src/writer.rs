@@ -10,15 +10,20 @@ use std::path::PathBuf;
 use base::clock::Clock;
 use base::fs::FileSystem;
 use base::sync::{Arc, Bell, Mutex, MutexGuard};
-use base::{Error, FileKind, FileNumber, Result, SequenceNumber, WriteOutcome};
+use base::{Error, FileNumber, Result, SequenceNumber, WriteOutcome};
 
-use crate::index::{IndexEntry, SparseIndex};
 use crate::record::{self, Position, RecordKind, RecordMeta};
 use crate::segment::{
-    END_BYTES, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment, SegmentHeader, SegmentWriter,
+    END_BYTES_MAX, NextSegment, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment, SegmentWriter,
     end_meta,
 };
 use crate::sync::GroupSync;
+
+mod live;
+mod upkeep;
+
+pub(crate) use live::create_segment;
+use live::{Live, Rotated};
 
 /// What a log works with.
 #[derive(Clone)]
@@ -108,8 +113,11 @@ pub struct LogStats {
 #[derive(Debug)]
 pub struct Log {
     config: LogConfig,
-    /// LOCK: before `prepared`. Held for one positioned write, at a switch for a few.
+    /// LOCK: first. Held by whoever seals, prepares or closes, over all of that.
+    upkeep: Mutex<()>,
+    /// LOCK: after `upkeep`, before `prepared`. Held for one positioned write, at a switch for a few.
     state: Mutex<State>,
+    /// Its lock is the last of all.
     sync: GroupSync,
     /// The next segment, header durable, made ahead.
     prepared: Mutex<Option<SegmentWriter>>,
@@ -121,7 +129,7 @@ pub struct Log {
 struct State {
     live: Live,
     /// Complete with their end records, but not yet known to be durable; oldest first.
-    rotated: Vec<Rotated>,
+    rotated: Vec<Arc<Rotated>>,
     /// Durable and complete; oldest first.
     sealed: Vec<SealedSegment>,
     sealed_bytes: u64,
@@ -129,21 +137,6 @@ struct State {
     failed: Option<Error>,
     is_closed: bool,
     stats: LogStats,
-}
-
-#[derive(Debug)]
-struct Live {
-    writer: SegmentWriter,
-    index: SparseIndex,
-    first_seq: SequenceNumber,
-    last_seq: SequenceNumber,
-    record_count: u64,
-}
-
-#[derive(Debug)]
-struct Rotated {
-    live: Live,
-    info: SealedSegment,
 }
 
 impl Log {
@@ -161,12 +154,8 @@ impl Log {
         );
         let writer = create_segment(&config, after.ordinal, config.segment_bytes, false)?;
         let mut live = Live::new(writer, after.first_seq);
-        live.begin(
-            &config,
-            after.predecessor.as_ref(),
-            after.commit_micros,
-            None,
-        )?;
+        let before = after.predecessor.as_ref();
+        let commit_micros = live.begin(&config, before, after.commit_micros, None)?;
         live.writer.sync()?;
         let durable = live.writer.end();
         let state = State {
@@ -174,13 +163,14 @@ impl Log {
             live,
             rotated: Vec::new(),
             sealed: after.sealed,
-            commit_micros: after.commit_micros,
+            commit_micros,
             failed: None,
             is_closed: false,
             stats: LogStats::default(),
         };
         Ok(Arc::new(Self {
             config,
+            upkeep: Mutex::new(()),
             state: Mutex::new(state),
             sync: GroupSync::new(durable),
             prepared: Mutex::new(None),
@@ -240,16 +230,43 @@ impl Log {
         framed: u64,
         next_seq: SequenceNumber,
     ) -> Result<()> {
-        let needed = state
-            .live
-            .writer
+        let writer = &mut state.live.writer;
+        let needed = writer
             .bytes()
             .saturating_add(framed)
-            .saturating_add(END_BYTES);
-        if needed <= self.config.segment_bytes || state.live.record_count == 0 {
+            .saturating_add(END_BYTES_MAX);
+        if needed <= self.config.segment_bytes {
             return Ok(());
         }
+        if state.live.record_count == 0 {
+            return writer
+                .reserve_more(needed)
+                .map_err(|error| error.with_outcome(WriteOutcome::Rejected));
+        }
         self.switch_locked(state, framed, next_seq)
+    }
+
+    /// A new segment with room for a record of `framed` bytes.
+    fn next_writer_locked(&self, state: &State, framed: u64) -> Result<SegmentWriter> {
+        let ordinal = state.live.writer.header().ordinal + 1;
+        let fitted = SEGMENT_HEADER_BYTES + record::framed_bytes(256) + framed + END_BYTES_MAX;
+        let bytes = fitted.max(self.config.segment_bytes);
+        let mut prepared = self.prepared.lock();
+        let Some(mut writer) = prepared.take() else {
+            return create_segment(&self.config, ordinal, bytes, false);
+        };
+        assert_eq!(
+            writer.header().ordinal,
+            ordinal,
+            "segments are prepared in order"
+        );
+        match writer.reserve_more(bytes) {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                *prepared = Some(writer);
+                Err(error.with_outcome(WriteOutcome::Rejected))
+            }
+        }
     }
 
     fn switch_locked(
@@ -258,45 +275,29 @@ impl Log {
         framed: u64,
         next_seq: SequenceNumber,
     ) -> Result<()> {
-        let ordinal = state.live.writer.header().ordinal + 1;
-        let fitted = SEGMENT_HEADER_BYTES + record::framed_bytes(256) + framed + END_BYTES;
-        let prepared = self.prepared.lock().take();
-        // A prepared one is of the ordinary size; what does not fit makes its file grow.
-        let writer = match prepared {
-            Some(writer) => writer,
-            None => create_segment(
-                &self.config,
-                ordinal,
-                fitted.max(self.config.segment_bytes),
-                false,
-            )
-            .map_err(|error| error.with_outcome(WriteOutcome::Rejected))?,
-        };
-        assert_eq!(
-            writer.header().ordinal,
-            ordinal,
-            "segments are prepared in order"
-        );
-        let end = end_meta(state.commit_micros, next_seq);
+        let writer = self.next_writer_locked(state, framed)?;
         let accepted = state.live.info(state.commit_micros);
-        if let Err(error) = state.live.writer.append(end, &[]) {
+        let end = end_meta(state.commit_micros, next_seq);
+        let next = NextSegment::of(writer.header()).encode();
+        if let Err(error) = state.live.writer.append(end, &next) {
             return Err(self.fail_locked(state, error));
         }
-        let live = Live::new(writer, next_seq);
-        let old = std::mem::replace(&mut state.live, live);
-        state.rotated.push(Rotated {
+        let old = std::mem::replace(&mut state.live, Live::new(writer, next_seq));
+        state.stats.appended_bytes += old.writer.bytes() - accepted.bytes;
+        state.rotated.push(Arc::new(Rotated {
             live: old,
             info: accepted,
-        });
+        }));
         let durable = Some(self.sync.durable_upto());
         let before = accepted.as_predecessor();
         let begun = state
             .live
             .begin(&self.config, Some(&before), state.commit_micros, durable);
-        if let Err(error) = begun {
-            return Err(self.fail_locked(state, error));
+        match begun {
+            Ok(commit_micros) => state.commit_micros = commit_micros,
+            Err(error) => return Err(self.fail_locked(state, error)),
         }
-        state.stats.appended_bytes += END_BYTES + state.live.writer.bytes();
+        state.stats.appended_bytes += state.live.writer.bytes();
         Ok(())
     }
 
@@ -343,12 +344,14 @@ impl Log {
     fn sync_once(&self) -> Result<Position> {
         let (files, end) = {
             let state = self.state.lock();
+            let durable = self.sync.durable_upto();
             let files: Vec<_> = state
                 .rotated
                 .iter()
-                .map(|rotated| &rotated.live)
-                .chain([&state.live])
-                .map(|live| Arc::clone(live.writer.file()))
+                .map(|rotated| &rotated.live.writer)
+                .filter(|writer| writer.end() > durable)
+                .chain([&state.live.writer])
+                .map(|writer| Arc::clone(writer.file()))
                 .collect();
             (files, state.live.writer.end())
         };
@@ -373,86 +376,6 @@ impl Log {
         self.sync.failed()
     }
 
-    /// Does what need not be done in the write path: makes segments that were rotated out durable,
-    /// seals them, writes their indexes, and prepares the next one. Returns whether it did anything.
-    ///
-    /// # Errors
-    /// If a sync fails the log is poisoned; other failures change nothing and can be tried again.
-    pub fn maintain(&self) -> Result<bool> {
-        let sealed = self.seal_rotated()?;
-        let prepared = self.prepare_next()?;
-        Ok(sealed || prepared)
-    }
-
-    fn seal_rotated(&self) -> Result<bool> {
-        let target = {
-            let state = self.state.lock();
-            let Some(newest) = state.rotated.last() else {
-                return Ok(false);
-            };
-            newest.live.writer.end()
-        };
-        self.sync_upto(target)?;
-        let ready: Vec<Rotated> = {
-            let mut state = self.state.lock();
-            let count = state
-                .rotated
-                .iter()
-                .filter(|r| r.live.writer.end() <= target)
-                .count();
-            let ready: Vec<_> = state.rotated.drain(..count).collect();
-            for rotated in &ready {
-                state.sealed_bytes += rotated.info.bytes;
-                state.sealed.push(rotated.info);
-            }
-            ready
-        };
-        for rotated in ready {
-            rotated.live.finish(&self.config)?;
-        }
-        Ok(true)
-    }
-
-    fn prepare_next(&self) -> Result<bool> {
-        let ordinal = {
-            let state = self.state.lock();
-            let is_half_full = state.live.writer.bytes() * 2 >= self.config.segment_bytes;
-            if !is_half_full || state.failed.is_some() || state.is_closed {
-                return Ok(false);
-            }
-            state.live.writer.header().ordinal + 1
-        };
-        if self.prepared.lock().is_some() {
-            return Ok(false);
-        }
-        let writer = create_segment(&self.config, ordinal, self.config.segment_bytes, false)?;
-        let state = self.state.lock();
-        let mut prepared = self.prepared.lock();
-        let is_wanted = state.live.writer.header().ordinal + 1 == ordinal
-            && prepared.is_none()
-            && !state.is_closed;
-        if is_wanted {
-            *prepared = Some(writer);
-            return Ok(true);
-        }
-        drop((state, prepared));
-        // The write path was faster and made its own.
-        self.remove_unused(&writer)?;
-        Ok(true)
-    }
-
-    fn remove_unused(&self, writer: &SegmentWriter) -> Result<()> {
-        let path = FileKind::Segment.path(&self.config.dir, writer.header().number);
-        self.config.fs.remove_file(&path)
-    }
-
-    /// Whether [`Log::maintain`] would find something to do.
-    pub fn needs_maintenance(&self) -> bool {
-        let state = self.state.lock();
-        let is_half_full = state.live.writer.bytes() * 2 >= self.config.segment_bytes;
-        !state.rotated.is_empty() || is_half_full && self.prepared.lock().is_none()
-    }
-
     /// Switches to a new segment unless the live one is empty.
     ///
     /// # Errors
@@ -467,34 +390,13 @@ impl Log {
         self.switch_locked(&mut state, 0, next_seq)
     }
 
-    /// Ends the log: end record, sync, index. No append is taken afterwards.
-    ///
-    /// # Errors
-    /// If the end cannot be made durable.
-    pub fn close(&self) -> Result<()> {
-        let mut state = self.state.lock();
-        self.check_locked(&state)?;
-        let end = end_meta(state.commit_micros, state.live.last_seq.plus(1));
-        if let Err(error) = state.live.writer.append(end, &[]) {
-            return Err(self.fail_locked(&mut state, error));
-        }
-        state.is_closed = true;
-        drop(state);
-        self.sync()?;
-        self.seal_rotated()?;
-        if let Some(unused) = self.prepared.lock().take() {
-            self.remove_unused(&unused)?;
-        }
-        let state = self.state.lock();
-        state.live.write_out(&self.config)
-    }
-
     /// The segments before the live one that are complete and durable, oldest first.
     pub fn sealed(&self) -> Vec<SealedSegment> {
         self.state.lock().sealed.clone()
     }
 
-    /// Every file of the log, oldest first: sealed, rotated out, live, prepared.
+    /// Every file of the log, oldest first: sealed, rotated out, live, prepared. One that is being
+    /// made at this moment is not among them.
     pub fn numbers(&self) -> Vec<FileNumber> {
         let state = self.state.lock();
         let prepared = self.prepared.lock();
@@ -584,109 +486,6 @@ impl State {
         }
         Ok(())
     }
-}
-
-impl Live {
-    fn new(writer: SegmentWriter, first_seq: SequenceNumber) -> Self {
-        let index = SparseIndex::default();
-        Self {
-            writer,
-            index,
-            first_seq,
-            last_seq: first_seq.before(),
-            record_count: 0,
-        }
-    }
-
-    /// Writes the begin record.
-    fn begin(
-        &mut self,
-        config: &LogConfig,
-        before: Option<&Predecessor>,
-        commit_micros: u64,
-        durable_upto: Option<Position>,
-    ) -> Result<()> {
-        let meta = RecordMeta {
-            kind: RecordKind::Begin,
-            first_seq: self.first_seq,
-            op_count: 0,
-            commit_micros: commit_micros.max(config.clock.now_micros()),
-            durable_upto,
-        };
-        self.writer
-            .append(meta, &Predecessor::encode(before))
-            .map(|_| ())
-    }
-
-    fn append(&mut self, config: &LogConfig, meta: RecordMeta, payload: &[u8]) -> Result<Position> {
-        let offset = self.writer.bytes();
-        let end = self.writer.append(meta, payload)?;
-        let entry = IndexEntry {
-            seq: meta.first_seq,
-            offset,
-            commit_micros: meta.commit_micros,
-        };
-        self.index.note(entry, config.index_interval_bytes);
-        self.last_seq = self.last_seq.max(meta.last_seq());
-        self.record_count += 1;
-        Ok(end)
-    }
-
-    fn info(&self, commit_micros: u64) -> SealedSegment {
-        let header = self.writer.header();
-        SealedSegment {
-            number: header.number,
-            file_id: header.file_id,
-            ordinal: header.ordinal,
-            bytes: self.writer.bytes(),
-            first_seq: self.first_seq,
-            last_seq: self.last_seq,
-            last_commit_micros: commit_micros,
-        }
-    }
-
-    /// Gives back unused space and writes the index; the records are durable already.
-    fn write_out(&self, config: &LogConfig) -> Result<()> {
-        self.writer.give_back()?;
-        let header = self.writer.header();
-        let path = FileKind::SegmentIndex.path(&config.dir, header.number);
-        self.index.write(&*config.fs, &path, header.file_id)
-    }
-
-    fn finish(self, config: &LogConfig) -> Result<()> {
-        self.write_out(config)
-    }
-}
-
-/// Creates a segment whose header and name are durable on return.
-pub(crate) fn create_segment(
-    config: &LogConfig,
-    ordinal: u64,
-    bytes: u64,
-    is_copy: bool,
-) -> Result<SegmentWriter> {
-    let number = (config.numbers)();
-    let header = SegmentHeader {
-        file_id: config.fs.random_u64(),
-        database_id: config.database_id,
-        epoch: config.epoch,
-        number,
-        ordinal,
-        created_micros: config.clock.now_micros(),
-        is_copy,
-    };
-    let path = FileKind::Segment.path(&config.dir, number);
-    let reserve = if config.reserve { bytes } else { 0 };
-    let make = || {
-        let writer = SegmentWriter::create(&*config.fs, &path, header, reserve)?;
-        writer.sync()?;
-        config.fs.sync_dir(&config.dir)?;
-        Ok(writer)
-    };
-    make().inspect_err(|_| {
-        // Recovery would remove it as well; this only frees its space sooner.
-        let _ = config.fs.remove_file(&path);
-    })
 }
 
 #[cfg(test)]

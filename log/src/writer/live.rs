@@ -1,0 +1,135 @@
+//! The segment that is being written, and how a new one is made.
+
+use base::{FileKind, Result, SequenceNumber, WriteOutcome};
+
+use super::LogConfig;
+use crate::index::{IndexEntry, SparseIndex};
+use crate::record::{Position, RecordKind, RecordMeta};
+use crate::segment::{Predecessor, SealedSegment, SegmentHeader, SegmentWriter};
+
+/// A begun segment and what is known of its content.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) writer: SegmentWriter,
+    pub(super) index: SparseIndex,
+    pub(super) first_seq: SequenceNumber,
+    pub(super) last_seq: SequenceNumber,
+    pub(super) record_count: u64,
+}
+
+/// A segment that ends with its end record, but is not known to be durable.
+#[derive(Debug)]
+pub(super) struct Rotated {
+    pub(super) live: Live,
+    pub(super) info: SealedSegment,
+}
+
+impl Live {
+    pub(super) fn new(writer: SegmentWriter, first_seq: SequenceNumber) -> Self {
+        Self {
+            writer,
+            index: SparseIndex::default(),
+            first_seq,
+            last_seq: first_seq.before(),
+            record_count: 0,
+        }
+    }
+
+    /// Writes the begin record and returns its commit time, no earlier than `commit_micros`.
+    pub(super) fn begin(
+        &mut self,
+        config: &LogConfig,
+        before: Option<&Predecessor>,
+        commit_micros: u64,
+        durable_upto: Option<Position>,
+    ) -> Result<u64> {
+        let commit_micros = commit_micros.max(config.clock.now_micros());
+        let meta = RecordMeta {
+            kind: RecordKind::Begin,
+            first_seq: self.first_seq,
+            op_count: 0,
+            commit_micros,
+            durable_upto,
+        };
+        self.writer.append(meta, &Predecessor::encode(before))?;
+        Ok(commit_micros)
+    }
+
+    pub(super) fn append(
+        &mut self,
+        config: &LogConfig,
+        meta: RecordMeta,
+        payload: &[u8],
+    ) -> Result<Position> {
+        let offset = self.writer.bytes();
+        let end = self.writer.append(meta, payload)?;
+        let entry = IndexEntry {
+            seq: meta.first_seq,
+            offset,
+            commit_micros: meta.commit_micros,
+        };
+        self.index.note(entry, config.index_interval_bytes);
+        self.last_seq = self.last_seq.max(meta.last_seq());
+        self.record_count += 1;
+        Ok(end)
+    }
+
+    pub(super) fn info(&self, commit_micros: u64) -> SealedSegment {
+        let header = self.writer.header();
+        SealedSegment {
+            number: header.number,
+            file_id: header.file_id,
+            ordinal: header.ordinal,
+            bytes: self.writer.bytes(),
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            last_commit_micros: commit_micros,
+        }
+    }
+
+    /// Gives back unused space and writes the index; the records are durable already.
+    pub(super) fn write_out(&self, config: &LogConfig) -> Result<()> {
+        let given_back = self.writer.give_back();
+        let header = self.writer.header();
+        let path = FileKind::SegmentIndex.path(&config.dir, header.number);
+        let written = self.index.write(&*config.fs, &path, header.file_id);
+        given_back.and(written)
+    }
+}
+
+/// Creates a segment whose header and name are durable on return.
+///
+/// # Errors
+/// With outcome `Rejected`: nothing counts that was not begun.
+pub(crate) fn create_segment(
+    config: &LogConfig,
+    ordinal: u64,
+    bytes: u64,
+    is_copy: bool,
+) -> Result<SegmentWriter> {
+    let number = (config.numbers)();
+    let header = SegmentHeader {
+        file_id: config.fs.random_u64(),
+        database_id: config.database_id,
+        epoch: config.epoch,
+        number,
+        ordinal,
+        created_micros: config.clock.now_micros(),
+        is_copy,
+    };
+    let path = FileKind::Segment.path(&config.dir, number);
+    let reserve = if config.reserve { bytes } else { 0 };
+    let rejected = |error: base::Error| error.with_outcome(WriteOutcome::Rejected);
+    let file = config.fs.create(&path).map_err(rejected)?;
+    let make = || {
+        let writer = SegmentWriter::begin(file, header, reserve)?;
+        writer.sync()?;
+        config.fs.sync_dir(&config.dir)?;
+        Ok(writer)
+    };
+    make().map_err(|error| {
+        // Recovery passes it over and removes it as well; this only frees its space sooner.
+        let _ = config.fs.remove_file(&path);
+        rejected(error)
+    })
+}
