@@ -165,10 +165,11 @@ fn run_model(plan: &ModelPlan, db: Option<PathBuf>) -> Outcome<()> {
     match model::run(plan, &place.dir, &stop) {
         Ok(report) => {
             println!(
-                "{} snapshots compared, {} of them again later; {} flushes, {} compactions, \
-                 {} moves, {} openings",
-                report.snapshots,
-                report.rechecks,
+                "{} snapshots compared, {} of them again later, {} looked at while they were made",
+                report.snapshots, report.rechecks, report.probes,
+            );
+            println!(
+                "{} flushes, {} compactions, {} moves, {} openings",
                 report.flushes,
                 report.compactions,
                 report.moves,

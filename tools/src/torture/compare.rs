@@ -207,7 +207,8 @@ pub(crate) fn check_multi_get(
     Ok(())
 }
 
-fn check_found(
+/// Compares what a point read of one key found.
+pub(crate) fn check_found(
     world: &World,
     state: &[Version],
     index: usize,

@@ -10,10 +10,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use base::sync::atomic::{AtomicU64, Ordering};
 use indicatif::ProgressBar;
-use siltstone::{Db, Snapshot};
+use siltstone::{Db, Slice, Snapshot};
 
 use super::compare::{
-    Source, State, Walk, check_all, check_get, check_multi_get, check_random_part, check_scan,
+    Source, State, Walk, check_all, check_found, check_get, check_multi_get, check_random_part,
+    check_scan,
 };
 use super::failure::{Failure, OrFinding, Outcome, finding};
 use super::settings;
@@ -27,6 +28,8 @@ use crate::random::Random;
 const WRITER_COUNT: usize = 2;
 /// Reports of a writer that may wait for the checker.
 const WAITING_REPORTS_MAX: usize = 1024;
+/// Snapshots of which only the busiest keys are read, and those at once, between two others.
+const PROBE_COUNT: usize = 100;
 /// Snapshots that are kept for a while and looked at again.
 const HELD_SNAPSHOTS_MAX: usize = 4;
 
@@ -46,6 +49,7 @@ pub(crate) struct ModelPlan {
 pub(crate) struct ModelReport {
     pub(crate) operations: u64,
     pub(crate) snapshots: u64,
+    pub(crate) probes: u64,
     pub(crate) rechecks: u64,
     pub(crate) flushes: u64,
     pub(crate) compactions: u64,
@@ -224,6 +228,32 @@ impl Round<'_> {
     }
 }
 
+/// What was found of the busiest keys in a snapshot.
+struct Probe {
+    seq: u64,
+    found: Vec<(usize, Option<Slice>)>,
+}
+
+impl Probe {
+    /// Each `turn` begins with another key: the first read is the one that comes soonest.
+    fn take(db: &Db, world: &World, turn: usize) -> Outcome<Self> {
+        let count = (writer::BUSY_KEY_COUNT * WRITER_COUNT).min(world.len());
+        let snapshot = db.snapshot().or_finding("a snapshot")?;
+        let read = |place: usize| {
+            let index = (turn + place) % count;
+            let found = snapshot
+                .get(world.key(index))
+                .or_finding("get of a snapshot")?;
+            Ok((index, found))
+        };
+        let found = (0..count).map(read).collect::<Outcome<_>>()?;
+        Ok(Self {
+            seq: snapshot.seq().get(),
+            found,
+        })
+    }
+}
+
 struct Held {
     snapshot: Snapshot,
     state: State,
@@ -296,8 +326,9 @@ impl<'a> Checker<'a> {
     fn run(&mut self, failed: &Stop, done: &AtomicU64, report: &mut ModelReport) -> Outcome<()> {
         loop {
             let is_last = self.sources.iter().all(|source| source.is_ended);
+            self.probe(report)?;
             let snapshot = self.round.db.snapshot().or_finding("a snapshot")?;
-            self.advance(&snapshot)?;
+            self.advance(snapshot.seq().get())?;
             let random = self.fork_random();
             check_some(
                 Source::Snapshot(&snapshot),
@@ -327,9 +358,25 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Brings the model up to the snapshot.
-    fn advance(&mut self, snapshot: &Snapshot) -> Outcome<()> {
-        let seq = snapshot.seq().get();
+    /// Takes snapshots one after the other and reads the busiest keys of each at once, to catch
+    /// commits that are visible before they are whole; compares only then.
+    fn probe(&mut self, report: &mut ModelReport) -> Outcome<()> {
+        let probes: Vec<Probe> = (0..PROBE_COUNT)
+            .map(|turn| Probe::take(self.round.db, self.round.world, turn))
+            .collect::<Outcome<_>>()?;
+        for probe in probes {
+            self.advance(probe.seq)?;
+            for (index, found) in probe.found {
+                check_found(self.round.world, self.state, index, found.as_deref())
+                    .map_err(|f| about(&f, &format!("snapshot at {}, at once", probe.seq)))?;
+            }
+            report.probes += 1;
+        }
+        Ok(())
+    }
+
+    /// Brings the model up to a sequence number, which must not be below the last one.
+    fn advance(&mut self, seq: u64) -> Outcome<()> {
         for source in &mut self.sources {
             while let Some(done) = source.next_upto(seq) {
                 self.state[done.index] = done.version;

@@ -13,6 +13,10 @@ pub(crate) const REPORT_COUNT: usize = 64;
 const DISK_ONE_IN: u64 = 3000;
 /// Half of the operations go to one key in so many.
 const HOT_PART: usize = 16;
+/// Of each writer: one operation in [`BUSY_ONE_IN`] goes to one of so many keys, so that somebody
+/// who looks at these sees commits while they happen.
+pub(crate) const BUSY_KEY_COUNT: usize = 4;
+const BUSY_ONE_IN: u64 = 6;
 const BATCH_COUNT_MAX: u64 = 12;
 
 /// One operation that was committed.
@@ -74,6 +78,9 @@ impl<'a> Writer<'a> {
     fn own_key(&mut self) -> usize {
         let (rest, modulus) = self.own;
         let count = (self.world.len() - rest).div_ceil(modulus);
+        if self.random.one_in(BUSY_ONE_IN) {
+            return rest + modulus * self.random.below_usize(BUSY_KEY_COUNT.min(count));
+        }
         let count = if self.random.one_in(2) {
             count.div_ceil(HOT_PART)
         } else {
