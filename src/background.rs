@@ -6,7 +6,8 @@ use std::time::Duration;
 use base::clock::Clock;
 use base::executor::{Executor, Step, StepFn, Worker};
 use base::sync::{Arc, Mutex};
-use base::{Error, ErrorKind, FileKind, Level, Result};
+use base::{Error, ErrorKind, FileKind, Result};
+use compaction::policy::ManualStep;
 use log::{Log, retention};
 use memtable::Memtable;
 
@@ -17,7 +18,7 @@ use crate::signals::Signals;
 use crate::snapshots::Snapshots;
 use crate::superversion::{KeyspaceState, Keyspaces};
 use crate::sweeper::{Sweeper, Swept};
-use crate::tree::{KeyBounds, ManualStep, Tree};
+use crate::tree::{KeyBounds, Tree};
 use crate::tuning::Settings;
 
 /// Failed jobs are tried again after this long, doubled each time up to the maximum.
@@ -330,25 +331,26 @@ impl Background {
         keyspace: &KeyspaceState,
         bounds: KeyBounds<'_>,
     ) -> Result<()> {
-        for level in Level::all() {
-            loop {
-                self.health.check_writable()?;
-                match self.tree.plan_manual(keyspace, bounds, level) {
-                    ManualStep::Nothing => break,
-                    ManualStep::Run(plan) => {
-                        let plans = [plan];
-                        let result =
-                            self.tree
-                                .run_plans(keyspace, &self.snapshots, &self.log, &plans);
-                        self.signals.progress.ring();
-                        self.signals.compaction.wake();
-                        result?;
-                    }
-                    ManualStep::Wait => self
-                        .wait_for(&mut || !self.tree.is_manual_blocked(keyspace, bounds, level))?,
-                }
-            }
+        let mut request = self.tree.begin_manual(bounds);
+        loop {
+            self.health.check_writable()?;
+            let mut step = ManualStep::Wait;
+            self.wait_for(&mut || {
+                step = self.tree.step_manual(keyspace, &mut request);
+                !matches!(step, ManualStep::Wait)
+            })?;
+            let ManualStep::Run(plan) = step else {
+                return Ok(());
+            };
+            let result = self.tree.run_plans(
+                keyspace,
+                &self.snapshots,
+                &self.log,
+                std::slice::from_ref(&plan),
+            );
+            self.signals.progress.ring();
+            self.signals.compaction.wake();
+            result?;
         }
-        Ok(())
     }
 }

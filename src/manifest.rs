@@ -29,6 +29,8 @@ pub(crate) use load::{Loaded, current_contents, load};
 /// A file that exists therefore has a number below the durable next one, which is how recovery
 /// tells an orphan of ours from a file that somebody else put there.
 const LEASE_COUNT: u64 = 128;
+/// While the lease cannot be extended, at most this many are handed out beyond it.
+const BEYOND_LEASE_COUNT: u64 = 1 << 20;
 /// MANIFEST grows on disk in steps of at most this size.
 const RESERVE_STEP_BYTES_MAX: u64 = 64 << 10;
 /// MANIFEST is rewritten when it has outgrown its first record by this factor.
@@ -114,16 +116,7 @@ impl VersionSet {
     /// # Errors
     /// If a file cannot be written; the old MANIFEST then still counts.
     pub(crate) fn install(rooms: Rooms, loaded: Loaded, identity: Identity) -> Result<Self> {
-        let mut number = loaded.next_file_number;
-        // An open that was cut short may have left one that never became current. The sweep of this
-        // open removes it.
-        while rooms
-            .fs
-            .status(&FileKind::Manifest.path(&rooms.dir, number))?
-            .is_some()
-        {
-            number = FileNumber(number.0 + 1);
-        }
+        let number = first_free_number(&rooms, loaded.next_file_number)?;
         let leased = number.0 + 1 + LEASE_COUNT;
         let facts = Facts {
             identity,
@@ -160,21 +153,26 @@ impl VersionSet {
 
     /// The number for a new file.
     ///
-    /// Never fails: if the lease cannot be extended the database is poisoned, and a file under
-    /// the number returned can no longer be installed.
+    /// Never fails: if the lease cannot be extended, for instance on a full disk, numbers beyond it
+    /// are handed out, which the next edit makes durable and the next open steps over.
     pub(crate) fn next_file_number(&self) -> FileNumber {
         let number = self.next_number.fetch_add(1, Ordering::AcqRel);
         // Acquire: pairs with the Release below and in `append_locked`.
         if number >= self.leased.load(Ordering::Acquire) {
             let mut state = self.state.lock();
             while number >= self.leased.load(Ordering::Acquire) {
-                if let Err(error) = self.append_locked(&mut state, VersionEdit::default()) {
-                    self.rooms.health.poison(&error);
+                let extended = self.append_locked(&mut state, VersionEdit::default());
+                if extended.is_err() {
                     break;
                 }
             }
         }
         FileNumber(number)
+    }
+
+    /// The number that the next new file will get; every file there is has a smaller one.
+    pub(crate) fn peek_file_number(&self) -> FileNumber {
+        FileNumber(self.next_number.load(Ordering::Acquire))
     }
 
     /// The file number that the next edit would make durable; orphans are below it.
@@ -262,7 +260,7 @@ impl VersionSet {
         })?;
         let version = record.version.apply(&edit, &mut table_maker(&self.rooms));
         let version = Arc::new(version.map_err(rejected)?);
-        let gone = tables_gone(&record.version, &edit);
+        let gone = record.version.obsoleted_by(&edit);
         let flushed_upto = edit.flushed_upto;
         state.log_durable_upto = state.log_durable_upto.max(log_durable_upto);
         state.last_seq = state.last_seq.max(last_seq);
@@ -396,29 +394,25 @@ impl VersionSet {
     }
 }
 
+/// The first number from `next` on that no file of ours has: an open that was cut short, or a full
+/// disk, may have left files beyond what MANIFEST knows of.
+fn first_free_number(rooms: &Rooms, next: FileNumber) -> Result<FileNumber> {
+    let beyond = next.0..next.0.saturating_add(BEYOND_LEASE_COUNT);
+    let entries = rooms.fs.list(&rooms.dir)?;
+    let numbers = entries
+        .iter()
+        .filter_map(|entry| FileKind::parse(&entry.name));
+    let used = numbers
+        .map(|(_, number)| number.0)
+        .filter(|number| beyond.contains(number));
+    Ok(used.max().map_or(next, |last| FileNumber(last + 1)))
+}
+
 /// The tables that were made for `edit`, as opposed to those it moves.
 fn tables_made(edit: &KeyspaceEdit) -> Vec<FileNumber> {
     let is_moved = |number| edit.removed.iter().any(|(_, removed)| *removed == number);
     let added = edit.added.iter().map(|(_, meta)| meta.number);
     added.filter(|number| !is_moved(*number)).collect()
-}
-
-/// The tables that `edit` takes out of the tree; one that only changes level is not among them.
-fn tables_gone(version: &Version, edit: &KeyspaceEdit) -> Vec<Arc<Table>> {
-    let stays = |number| edit.added.iter().any(|(_, meta)| meta.number == number);
-    let mut gone = Vec::new();
-    for (level, number) in &edit.removed {
-        if !stays(*number) {
-            gone.extend(
-                version
-                    .level(*level)
-                    .iter()
-                    .filter(|t| t.meta.number == *number)
-                    .cloned(),
-            );
-        }
-    }
-    gone
 }
 
 struct Facts {

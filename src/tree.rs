@@ -9,6 +9,7 @@ use base::fs::FileSystem;
 use base::sync::atomic::{AtomicBool, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{HashSeed, Level, Result};
+use compaction::policy::{ManualCompaction, ManualStep};
 use compaction::{
     CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, Tuning, Version, job, policy,
 };
@@ -280,68 +281,30 @@ impl Tree {
         Ok(())
     }
 
-    /// Plans the next piece of a manual compaction of `level` and reserves it.
-    pub(crate) fn plan_manual(
+    /// Begins a manual compaction of what has been flushed so far.
+    pub(crate) fn begin_manual(&self, (from, to): KeyBounds<'_>) -> ManualCompaction {
+        let first_new = self.versions.peek_file_number();
+        ManualCompaction::new(from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec), first_new)
+    }
+
+    /// Plans the next piece of a manual compaction and reserves it.
+    pub(crate) fn step_manual(
         &self,
         keyspace: &KeyspaceState,
-        bounds: KeyBounds<'_>,
-        level: Level,
+        request: &mut ManualCompaction,
     ) -> ManualStep {
         let mut in_progress = self.in_progress.lock();
-        let step = self.manual_step_locked(&in_progress, keyspace, bounds, level);
+        let version: Arc<Version> = Arc::clone(&keyspace.peek().version);
+        let step = request.step(&version, &in_progress, &self.tuning);
         if let ManualStep::Run(plan) = &step {
             in_progress.insert(plan);
         }
         step
     }
 
-    /// Whether a manual compaction of `level` has to wait for one that runs.
-    pub(crate) fn is_manual_blocked(
-        &self,
-        keyspace: &KeyspaceState,
-        bounds: KeyBounds<'_>,
-        level: Level,
-    ) -> bool {
-        let in_progress = self.in_progress.lock();
-        matches!(
-            self.manual_step_locked(&in_progress, keyspace, bounds, level),
-            ManualStep::Wait
-        )
-    }
-
-    fn manual_step_locked(
-        &self,
-        in_progress: &InProgress,
-        keyspace: &KeyspaceState,
-        (from, to): KeyBounds<'_>,
-        level: Level,
-    ) -> ManualStep {
-        let version: Arc<Version> = Arc::clone(&keyspace.peek().version);
-        let pick = |busy| policy::pick_manual(&version, busy, &self.tuning, from, to, level);
-        match pick(in_progress) {
-            Some(plan) => ManualStep::Run(plan),
-            // Only what is being compacted may be in the way.
-            None if !in_progress.is_empty() && pick(&InProgress::default()).is_some() => {
-                ManualStep::Wait
-            }
-            None => ManualStep::Nothing,
-        }
-    }
-
     pub(crate) fn level_scores(&self, keyspace: &KeyspaceState) -> Vec<(Level, f64)> {
         policy::scores(&keyspace.peek().version, &self.tuning)
     }
-}
-
-/// What a manual compaction can do next.
-#[derive(Debug)]
-pub(crate) enum ManualStep {
-    /// This, which is reserved.
-    Run(CompactionPlan),
-    /// Nothing until a running compaction ends.
-    Wait,
-    /// Nothing any more.
-    Nothing,
 }
 
 type TableOptionsFn = Arc<dyn Fn(Level, CreationReason) -> TableOptions + Send + Sync>;
