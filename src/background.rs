@@ -6,7 +6,7 @@ use std::time::Duration;
 use base::clock::Clock;
 use base::executor::{Executor, Step, StepFn, Worker};
 use base::sync::{Arc, Mutex};
-use base::{Error, ErrorKind, FileKind, Result};
+use base::{Error, ErrorKind, Result};
 use compaction::policy::ManualStep;
 use log::{Log, retention};
 use memtable::Memtable;
@@ -270,10 +270,7 @@ impl Background {
         let sealed = self.log.sealed();
         let gone = retention::removable(&sealed, floor, &keep, &[], self.clock.now_micros());
         self.log.forget(&gone);
-        for number in gone {
-            self.sweeper.unlink(FileKind::Segment, number);
-            self.sweeper.unlink(FileKind::SegmentIndex, number);
-        }
+        self.sweeper.unlink_segments(&gone);
     }
 
     /// Waits until `memtable` is in a table.

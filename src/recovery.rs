@@ -15,7 +15,7 @@ use base::{
     SequenceNumber, ids,
 };
 use log::recovery::{Prepared, RecoverConfig};
-use log::{Log, LogConfig, Position, RecordKind, Replay};
+use log::{Log, LogConfig, Position, RecordKind, Replay, Successor};
 use sstable::{BlockCache, ReaderOptions, TableCache};
 
 use crate::batch::Operations;
@@ -168,22 +168,14 @@ impl<'a> Recovery<'a> {
         replayer.run(&prepared)?;
         let last_seq = prepared.last_seq.max(replayer.replayed_upto);
         let replayed_count = replayer.replayed_count;
-        let mut successor = prepared.successor;
         let gap = if was_clean || old_manifest.is_none() {
             0
         } else {
             SEQUENCE_GAP
         };
-        successor.first_seq = last_seq.max(versions.last_seq()).plus(1 + gap);
-        let next_seq = successor.first_seq;
-        let log = Log::start(self.log_config(&versions), successor)?;
-        // Also the gap counts as handed out: a write after it may be lost, and a gap that begins
-        // where this one did would give its number away once more.
-        versions.note_log(log.durable_upto(), next_seq.before())?;
-        for number in prepared.obsolete {
-            self.rooms.sweeper.unlink(FileKind::Segment, number);
-            self.rooms.sweeper.unlink(FileKind::SegmentIndex, number);
-        }
+        let next_seq = last_seq.max(versions.last_seq()).plus(1 + gap);
+        let log = self.begin_log(&versions, prepared.successor, next_seq)?;
+        self.rooms.sweeper.unlink_segments(&prepared.obsolete);
         self.sweep_orphans(&versions, &log, old_manifest, tail_was_cut)?;
         self.rooms.sweeper.sweep();
         self.seams.listener.tell(|| Event::Recovered {
@@ -208,6 +200,21 @@ impl<'a> Recovery<'a> {
         })
     }
 
+    /// Begins the segment that new writes go to, and notes it.
+    fn begin_log(
+        &self,
+        versions: &Arc<VersionSet>,
+        mut successor: Successor,
+        next_seq: SequenceNumber,
+    ) -> Result<Arc<Log>> {
+        successor.first_seq = next_seq;
+        let log = Log::start(self.log_config(versions), successor)?;
+        // Also the gap counts as handed out: a write after it may be lost, and a gap that begins
+        // where this one did would give its number away once more.
+        versions.note_log(log.durable_upto(), next_seq.before())?;
+        Ok(log)
+    }
+
     /// What MANIFEST says, checked against what lies in the directory. Writes nothing.
     fn load(&self, directory: &Directory) -> Result<Loaded> {
         if !directory.has_current {
@@ -227,7 +234,8 @@ impl<'a> Recovery<'a> {
             &self.rooms.dir,
             0,
             format!(
-                "tables are missing or of the wrong length: {}; restore them or run `siltstone repair`",
+                "tables are missing or of the wrong length: {}; restore them or run \
+                 `siltstone repair`",
                 missing.join(", ")
             ),
         ))

@@ -60,6 +60,14 @@ impl Sweeper {
         self.signals.helper.wake();
     }
 
+    /// Takes segments of the log with their indexes.
+    pub(crate) fn unlink_segments(&self, numbers: &[FileNumber]) {
+        for number in numbers {
+            self.unlink(FileKind::Segment, *number);
+            self.unlink(FileKind::SegmentIndex, *number);
+        }
+    }
+
     /// Unlinks what was given and frees what nobody holds.
     pub(crate) fn sweep(&self) -> Swept {
         let (files, free, waiting) = {

@@ -158,8 +158,8 @@ impl Tree {
         let mut edit = KeyspaceEdit::new(keyspace.id);
         edit.flushed_upto = Some(newest.last_seq);
         edit.added = output.added;
-        // During recovery there is no log yet whose end could be claimed to be durable: it may never
-        // come to be.
+        // During recovery there is no log yet whose end could be claimed to be durable: it may
+        // never come to be.
         let durable = log.map_or_else(Position::default, Log::durable_upto);
         self.versions
             .apply(edit, durable, snapshots.visible(), |version| {

@@ -3,6 +3,7 @@
 //! `options` is the door to this; the rooms below take what they need from here when they are built
 //! and never see the builder.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use base::error::{Error, Result};
@@ -103,16 +104,6 @@ impl Default for Settings {
 impl Settings {
     /// Checks every number against its range.
     pub(crate) fn validate(&self) -> Result<()> {
-        let in_range = |name: &str, value: u64, min: u64, max: u64| {
-            if (min..=max).contains(&value) {
-                return Ok(());
-            }
-            Err(Error::invalid_argument("option out of range")
-                .with_value("option", name)
-                .with_value("value", value)
-                .with_value("min", min)
-                .with_value("max", max))
-        };
         in_range(
             "memtable_bytes_max",
             self.memtable_bytes_max as u64,
@@ -162,15 +153,15 @@ impl Settings {
             let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             in_range("sync_interval (ms)", millis, 1, 3_600_000)?;
         }
+        self.validate_policies()
+    }
+
+    fn validate_policies(&self) -> Result<()> {
         for compression in [self.compression, self.bottom_compression] {
             if let Compression::Zstd { level } = compression
                 && !(-7..=22).contains(&level)
             {
-                return Err(Error::invalid_argument("option out of range")
-                    .with_value("option", "zstd level")
-                    .with_value("value", level)
-                    .with_value("min", -7)
-                    .with_value("max", 22));
+                return Err(out_of_range("zstd level", level, -7, 22));
             }
         }
         match self.filter {
@@ -203,6 +194,22 @@ impl Settings {
             bottom_compression: self.bottom_compression.as_u8(),
         }
     }
+}
+
+fn in_range(name: &str, value: u64, min: u64, max: u64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(out_of_range(name, value, min, max))
+    }
+}
+
+fn out_of_range(name: &str, value: impl Display, min: impl Display, max: impl Display) -> Error {
+    Error::invalid_argument("option out of range")
+        .with_value("option", name)
+        .with_value("value", value)
+        .with_value("min", min)
+        .with_value("max", max)
 }
 
 #[cfg(test)]

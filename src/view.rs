@@ -252,7 +252,8 @@ macro_rules! read_methods {
         /// db.put("b", "2")?;
         /// db.put("a", "1")?;
         #[doc = $setup]
-        /// let keys: Result<Vec<_>, _> = view.iter()?.map(|item| item.map(|(key, _)| key)).collect();
+        /// let keys: siltstone::Result<Vec<_>> =
+        ///     view.iter()?.map(|item| item.map(|(key, _)| key)).collect();
         /// assert_eq!(keys?, ["a", "b"]);
         /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```

@@ -120,7 +120,8 @@ pub struct AtomicFilter {
 }
 
 impl AtomicFilter {
-    /// An empty filter of about `bytes`, for keys that get `bits_per_key` if as many come as expected.
+    /// An empty filter of about `bytes`, for keys that get `bits_per_key` if as many come as
+    /// expected.
     pub fn new(bytes: usize, bits_per_key: u32) -> Self {
         let block_count = (bytes / BLOCK_BYTES).max(1);
         let blocks = (0..block_count)

@@ -59,23 +59,7 @@ impl Directory {
                 unfinished,
             });
         }
-        if !engine_files.is_empty() {
-            engine_files.sort();
-            return Err(Error::corruption(
-                dir.join(ids::CURRENT),
-                0,
-                "CURRENT is missing beside the files of a database; restore it or run \
-                 `siltstone repair`",
-            )
-            .with_value("found", &engine_files[0]));
-        }
-        if let Some(foreign) = foreign {
-            return Err(Error::invalid_argument(
-                "the directory holds files of another program; choose an empty one",
-            )
-            .with_value("found", foreign)
-            .with_path(dir));
-        }
+        check_is_free(dir, engine_files, foreign)?;
         if !create_if_missing {
             return refuse(
                 ErrorKind::NotFound,
@@ -96,4 +80,26 @@ impl Directory {
         }
         Ok(())
     }
+}
+
+/// Refuses a directory without CURRENT that holds anything a new database must not lie beside.
+fn check_is_free(dir: &Path, mut engine: Vec<String>, foreign: Option<String>) -> Result<()> {
+    engine.sort();
+    if let Some(first) = engine.first() {
+        return Err(Error::corruption(
+            dir.join(ids::CURRENT),
+            0,
+            "CURRENT is missing beside the files of a database; restore it or run \
+             `siltstone repair`",
+        )
+        .with_value("found", first));
+    }
+    if let Some(foreign) = foreign {
+        return Err(Error::invalid_argument(
+            "the directory holds files of another program; choose an empty one",
+        )
+        .with_value("found", foreign)
+        .with_path(dir));
+    }
+    Ok(())
 }

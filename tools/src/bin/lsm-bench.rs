@@ -1,5 +1,7 @@
 //! Measures siltstone with the workloads, flags and result lines of db_bench.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
