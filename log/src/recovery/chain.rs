@@ -101,14 +101,25 @@ impl Chain {
                 file_bytes,
                 begin,
             };
-            if by_ordinal.insert(ordinal, candidate).is_some() {
-                return Err(Error::corruption(
-                    path,
-                    0,
-                    "two segments claim the same place in the log",
-                )
-                .with_value("ordinal", ordinal));
-            }
+            let Some(other) = by_ordinal.remove(&ordinal) else {
+                by_ordinal.insert(ordinal, candidate);
+                continue;
+            };
+            // One that was prepared and given up may have come back, its removal lost.
+            let (kept, given_up) = match (other.begin, candidate.begin) {
+                (_, Begin::Never) => (other, candidate),
+                (Begin::Never, _) => (candidate, other),
+                _ => {
+                    return Err(Error::corruption(
+                        path,
+                        0,
+                        "two segments claim the same place in the log",
+                    )
+                    .with_value("ordinal", ordinal));
+                }
+            };
+            self.obsolete.push(given_up.number);
+            by_ordinal.insert(ordinal, kept);
         }
         Ok(by_ordinal)
     }
