@@ -4,6 +4,7 @@
 mod concurrency;
 mod corruption;
 mod crash;
+mod debian;
 mod endings;
 mod fault;
 mod history;
