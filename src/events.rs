@@ -10,6 +10,26 @@ use base::{Error, Level, SequenceNumber};
 ///
 /// The listener runs on the thread where it happened, with no lock held that a read or write needs;
 /// it must not call the database, and a slow one slows background work.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use siltstone::{Event, Options};
+/// let flushed = Arc::new(AtomicU64::new(0));
+/// let seen = Arc::clone(&flushed);
+/// let listener = move |event: &Event| {
+///     if let Event::Flushed { entry_count, .. } = event {
+///         seen.fetch_add(*entry_count, Ordering::Relaxed);
+///     }
+/// };
+/// let db = Options::new().on_event(Arc::new(listener)).open(dir.path())?;
+/// db.put("key", "value")?;
+/// db.flush()?;
+/// assert_eq!(flushed.load(Ordering::Relaxed), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

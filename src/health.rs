@@ -7,6 +7,17 @@ use base::{Error, ErrorKind, Result, WriteOutcome};
 use crate::events::{Event, Listener};
 
 /// The state of a database, from [`Db::health`](crate::Db::health).
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// use siltstone::Health;
+/// let db = siltstone::Db::open(dir.path())?;
+/// assert!(matches!(db.health(), Health::Good));
+/// db.close()?;
+/// assert!(matches!(db.health(), Health::Closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Health {

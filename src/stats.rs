@@ -32,6 +32,8 @@ pub struct Stats {
     pub log_sync_count: u64,
     /// What the log's segments occupy now.
     pub log_disk_bytes: u64,
+    /// Segments of the log: what is not yet flushed, and what the options keep.
+    pub log_segment_count: u64,
     /// Written by flushes.
     pub flush_bytes_written: u64,
     /// Flushes installed.
@@ -94,6 +96,17 @@ pub struct Stats {
 }
 
 /// One level of the tree.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// db.put("key", "value")?;
+/// db.flush()?;
+/// let level0 = &db.stats().levels[0];
+/// assert_eq!((level0.table_count, level0.entry_count, level0.raw_bytes), (1, 1, 8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LevelStats {
@@ -157,6 +170,7 @@ impl Handle {
             log_bytes: log.appended_bytes,
             log_sync_count: log.sync_count,
             log_disk_bytes: self.commit.log.total_bytes(),
+            log_segment_count: log.segment_count,
             flush_bytes_written: count(Counter::FlushBytesWritten),
             flush_count: count(Counter::FlushCount),
             compaction_bytes_read: count(Counter::CompactionBytesRead),

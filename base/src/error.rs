@@ -10,6 +10,12 @@ use std::sync::Arc;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What a caller can do about an [`Error`]. The numbers are fixed and never reused.
+///
+/// # Examples
+/// ```
+/// use base::ErrorKind;
+/// assert_eq!(ErrorKind::Corruption.code(), 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -46,6 +52,14 @@ impl ErrorKind {
 }
 
 /// What became of a write that returned an error.
+///
+/// # Examples
+/// ```
+/// use base::{Error, ErrorKind, WriteOutcome};
+/// let error = Error::new(ErrorKind::NoSpace, "no room for the next segment")
+///     .with_outcome(WriteOutcome::Rejected);
+/// assert_eq!(error.outcome(), Some(WriteOutcome::Rejected));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
     /// It is certainly not in the database, now or after a reopen.
@@ -59,6 +73,15 @@ pub enum WriteOutcome {
 ///
 /// Cloning is one reference count. There is a single error type because a caller's first question
 /// is what to do next, which the kind answers; the rest is for people.
+///
+/// # Examples
+/// ```
+/// use base::{Error, ErrorKind};
+/// let error = Error::corruption("000012.sst", 4096, "block checksum mismatch");
+/// assert_eq!(error.kind(), ErrorKind::Corruption);
+/// assert_eq!(error.offset(), Some(4096));
+/// assert_eq!(error.to_string(), "block checksum mismatch file=000012.sst offset=4096");
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

@@ -31,6 +31,14 @@ impl fmt::Display for KeyspaceId {
 }
 
 /// Depth in the tree: 0 holds flushed tables that may overlap, the others one sorted run each.
+///
+/// # Examples
+/// ```
+/// use base::Level;
+/// assert_eq!(Level::ZERO.deeper().map(Level::index), Some(1));
+/// assert_eq!(Level::LAST.deeper(), None);
+/// assert_eq!(Level::all().count(), Level::COUNT);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(u8);
 

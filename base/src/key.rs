@@ -7,6 +7,14 @@ use std::fmt;
 ///
 /// Real writes start at 1; 0 stands for "older than everything", which compaction writes into the
 /// bottommost run when nothing can tell the difference any more.
+///
+/// # Examples
+/// ```
+/// use base::SequenceNumber;
+/// let seq = SequenceNumber::new(41).expect("below 2^56");
+/// assert_eq!(seq.plus(1).get(), 42);
+/// assert_eq!(SequenceNumber::new(1 << 56), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SequenceNumber(u64);
 

@@ -58,6 +58,16 @@ pub const INLINE_BYTES_MAX: usize = 30;
 /// A slice of up to [`INLINE_BYTES_MAX`] bytes is held inline. A larger one from a read keeps its
 /// home alive (a table's mapping, a cached block, a memtable) instead of copying; what is pinned so
 /// is counted in the database's stats. Use [`Slice::into_vec`] to let go of the home.
+///
+/// # Examples
+/// ```
+/// use base::Slice;
+/// let slice = Slice::from(&b"bytes"[..]);
+/// let copy = slice.clone();
+/// assert_eq!(copy, b"bytes");
+/// assert_eq!(slice.len(), 5);
+/// assert_eq!(slice.into_vec(), b"bytes");
+/// ```
 #[derive(Clone)]
 pub struct Slice(Repr);
 

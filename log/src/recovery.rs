@@ -24,6 +24,12 @@ mod survey;
 use survey::{End, Survey};
 
 /// What to do about a log that does not end cleanly.
+///
+/// # Examples
+/// ```
+/// use log::RecoveryMode;
+/// assert_eq!(RecoveryMode::default(), RecoveryMode::TornTail);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RecoveryMode {
     /// Any incomplete or damaged record is an error.

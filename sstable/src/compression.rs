@@ -13,6 +13,14 @@ use crate::bytes;
 use crate::format::{BLOCK_BYTES_MAX, EXPANSION_MAX};
 
 /// How the data blocks of a table are stored.
+///
+/// # Examples
+/// ```
+/// use sstable::Compression;
+/// assert_eq!(Compression::default(), Compression::None);
+/// let fast = Compression::Zstd { level: 1 };
+/// assert_ne!(fast.as_u8(), Compression::None.as_u8());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Compression {
     /// As they are, to be searched in the mapping.

@@ -19,6 +19,13 @@ use bloomfilter::Bloom;
 /// |---|---|---|---|---|
 /// | blocked | 8 | 16 | 6 | 1.02 % |
 /// | bloom | 36 | 36 | 31 | 0.83 % |
+///
+/// # Examples
+/// ```
+/// use sstable::FilterPolicy;
+/// let policy = FilterPolicy::Bloom { bits_per_key: 12 };
+/// assert_ne!(policy, FilterPolicy::None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FilterPolicy {
     /// No filter: every get searches.

@@ -28,6 +28,12 @@ pub(crate) use load::{Buffers, Loaded, Place};
 pub use verify::VerifyReport;
 
 /// How the bytes of a table are reached.
+///
+/// # Examples
+/// ```
+/// use sstable::ReadMode;
+/// assert_ne!(ReadMode::Mapped, ReadMode::Positioned);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum ReadMode {
     /// Through a mapping, in place; the descriptor is closed.
@@ -39,6 +45,12 @@ pub enum ReadMode {
 }
 
 /// How often the checksum of a mapped block is compared. Positioned reads check each load.
+///
+/// # Examples
+/// ```
+/// use sstable::Verify;
+/// assert_ne!(Verify::Once, Verify::Always);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Verify {
     /// At the first touch, remembered as long as the table is open.

@@ -143,10 +143,21 @@ impl FileSystem for OsFs {
         .with_path(dir))
     }
 
+    #[cfg(target_os = "linux")]
     fn random_u64(&self) -> u64 {
         let mut bytes = [0; 8];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
             .expect("eight random bytes are always to be had after boot");
+        u64::from_le_bytes(bytes)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn random_u64(&self) -> u64 {
+        use std::io::Read;
+        let mut bytes = [0; 8];
+        fs::File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .expect("every Unix has random bytes there");
         u64::from_le_bytes(bytes)
     }
 }
