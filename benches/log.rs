@@ -94,7 +94,8 @@ fn append_and_sync(c: &mut Criterion) {
 fn replay(c: &mut Criterion) {
     let (dir, log) = empty();
     let count = append_all(&log, &[0x5a; 120]);
-    log.close().expect("closed");
+    log.rotate().expect("rotated");
+    while log.maintain().expect("sealed") {}
     let segments = log.sealed();
     let mut group = c.benchmark_group("log");
     group
