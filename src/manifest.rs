@@ -320,7 +320,13 @@ impl VersionSet {
         if self.rooms.health.is_poisoned() {
             self.rooms.health.check_writable()?;
         }
-        let leased = self.next_number.load(Ordering::Acquire) + LEASE_COUNT;
+        // After a clean close no file is made any more, so that none is to be told from an orphan.
+        let ahead = if edit.clean_close == Some(true) {
+            0
+        } else {
+            LEASE_COUNT
+        };
+        let leased = self.next_number.load(Ordering::Acquire) + ahead;
         edit.next_file_number = Some(FileNumber(leased));
         edit.last_seq = Some(state.last_seq);
         edit.log_durable_upto = Some((
