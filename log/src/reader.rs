@@ -6,8 +6,10 @@ use base::fs::{File, FileSystem};
 use base::sync::Arc;
 use base::{Error, ErrorKind, Result};
 
-use crate::record::{ALIGNMENT, HEADER_BYTES, Header, NoRecord, Position, Record, RecordKind};
-use crate::segment::{HEADER_LEN, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::record::{
+    ALIGNMENT, HEADER_BYTES, Header, NoRecord, Position, Record, RecordKind, RecordMeta,
+};
+use crate::segment::{HEADER_LEN, NextSegment, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// How much is read at once; a larger record makes the buffer grow to its size.
 const WINDOW_BYTES: usize = 128 << 10;
@@ -25,8 +27,8 @@ pub enum Ending {
         /// Where the records end.
         offset: u64,
     },
-    /// Something follows that is not a whole record, and headers of records after it, whose payloads
-    /// may be whole or not.
+    /// Something follows that is not a whole record, and headers of records after it; their
+    /// payloads may be whole or not.
     Damaged {
         /// Where the records end.
         offset: u64,
@@ -51,6 +53,8 @@ pub struct SegmentReader {
     window: Vec<u8>,
     window_offset: u64,
     ending: Option<Ending>,
+    /// What the end record says, once it was read.
+    end_record: Option<EndRecord>,
     /// Behind the last byte that is not zero, once the rest was judged.
     rest_end: u64,
 }
@@ -86,6 +90,7 @@ impl SegmentReader {
             window: Vec::new(),
             window_offset: 0,
             ending: None,
+            end_record: None,
             rest_end: 0,
         })
     }
@@ -126,6 +131,11 @@ impl SegmentReader {
         Ok(())
     }
 
+    /// What the end record says; known once the ending is [`Ending::Sealed`].
+    pub(crate) fn end_record(&self) -> Option<EndRecord> {
+        self.end_record
+    }
+
     /// Where what follows the records ends, reserved space left out; known once
     /// [`SegmentReader::next`] has returned `None` and the ending is none of the good ones.
     pub(crate) fn rest_end(&self) -> u64 {
@@ -159,6 +169,7 @@ impl SegmentReader {
                 kind: RecordKind::End,
             } => {
                 self.offset += framed;
+                self.end_record = Some(self.read_end_record(at)?);
                 self.ending = Some(Ending::Sealed);
                 Ok(None)
             }
@@ -214,6 +225,16 @@ impl SegmentReader {
         }
     }
 
+    fn read_end_record(&self, at: Position) -> Result<EndRecord> {
+        let record = self.again(at);
+        let next = NextSegment::decode(record.payload)
+            .map_err(|_| Error::corruption(self.path(), at.offset, "an end record is malformed"))?;
+        Ok(EndRecord {
+            commit_micros: record.meta.commit_micros,
+            next,
+        })
+    }
+
     fn newer(&self, at: Position) -> Error {
         Error::new(
             ErrorKind::Unsupported,
@@ -253,7 +274,7 @@ impl SegmentReader {
         })
     }
 
-    fn loaded(&self, at: Position) -> Option<(crate::RecordMeta, &[u8])> {
+    fn loaded(&self, at: Position) -> Option<(RecordMeta, &[u8])> {
         let header = self.header_at(at)?;
         let body = self.window_from(at.offset + HEADER_BYTES as u64);
         header.meta_and_payload(body)
@@ -350,6 +371,14 @@ impl SegmentReader {
             None => Ending::Torn { offset: end },
         })
     }
+}
+
+/// What an end record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndRecord {
+    pub(crate) commit_micros: u64,
+    /// The segment that follows, unless the log was closed.
+    pub(crate) next: Option<NextSegment>,
 }
 
 enum Loaded {

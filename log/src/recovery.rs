@@ -64,7 +64,8 @@ pub struct RecoverConfig<'a> {
     pub dir: PathBuf,
     /// What to do about damage.
     pub mode: RecoveryMode,
-    /// Records up to here are not needed.
+    /// Records up to here are not needed: every keyspace has them in tables. Never lower than at an
+    /// earlier recovery, since segments below it may be gone.
     pub floor: SequenceNumber,
     /// Something up to here is in tables: the log may not be cut below.
     pub flushed_max: SequenceNumber,
@@ -150,46 +151,36 @@ impl Inspection {
         let dropped = survey.cut(config, &end)?;
         let unproven = survey.split_unproven(config);
         let mut segments = survey.accepted();
-        let mut obsolete = survey.obsolete_numbers();
-        let mut next_ordinal = survey.next_ordinal;
-        if !unproven.is_empty() {
-            let before = segments.last().map(SealedSegment::as_predecessor);
-            if unproven
-                .iter()
-                .any(|segment| segment.last_seq > config.floor)
-            {
-                let log_config = copy_config(config);
-                segments.push(copy::copy(
-                    config,
-                    &log_config,
-                    &unproven,
-                    before,
-                    next_ordinal,
-                )?);
-                next_ordinal += 1;
-            }
-            for segment in &unproven {
-                survey.retire(config, segment, &mut obsolete)?;
-            }
+        let mut ordinal = survey.next_ordinal;
+        if unproven.iter().any(|segment| segment.has_records) {
+            let last = segments.last();
+            let place = copy::Place {
+                ordinal,
+                before: survey.before(&segments),
+                commit_micros: last.map_or(0, |last| last.last_commit_micros),
+            };
+            segments.push(copy::copy(config, &unproven, &place)?);
+            ordinal += 1;
         }
-        let last = segments
-            .iter()
-            .map(|segment| segment.last_seq)
-            .max()
-            .unwrap_or_default();
+        let last = segments.iter().map(|segment| segment.last_seq).max();
         let known = if config.clean {
             config.last_seq
         } else {
             SequenceNumber::ZERO
         };
-        let last_seq = last.max(config.flushed_max).max(known);
+        let last_seq = last.unwrap_or_default().max(config.flushed_max).max(known);
+        if last_seq == SequenceNumber::MAX {
+            let message = "the log uses up every sequence number";
+            return Err(Error::corruption(&config.dir, 0, message));
+        }
         let successor = Successor {
-            ordinal: next_ordinal,
+            ordinal,
             first_seq: last_seq.plus(1),
-            predecessor: segments.last().map(SealedSegment::as_predecessor),
+            predecessor: survey.before(&segments),
             commit_micros: survey.commit_micros,
             sealed: segments.clone(),
         };
+        let obsolete = survey.retire(config, &unproven)?;
         Ok(Prepared {
             segments,
             successor,
@@ -200,6 +191,9 @@ impl Inspection {
     }
 }
 
+/// How far apart the entries of the index of a copy are.
+const INDEX_INTERVAL_BYTES: u64 = 32 << 10;
+
 fn copy_config(config: &RecoverConfig<'_>) -> LogConfig {
     LogConfig {
         fs: Arc::clone(&config.fs),
@@ -209,21 +203,27 @@ fn copy_config(config: &RecoverConfig<'_>) -> LogConfig {
         database_id: config.database_id,
         epoch: config.epoch,
         segment_bytes: config.segment_bytes,
-        index_interval_bytes: 32 << 10,
+        index_interval_bytes: INDEX_INTERVAL_BYTES,
         reserve: false,
     }
 }
 
 /// Moves a segment to the folder `lost`, durably.
 fn move_to_lost(config: &RecoverConfig<'_>, number: FileNumber) -> Result<()> {
+    let fs = &*config.fs;
     let lost = config.dir.join(ids::LOST);
-    config.fs.create_dir(&lost)?;
+    fs.create_dir(&lost)?;
+    // Before anything is in it: a power cut could keep the move and lose the folder.
+    fs.sync_dir(&config.dir)?;
     let name = FileKind::Segment.file_name(number);
-    config
-        .fs
-        .rename(&config.dir.join(&name), &lost.join(&name))?;
-    config.fs.sync_dir(&lost)?;
-    config.fs.sync_dir(&config.dir)
+    let (from, to) = (config.dir.join(&name), lost.join(&name));
+    fs.rename(&from, &to)?;
+    if fs.status(&from)?.is_some() {
+        // A move that a power cut has halved left both names, and then a rename does nothing.
+        fs.remove_file(&from)?;
+    }
+    fs.sync_dir(&lost)?;
+    fs.sync_dir(&config.dir)
 }
 
 fn damaged_in_the_middle(path: PathBuf, offset: u64, proof: Position) -> Error {

@@ -8,7 +8,7 @@ use base::fs::{File, FileSystem};
 use base::sync::Arc;
 use base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 
-use crate::record::{self, Position, RecordKind, RecordMeta};
+use crate::record::{self, Position, Record, RecordKind, RecordMeta};
 
 /// Bytes of a segment's header: one sector, so that it is written whole or not at all.
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = HEADER_LEN as u64;
@@ -201,6 +201,38 @@ impl Predecessor {
             accepted_bytes,
             last_seq,
         }))
+    }
+}
+
+/// What the begin record of a segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    /// How the segment before it ended, if there was one.
+    pub(crate) before: Option<Predecessor>,
+    /// The sequence number that came next.
+    pub(crate) first_seq: SequenceNumber,
+    /// When it was begun; no record before it is younger, and none behind it older.
+    pub(crate) commit_micros: u64,
+}
+
+impl Begun {
+    /// Reads the first record of the segment at `path`.
+    ///
+    /// # Errors
+    /// `Corruption` if it is no begin record, or malformed.
+    pub(crate) fn of(record: &Record<'_>, path: &Path) -> Result<Self> {
+        let offset = record.position.offset;
+        if record.meta.kind != RecordKind::Begin {
+            let message = "the segment does not start with its beginning";
+            return Err(Error::corruption(path, offset, message));
+        }
+        let before = Predecessor::decode(record.payload)
+            .map_err(|_| Error::corruption(path, offset, "a begin record is malformed"))?;
+        Ok(Self {
+            before,
+            first_seq: record.meta.first_seq,
+            commit_micros: record.meta.commit_micros,
+        })
     }
 }
 

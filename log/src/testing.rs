@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use base::clock::ManualClock;
-use base::fs::sim::SimFs;
+use base::fs::sim::{CrashModel, SimFs};
 use base::fs::{DirEntry, File, FileSystem, LockGuard, Status, Watch};
 use base::sync::Arc;
 use base::sync::Mutex;
@@ -50,10 +50,11 @@ pub(crate) fn op_count(first: u64) -> u32 {
     u32::try_from(1 + first % 3).expect("at most three")
 }
 
-/// What the record that begins with `first` holds.
+/// What the record that begins with `first` holds; now and then something larger.
 pub(crate) fn payload(first: u64) -> Vec<u8> {
     let mut random = Random(first);
-    let len = random.below(120);
+    let max = if first % 19 == 18 { 1500 } else { 120 };
+    let len = random.below(max);
     (0..len).map(|_| random.next().to_le_bytes()[0]).collect()
 }
 
@@ -89,8 +90,14 @@ pub(crate) fn sim(seed: u64) -> Arc<SimFs> {
     fs
 }
 
+/// What a crash of `fs` now leaves under `model`. Unlike [`SimFs::crash_image`] with one seed, no
+/// two of them hand out the same file ids.
+pub(crate) fn image_of(fs: &SimFs, model: CrashModel) -> Arc<SimFs> {
+    fs.crash_image(&model, fs.random_u64())
+}
+
 /// A place for a log: file system, clock, numbers and options.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) clock: Arc<ManualClock>,
@@ -152,9 +159,9 @@ impl Site {
     }
 
     /// Recovers with the settings that `change` makes of the usual ones.
-    pub(crate) fn recover_with(
+    pub(crate) fn recover_with<'a>(
         &self,
-        change: impl FnOnce(&mut RecoverConfig<'_>),
+        change: impl FnOnce(&mut RecoverConfig<'a>),
     ) -> Result<Prepared> {
         let mut config = RecoverConfig {
             fs: Arc::clone(&self.fs),
@@ -185,7 +192,7 @@ impl Site {
         FileKind::Segment.path(&self.dir, number)
     }
 
-    /// First sequence numbers of the records in `segments` from `from` on, each of which is checked.
+    /// First sequence numbers of the records in `segments` from `from` on; each one is checked.
     pub(crate) fn records_from(
         &self,
         segments: &[SealedSegment],
@@ -257,12 +264,9 @@ impl Feeder {
             op_count(first),
             &payload(first),
         );
-        match &result {
-            Ok(appended) => {
-                self.next_seq += u64::from(op_count(first));
-                self.ends.push(appended.end);
-            }
-            Err(_) => {}
+        if let Ok(appended) = &result {
+            self.next_seq += u64::from(op_count(first));
+            self.ends.push(appended.end);
         }
         result
     }
@@ -272,6 +276,21 @@ impl Feeder {
             self.append(log).expect("appended");
         }
     }
+}
+
+/// Begins the log again behind what was recovered, and removes what no longer counts, as an engine
+/// does.
+pub(crate) fn go_on(site: &Site, prepared: &Prepared) -> Result<Arc<Log>> {
+    let log = Log::start(site.config(), prepared.successor.clone())?;
+    for number in &prepared.obsolete {
+        for kind in [FileKind::Segment, FileKind::SegmentIndex] {
+            match site.fs.remove_file(&kind.path(&site.dir, *number)) {
+                Err(error) if !error.is_not_found() => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(log)
 }
 
 /// Every record of one segment, begin record and checks left out.

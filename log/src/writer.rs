@@ -115,7 +115,7 @@ pub struct Log {
     config: LogConfig,
     /// LOCK: first. Held by whoever seals, prepares or closes, over all of that.
     upkeep: Mutex<()>,
-    /// LOCK: after `upkeep`, before `prepared`. Held for one positioned write, at a switch for a few.
+    /// LOCK: after `upkeep`, before `prepared`. Held for one positioned write, at a switch for more.
     state: Mutex<State>,
     /// Its lock is the last of all.
     sync: GroupSync,

@@ -298,9 +298,9 @@ fn newer_formats_are_refused() {
 fn records_stop_at_the_limit() {
     let (bytes, offsets) = small_segment(6);
     let fs = with_bytes(&bytes);
-    for count in 0..=6 {
+    for (count, limit) in offsets.iter().enumerate() {
         let mut reader = open(&fs);
-        reader.set_limit(offsets[count]);
+        reader.set_limit(*limit);
         assert_eq!(first_seqs(&mut reader).expect("readable").len(), count);
         assert_eq!(reader.ending(), Ending::Clean);
     }

@@ -8,32 +8,40 @@ use super::chain::{Begin, Candidate, Chain};
 use super::{DroppedTail, RecoverConfig, RecoveryMode, RecoveryProgress};
 use super::{damaged_in_the_middle, move_to_lost};
 use crate::reader::{Ending, SegmentReader};
-use crate::record::{Position, RecordKind};
-use crate::segment::{Predecessor, SealedSegment};
+use crate::record::{self, Position, RecordKind};
+use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SealedSegment};
 
 /// What was read of the log.
 #[derive(Debug)]
 pub(super) struct Survey {
     segments: Vec<Surveyed>,
     obsolete: Vec<FileNumber>,
+    superseded: Vec<FileNumber>,
     /// Everything before this is known to have been durable.
     proof: Position,
+    /// The place behind every file that is there.
+    seen_ordinals: u64,
     /// The place for the next new segment.
     pub(super) next_ordinal: u64,
     /// The latest commit time.
     pub(super) commit_micros: u64,
+    /// What the oldest segment was begun after, long gone.
+    before: Option<Predecessor>,
     /// Kept in `lost` instead of being unlinked.
     keep_in_lost: Option<FileNumber>,
 }
 
 /// One segment of the chain.
 #[derive(Debug)]
-struct Surveyed {
+pub(super) struct Surveyed {
     path: PathBuf,
-    file_bytes: u64,
-    info: SealedSegment,
+    pub(super) info: SealedSegment,
+    /// Whether it holds anything beside its beginning and end; assumed of one that was not read.
+    pub(super) has_records: bool,
     /// Where what counts ends, the end record included.
     end: Position,
+    /// Where what was written ends, whether it counts or not.
+    written_end: u64,
     /// Records end here although they should go on, or something follows them.
     damage: Option<u64>,
 }
@@ -51,23 +59,29 @@ impl Survey {
     /// Reads every segment that may hold something after the floor.
     pub(super) fn take(config: &RecoverConfig<'_>) -> Result<Self> {
         let chain = Chain::find(config)?;
-        let total_bytes = chain
-            .segments
-            .iter()
-            .map(|segment| segment.file_bytes)
-            .sum();
+        let proof = config.durable_upto.unwrap_or_default();
+        // A cut may have moved away the segment that MANIFEST speaks of. In its place in the log a
+        // new one would seem to be durable that far.
+        let spoken_of = proof.ordinal + u64::from(proof.offset > SEGMENT_HEADER_BYTES);
+        let begun = chain.segments.iter().filter_map(|s| s.begin.whole());
         let mut survey = Self {
             segments: Vec::new(),
-            obsolete: chain.obsolete,
-            proof: config.durable_upto.unwrap_or_default(),
-            next_ordinal: chain.next_ordinal,
-            commit_micros: 0,
+            obsolete: chain.obsolete.clone(),
+            superseded: chain.superseded.clone(),
+            proof,
+            seen_ordinals: chain.next_ordinal,
+            next_ordinal: chain.next_ordinal.max(spoken_of),
+            commit_micros: begun.map(|b| b.commit_micros).max().unwrap_or(0),
+            before: chain.segments.first().and_then(|s| s.begin.before()),
             keep_in_lost: None,
         };
+        let total_bytes = chain.segments.iter().map(|s| s.file_bytes).sum();
         let mut read_bytes = 0;
         for (index, segment) in chain.segments.iter().enumerate() {
-            let next = chain.segments.get(index + 1).map(|next| next.begin);
-            let surveyed = survey.read(config, segment, next)?;
+            let surveyed = match chain.segments.get(index + 1) {
+                Some(next) => survey.read_before(config, segment, next.begin)?,
+                None => survey.read_last(config, &chain, segment)?,
+            };
             survey.segments.push(surveyed);
             read_bytes += segment.file_bytes;
             (config.on_progress)(RecoveryProgress {
@@ -78,96 +92,131 @@ impl Survey {
         Ok(survey)
     }
 
-    fn read(
+    /// Looks at a segment that another one follows.
+    fn read_before(
         &mut self,
         config: &RecoverConfig<'_>,
         segment: &Candidate,
-        next: Option<Begin>,
+        next: Begin,
     ) -> Result<Surveyed> {
-        let mut info = SealedSegment {
-            number: segment.number,
-            file_id: segment.header.file_id,
-            ordinal: segment.header.ordinal,
-            bytes: segment.file_bytes,
-            first_seq: SequenceNumber::ZERO,
-            last_seq: SequenceNumber::ZERO,
-            last_commit_micros: segment.header.created_micros,
-        };
-        let accepted = match next {
-            Some(Begin::After(before)) => before,
-            _ => None,
-        };
-        if let Some(last_seq) = Self::known_last_seq(config, accepted, next.is_none()) {
-            // Nothing in it is needed, and how it ended is known: it need not be read.
-            info.last_seq = last_seq;
-            info.bytes = accepted.map_or(segment.file_bytes, |before| before.accepted_bytes);
-            let end = Position {
-                ordinal: info.ordinal,
-                offset: segment.file_bytes,
+        let mut reader = SegmentReader::new(config.fs.open(&segment.path)?)?;
+        let Some(before) = next.before() else {
+            let mut surveyed = self.read_records(&mut reader, segment)?;
+            surveyed.damage = match reader.ending() {
+                Ending::Sealed => None,
+                // The next one has no whole beginning; the end record, written before it, is gone:
+                // the log ends here.
+                Ending::Clean => Some(surveyed.end.offset),
+                Ending::Torn { offset } | Ending::Damaged { offset, .. } => Some(offset),
             };
-            let (path, file_bytes) = (segment.path.clone(), segment.file_bytes);
-            return Ok(Surveyed {
-                path,
-                file_bytes,
-                info,
+            return Ok(surveyed);
+        };
+        let end = Position {
+            ordinal: segment.header.ordinal,
+            offset: before.accepted_bytes,
+        };
+        let is_needed = before.last_seq > config.floor || end > self.proof;
+        if !is_needed && config.mode != RecoveryMode::Strict {
+            let commit_micros = next.whole().map_or(0, |begun| begun.commit_micros);
+            return Ok(Surveyed::unread(
+                segment,
+                end.offset,
                 end,
-                damage: None,
-            });
+                before.last_seq,
+                commit_micros,
+            ));
+        }
+        // The next one says how far this one counts; an end record that was lost does not matter.
+        reader.set_limit(before.accepted_bytes);
+        let mut surveyed = self.read_records(&mut reader, segment)?;
+        if surveyed.end.offset < before.accepted_bytes {
+            surveyed.damage = Some(surveyed.end.offset);
+            surveyed.written_end = surveyed.written_end.max(before.accepted_bytes);
+        }
+        Ok(surveyed)
+    }
+
+    /// Looks at the newest segment.
+    fn read_last(
+        &mut self,
+        config: &RecoverConfig<'_>,
+        chain: &Chain,
+        segment: &Candidate,
+    ) -> Result<Surveyed> {
+        if let Some(closed) = self.closed(config, segment)? {
+            return Ok(closed);
         }
         let mut reader = SegmentReader::new(config.fs.open(&segment.path)?)?;
-        if let Some(before) = accepted {
-            reader.set_limit(before.accepted_bytes);
+        let mut surveyed = self.read_records(&mut reader, segment)?;
+        if let Some(next) = reader.end_record().and_then(|end| end.next) {
+            chain.check_follower(config, next)?;
         }
-        self.read_records(&mut reader, &mut info)?;
-        let ending = reader.ending();
-        let offset = reader.position().offset;
-        let damage = judge(ending, offset, accepted, next);
-        if let Ending::Damaged { durable_upto, .. } = ending {
-            self.proof = self.proof.max(durable_upto.unwrap_or_default());
+        if let Ending::Torn { offset } | Ending::Damaged { offset, .. } = reader.ending() {
+            surveyed.damage = Some(offset);
         }
-        Ok(Surveyed {
-            path: segment.path.clone(),
-            file_bytes: segment.file_bytes,
-            end: Position {
-                ordinal: info.ordinal,
-                offset,
-            },
-            info,
-            damage,
-        })
+        Ok(surveyed)
     }
 
-    /// The last sequence number of a segment that need not be read.
-    fn known_last_seq(
+    /// What is known of the newest segment of a log that was closed, everything in it flushed: it
+    /// need not be read if its end record lies where MANIFEST says.
+    fn closed(
+        &mut self,
         config: &RecoverConfig<'_>,
-        accepted: Option<Predecessor>,
-        is_last: bool,
-    ) -> Option<SequenceNumber> {
-        let known = match accepted {
-            Some(before) => Some(before.last_seq),
-            None if is_last && config.clean => Some(config.last_seq),
-            None => None,
+        segment: &Candidate,
+    ) -> Result<Option<Surveyed>> {
+        let is_needed = !config.clean || config.last_seq > config.floor;
+        let end = config
+            .durable_upto
+            .filter(|durable| durable.ordinal == segment.header.ordinal);
+        let (Some(end), false, true) = (end, is_needed, config.mode != RecoveryMode::Strict) else {
+            return Ok(None);
         };
-        known.filter(|last_seq| *last_seq <= config.floor)
+        let bytes = end.offset.saturating_sub(record::framed_bytes(0));
+        let mut reader = SegmentReader::new(config.fs.open(&segment.path)?)?;
+        reader.seek(bytes);
+        reader.set_limit(end.offset);
+        if reader.next()?.is_some() || reader.position() != end {
+            return Ok(None);
+        }
+        Ok(reader.end_record().map(|record| {
+            self.commit_micros = self.commit_micros.max(record.commit_micros);
+            Surveyed::unread(segment, bytes, end, config.last_seq, record.commit_micros)
+        }))
     }
 
-    fn read_records(&mut self, reader: &mut SegmentReader, info: &mut SealedSegment) -> Result<()> {
-        info.bytes = reader.position().offset;
+    /// Reads a segment up to the first record that is not whole, or to the reader's limit.
+    fn read_records(
+        &mut self,
+        reader: &mut SegmentReader,
+        segment: &Candidate,
+    ) -> Result<Surveyed> {
+        let created = segment.header.created_micros;
+        let mut info = segment.info(reader.position().offset, SequenceNumber::ZERO, created);
+        info.last_seq = segment.begin.before().map_or(info.last_seq, |b| b.last_seq);
+        let mut has_records = false;
         while let Some(record) = reader.next()? {
             let meta = record.meta;
             self.proof = self.proof.max(meta.durable_upto.unwrap_or_default());
             self.commit_micros = self.commit_micros.max(meta.commit_micros);
             info.bytes = record.end.offset;
             info.last_commit_micros = meta.commit_micros;
-            if meta.kind == RecordKind::Begin {
-                info.first_seq = meta.first_seq;
-                let before = Predecessor::decode(record.payload).ok().flatten();
-                info.last_seq = before.map_or(SequenceNumber::ZERO, |before| before.last_seq);
-            } else {
+            if meta.kind != RecordKind::Begin {
                 info.last_seq = info.last_seq.max(meta.last_seq());
+                has_records = true;
             }
         }
-        Ok(())
+        if let Ending::Damaged { durable_upto, .. } = reader.ending() {
+            self.proof = self.proof.max(durable_upto.unwrap_or_default());
+        }
+        let end = reader.position();
+        Ok(Surveyed {
+            path: segment.path.clone(),
+            info,
+            has_records,
+            end,
+            written_end: reader.rest_end().max(end.offset),
+            damage: None,
+        })
     }
 
     /// Decides where the log ends.
@@ -184,23 +233,31 @@ impl Survey {
             ordinal: segment.info.ordinal,
             offset,
         };
+        let path = segment.path.clone();
         match config.mode {
             RecoveryMode::Strict => Err(Error::corruption(
-                &segment.path,
+                path,
                 offset,
                 "the log does not end cleanly; open it with another recovery mode",
             )),
-            RecoveryMode::TornTail if self.proof > at => Err(damaged_in_the_middle(
-                segment.path.clone(),
-                offset,
-                self.proof,
-            )),
-            RecoveryMode::PointInTime if segment.info.last_seq < config.flushed_max => Err(
-                damaged_in_the_middle(segment.path.clone(), offset, self.proof)
-                    .with_value("flushed_upto", config.flushed_max),
-            ),
+            RecoveryMode::TornTail if self.proof > at => {
+                Err(damaged_in_the_middle(path, offset, self.proof))
+            }
+            RecoveryMode::PointInTime if self.leaves_a_hole(config, index) => {
+                Err(damaged_in_the_middle(path, offset, self.proof)
+                    .with_value("flushed_upto", config.flushed_max))
+            }
             RecoveryMode::TornTail | RecoveryMode::PointInTime => Ok(End::Cut { index, offset }),
         }
+    }
+
+    /// Whether a log that ends in segment `index` lacks what the tables of one keyspace hold and
+    /// those of another do not. Where everybody holds it, nothing is lost with the log.
+    fn leaves_a_hole(&self, config: &RecoverConfig<'_>, index: usize) -> bool {
+        let kept = self.segments.iter().take(index + 1);
+        let last_seq = kept.map(|segment| segment.info.last_seq).max();
+        let last_seq = last_seq.unwrap_or_default().max(config.floor);
+        last_seq < config.flushed_max
     }
 
     /// A log that ends cleanly, but before what is known to have been durable, has lost its end.
@@ -208,17 +265,18 @@ impl Survey {
         let Some(last) = self.segments.last() else {
             return Ok(());
         };
-        let is_short = self.proof > last.end;
-        if is_short
-            && (config.mode != RecoveryMode::PointInTime || last.info.last_seq < config.flushed_max)
-        {
-            return Err(damaged_in_the_middle(
-                last.path.clone(),
-                last.end.offset,
-                self.proof,
-            ));
+        // A position in front of the first record of a segment says that everything before that
+        // segment was durable; the segment itself may never have come.
+        let is_before_the_next =
+            self.proof.offset <= SEGMENT_HEADER_BYTES && self.proof.ordinal <= self.seen_ordinals;
+        let is_whole = self.proof <= last.end || is_before_the_next;
+        let is_accepted = config.mode == RecoveryMode::PointInTime
+            && !self.leaves_a_hole(config, self.segments.len() - 1);
+        if is_whole || is_accepted {
+            return Ok(());
         }
-        Ok(())
+        let path = last.path.clone();
+        Err(damaged_in_the_middle(path, last.end.offset, self.proof))
     }
 
     /// Puts away what follows the end.
@@ -232,12 +290,14 @@ impl Survey {
         };
         let later = self.segments.split_off(index + 1);
         let mut bytes: u64 = 0;
-        for segment in &later {
-            bytes += segment.file_bytes;
+        // The newest first: each one names the one before, which would be missed if this were cut
+        // short.
+        for segment in later.iter().rev() {
+            bytes += segment.written_end;
             move_to_lost(config, segment.info.number)?;
         }
         let segment = self.segments.last().expect("the damage is in one of them");
-        bytes += segment.file_bytes.saturating_sub(offset);
+        bytes += segment.written_end.saturating_sub(offset);
         if config.mode == RecoveryMode::PointInTime {
             self.keep_in_lost = Some(segment.info.number);
         }
@@ -249,7 +309,7 @@ impl Survey {
     }
 
     /// Takes out the segments that are not proven to be wholly on the disk: always the newest ones.
-    pub(super) fn split_unproven(&mut self, config: &RecoverConfig<'_>) -> Vec<SealedSegment> {
+    pub(super) fn split_unproven(&mut self, config: &RecoverConfig<'_>) -> Vec<Surveyed> {
         if config.clean && self.keep_in_lost.is_none() {
             return Vec::new();
         }
@@ -259,11 +319,7 @@ impl Survey {
             .iter()
             .take_while(|segment| is_proven(segment))
             .count();
-        self.segments
-            .split_off(count)
-            .into_iter()
-            .map(|segment| segment.info)
-            .collect()
+        self.segments.split_off(count)
     }
 
     /// The segments that stay, oldest first.
@@ -271,42 +327,69 @@ impl Survey {
         self.segments.iter().map(|segment| segment.info).collect()
     }
 
-    /// Files that do not belong to the log any more.
-    pub(super) fn obsolete_numbers(&self) -> Vec<FileNumber> {
-        self.obsolete.clone()
+    /// What comes before a segment that follows `accepted`.
+    pub(super) fn before(&self, accepted: &[SealedSegment]) -> Option<Predecessor> {
+        let last = accepted.last().map(SealedSegment::as_predecessor);
+        last.or(self.before)
     }
 
-    /// Lets go of a segment whose records have been copied.
+    /// Lets go of what does not belong to the log any more, of which `copied` was until now.
+    /// Returns the files to be unlinked once the log goes on.
     pub(super) fn retire(
-        &self,
+        self,
         config: &RecoverConfig<'_>,
-        segment: &SealedSegment,
-        obsolete: &mut Vec<FileNumber>,
-    ) -> Result<()> {
-        if self.keep_in_lost == Some(segment.number) {
-            return move_to_lost(config, segment.number);
+        copied: &[Surveyed],
+    ) -> Result<Vec<FileNumber>> {
+        let (mut obsolete, mut superseded) = (self.obsolete, self.superseded);
+        for number in copied.iter().map(|segment| segment.info.number) {
+            if self.keep_in_lost == Some(number) {
+                move_to_lost(config, number)?;
+            } else {
+                obsolete.push(number);
+            }
         }
-        obsolete.push(segment.number);
-        Ok(())
+        if config.mode == RecoveryMode::PointInTime {
+            // Among them may be what an earlier attempt has copied and could not move any more.
+            for number in superseded.drain(..) {
+                move_to_lost(config, number)?;
+            }
+        }
+        obsolete.append(&mut superseded);
+        Ok(obsolete)
     }
 }
 
-/// Whether a segment ends where it must not.
-fn judge(
-    ending: Ending,
-    offset: u64,
-    accepted: Option<Predecessor>,
-    next: Option<Begin>,
-) -> Option<u64> {
-    if let Some(before) = accepted {
-        // The next one says how far this one counts; an end record that was lost does not matter.
-        return (offset < before.accepted_bytes).then_some(offset);
+impl Candidate {
+    fn info(&self, bytes: u64, last_seq: SequenceNumber, last_commit_micros: u64) -> SealedSegment {
+        let first_seq = self.begin.whole().map(|begun| begun.first_seq);
+        SealedSegment {
+            number: self.number,
+            file_id: self.header.file_id,
+            ordinal: self.header.ordinal,
+            bytes,
+            first_seq: first_seq.unwrap_or_default(),
+            last_seq,
+            last_commit_micros,
+        }
     }
-    match ending {
-        // A next one that has no whole beginning shows that the end record, written before it, is
-        // gone: the log ends here.
-        Ending::Clean if next.is_some() => Some(offset),
-        Ending::Sealed | Ending::Clean => None,
-        Ending::Torn { offset } | Ending::Damaged { offset, .. } => Some(offset),
+}
+
+impl Surveyed {
+    /// A segment of which nothing is needed, and of which is known what others say of it.
+    fn unread(
+        segment: &Candidate,
+        bytes: u64,
+        end: Position,
+        last_seq: SequenceNumber,
+        last_commit_micros: u64,
+    ) -> Self {
+        Self {
+            path: segment.path.clone(),
+            info: segment.info(bytes, last_seq, last_commit_micros),
+            has_records: true,
+            end,
+            written_end: end.offset,
+            damage: None,
+        }
     }
 }

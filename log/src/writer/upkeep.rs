@@ -10,7 +10,8 @@ use crate::segment::{SegmentWriter, end_meta};
 
 impl Log {
     /// Does what need not be done in the write path: makes segments that were rotated out durable,
-    /// writes their indexes, seals them, and prepares the next one. Returns whether it did anything.
+    /// writes their indexes, seals them, and prepares the next one. Returns whether it did
+    /// anything.
     ///
     /// # Errors
     /// If a sync fails, now or before, the log is poisoned. Otherwise something can wait: an index
