@@ -11,6 +11,8 @@ use base::coding::{Malformed, Reader};
 use base::fs::{FileSystem, read_small_file};
 use base::{Result, SequenceNumber};
 
+use crate::reader::SegmentReader;
+
 const MAGIC: [u8; 8] = *b"siltidx\n";
 const VERSION: u32 = 1;
 const ENTRY_BYTES: usize = 24;
@@ -44,11 +46,9 @@ impl SparseIndex {
     }
 
     /// Where to begin reading to find the record that holds `seq`: at or before it.
-    pub(crate) fn lookup(&self, seq: SequenceNumber) -> Option<u64> {
+    pub(crate) fn lookup(&self, seq: SequenceNumber) -> Option<IndexEntry> {
         let after = self.entries.partition_point(|entry| entry.seq <= seq);
-        self.entries
-            .get(after.checked_sub(1)?)
-            .map(|entry| entry.offset)
+        self.entries.get(after.checked_sub(1)?).copied()
     }
 
     fn encode(&self, file_id: u64) -> Vec<u8> {
@@ -106,6 +106,15 @@ impl SparseIndex {
         fs.create(path)?.write_at(0, &self.encode(file_id))
     }
 
+    /// Lets `reader` begin with the record that holds `seq`, or with one before it.
+    pub(crate) fn guide(&self, reader: &mut SegmentReader, seq: SequenceNumber) -> Result<()> {
+        if let Some(entry) = self.lookup(seq) {
+            // An index that leads nowhere is made do without.
+            reader.seek_to_record(entry.offset, entry.seq)?;
+        }
+        Ok(())
+    }
+
     /// Reads the index beside a segment, or `None` if there is none that can be believed.
     pub(crate) fn load(fs: &dyn FileSystem, path: &Path, file_id: u64) -> Option<Self> {
         let bytes = read_small_file(fs, path, INDEX_BYTES_MAX).ok()?;
@@ -138,11 +147,12 @@ mod tests {
     fn lookups_land_at_or_before() {
         let index = index();
         assert_eq!(index.entries.len(), 10);
-        assert_eq!(index.lookup(seq(9)), None);
-        assert_eq!(index.lookup(seq(10)), Some(512));
-        assert_eq!(index.lookup(seq(19)), Some(512));
-        assert_eq!(index.lookup(seq(20)), Some(512 + 640));
-        assert_eq!(index.lookup(seq(9999)), Some(512 + 9 * 640));
+        let offset_for = |value| index.lookup(seq(value)).map(|entry| entry.offset);
+        assert_eq!(offset_for(9), None);
+        assert_eq!(offset_for(10), Some(512));
+        assert_eq!(offset_for(19), Some(512));
+        assert_eq!(offset_for(20), Some(512 + 640));
+        assert_eq!(offset_for(9999), Some(512 + 9 * 640));
     }
 
     #[test]

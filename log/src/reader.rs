@@ -4,12 +4,12 @@ use std::path::Path;
 
 use base::fs::{File, FileSystem};
 use base::sync::Arc;
-use base::{Error, ErrorKind, Result};
+use base::{Error, ErrorKind, Result, SequenceNumber};
 
 use crate::record::{
     ALIGNMENT, HEADER_BYTES, Header, NoRecord, Position, Record, RecordKind, RecordMeta,
 };
-use crate::segment::{HEADER_LEN, NextSegment, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::segment::{Begun, HEADER_LEN, NextSegment, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 /// How much is read at once; a larger record makes the buffer grow to its size.
 const WINDOW_BYTES: usize = 128 << 10;
@@ -119,6 +119,30 @@ impl SegmentReader {
         self.ending = None;
     }
 
+    /// Goes to `offset` if a record that begins with `first_seq` is there, and stays otherwise.
+    pub(crate) fn seek_to_record(&mut self, offset: u64, first_seq: SequenceNumber) -> Result<()> {
+        let at = Position {
+            ordinal: self.header.ordinal,
+            offset,
+        };
+        let is_there = offset >= SEGMENT_HEADER_BYTES
+            && matches!(self.load(at)?, Loaded::Whole { .. })
+            && self.again(at).meta.first_seq == first_seq;
+        if is_there {
+            self.seek(offset);
+        }
+        Ok(())
+    }
+
+    /// Reads the begin record, which is the first; `None` if it is not whole yet.
+    pub(crate) fn begun(&mut self) -> Result<Option<Begun>> {
+        let path = self.path().to_owned();
+        match self.next_live()? {
+            LiveRecord::Record(record) => Begun::of(&record, &path).map(Some),
+            LiveRecord::End | LiveRecord::NotYet => Ok(None),
+        }
+    }
+
     /// Lets records count only up to `limit`; nothing behind it is read.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
@@ -211,7 +235,7 @@ impl SegmentReader {
         }
     }
 
-    /// The record at `at` once more, which was the last to be returned.
+    /// The record at `at` once more, which was the last to be loaded.
     ///
     /// # Panics
     /// If it was not.

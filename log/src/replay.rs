@@ -6,7 +6,7 @@ use base::fs::FileSystem;
 use base::{Error, FileKind, Result, SequenceNumber};
 
 use crate::index::SparseIndex;
-use crate::reader::{Ending, SegmentReader};
+use crate::reader::SegmentReader;
 use crate::record::{Record, RecordKind};
 use crate::segment::SealedSegment;
 
@@ -60,36 +60,32 @@ impl<'a> Replay<'a> {
     /// `Corruption` if a segment ends before it should, naming file and offset.
     #[expect(clippy::should_implement_trait, reason = "it lends")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
-        loop {
+        let at = loop {
             if self.current.is_none() && !self.open_next()? {
                 return Ok(None);
             }
             let from = self.from;
             let (reader, segment) = self.current.as_mut().expect("opened above");
-            // Found first and fetched again: a record cannot be returned out of a loop that goes on.
-            let at = reader.position().offset;
-            let meta = reader.next()?.map(|record| record.meta);
-            match meta {
+            let at = reader.position();
+            match reader.next()?.map(|record| record.meta) {
                 Some(meta) if meta.kind == RecordKind::Begin || meta.last_seq() < from => {}
-                Some(_) => {
-                    reader.seek(at);
-                    break;
-                }
-                None if at >= segment.bytes || reader.ending() == Ending::Sealed => {
-                    self.current = None;
-                }
+                Some(_) => break at,
+                None if at.offset >= segment.bytes => self.current = None,
                 None => {
                     return Err(Error::corruption(
                         reader.path(),
-                        at,
+                        at.offset,
                         "the log ends early; run `siltstone repair`",
                     )
                     .with_value("expected_bytes", segment.bytes));
                 }
             }
-        }
-        let (reader, _) = self.current.as_mut().expect("the loop ends on a record");
-        reader.next()
+        };
+        let (reader, _) = self
+            .current
+            .as_ref()
+            .expect("the loop ends on a record of it");
+        Ok(Some(reader.again(at)))
     }
 
     fn open_next(&mut self) -> Result<bool> {
@@ -108,12 +104,14 @@ impl<'a> Replay<'a> {
         reader.set_limit(segment.bytes);
         if segment.first_seq < self.from {
             let index = FileKind::SegmentIndex.path(&self.dir, segment.number);
-            let index = SparseIndex::load(self.fs, &index, segment.file_id);
-            if let Some(offset) = index.and_then(|index| index.lookup(self.from)) {
-                reader.seek(offset);
+            if let Some(index) = SparseIndex::load(self.fs, &index, segment.file_id) {
+                index.guide(&mut reader, self.from)?;
             }
         }
         self.current = Some((reader, segment));
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,20 @@
 //! Reading the log while it grows: within the process by its bell, from another one by watching
 //! the directory.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base::fs::{FileSystem, Watch};
 use base::sync::Arc;
-use base::{Error, ErrorKind, FileKind, FileNumber, Result, SequenceNumber};
+use base::{Error, ErrorKind, FileKind, Result, SequenceNumber};
 
 use crate::index::SparseIndex;
-use crate::reader::{LiveRecord, SegmentReader, read_header};
-use crate::record::{OwnedRecord, Position, RecordKind};
-use crate::writer::Log;
+use crate::reader::{LiveRecord, SegmentReader};
+use crate::record::{OwnedRecord, Position, Record, RecordKind};
+use crate::segment::Begun;
+use crate::writer::{BegunSegment, Log};
+
+mod follow;
+
+pub use follow::Follow;
 
 /// How close to the live end a [`Tail`] reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -26,36 +29,74 @@ pub enum TailUpto {
 /// A reader of a log that is being written in this process.
 ///
 /// Reads the files with positioned reads of its own; never slows the writer. It does not keep
-/// segments from being retired: one that was before it was read is an error.
+/// segments from being retired: to come to one that was before it was read is an error.
 #[derive(Debug)]
 pub struct Tail {
     log: Arc<Log>,
     upto: TailUpto,
+    /// The next sequence number to be returned, or one before it.
     from: SequenceNumber,
-    reader: Option<SegmentReader>,
+    reader: SegmentReader,
+    /// Where the segment's records end, if it was complete when it was opened.
+    bytes: Option<u64>,
 }
 
 impl Log {
     /// Reads from the record that holds `from`, or the first after it, and on as the log grows.
     ///
     /// # Errors
-    /// `NotFound` if the log does not reach back so far.
+    /// `NotFound` if the log does not reach back so far; otherwise if a file cannot be read.
     pub fn tail(self: &Arc<Self>, from: SequenceNumber, upto: TailUpto) -> Result<Tail> {
-        let begun = self.lock_segments().begun();
-        let oldest = begun
-            .first()
-            .map(|(_, _, first_seq)| *first_seq)
-            .unwrap_or_default();
-        if from < oldest && oldest > SequenceNumber::ZERO.plus(1) {
-            return Err(retired(from).with_value("oldest", oldest));
+        let (begun, live_entry) = {
+            let segments = self.lock_segments();
+            (segments.begun(), segments.live_entry(from))
+        };
+        let after = begun.partition_point(|segment| segment.first_seq <= from);
+        let first = after.saturating_sub(1);
+        let segment = begun[first];
+        let mut reader = open(self, &segment)?;
+        if segment.first_seq > from && !reaches_back(&mut reader, from)? {
+            return Err(retired(from).with_value("oldest", segment.first_seq));
+        }
+        if segment.bytes.is_none() {
+            if let Some(entry) = live_entry {
+                reader.seek_to_record(entry.offset, entry.seq)?;
+            }
+        } else {
+            let config = self.config();
+            let index = FileKind::SegmentIndex.path(&config.dir, segment.number);
+            let file_id = reader.header().file_id;
+            if let Some(index) = SparseIndex::load(&*config.fs, &index, file_id) {
+                index.guide(&mut reader, from)?;
+            }
         }
         Ok(Tail {
             log: Arc::clone(self),
             upto,
             from,
-            reader: None,
+            reader,
+            bytes: segment.bytes,
         })
     }
+}
+
+fn open(log: &Log, segment: &BegunSegment) -> Result<SegmentReader> {
+    let config = log.config();
+    let path = FileKind::Segment.path(&config.dir, segment.number);
+    SegmentReader::open(&*config.fs, &path)
+}
+
+/// Whether nothing from `from` on lies before this segment, which begins later.
+fn reaches_back(reader: &mut SegmentReader, from: SequenceNumber) -> Result<bool> {
+    let first = SequenceNumber::ZERO.plus(1);
+    Ok(match reader.begun()? {
+        Some(Begun {
+            before: Some(before),
+            ..
+        }) => before.last_seq < from,
+        Some(Begun { first_seq, .. }) => first_seq <= first,
+        None => false,
+    })
 }
 
 fn retired(from: SequenceNumber) -> Error {
@@ -66,14 +107,34 @@ fn retired(from: SequenceNumber) -> Error {
     .with_value("from", from)
 }
 
+fn damaged(reader: &SegmentReader) -> Error {
+    Error::corruption(
+        reader.path(),
+        reader.position().offset,
+        "the log is damaged; restore the file or run `siltstone repair`",
+    )
+}
+
+/// Whether a reader that wants operations from `from` on wants this record; if so, the next number.
+fn wanted(record: &Record<'_>, from: SequenceNumber) -> Option<SequenceNumber> {
+    let last_seq = record.meta.last_seq();
+    let is_wanted = record.meta.kind != RecordKind::Begin && last_seq >= from;
+    is_wanted.then(|| last_seq.plus(1))
+}
+
 impl Tail {
     /// The next record of operations; waits for one up to `timeout`, then returns `None`.
     ///
     /// # Errors
-    /// If a file cannot be read; `NotFound` if the segment it was to read next was retired.
+    /// If a file cannot be read; `Corruption` if one is damaged; `NotFound` if the segment that comes
+    /// next was retired. Once everything was returned, the cause why the log takes no more.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<OwnedRecord>> {
+        let clock = Arc::clone(&self.log.config().clock);
+        let timeout = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        let deadline = clock.monotonic_micros().saturating_add(timeout);
         loop {
             let seen = self.log.bell().epoch();
+            let poisoned = self.log.poisoned();
             let limit = match self.upto {
                 TailUpto::Durable => self.log.durable_upto(),
                 TailUpto::Appended => self.log.end(),
@@ -81,10 +142,13 @@ impl Tail {
             if let Some(record) = self.read_before(limit)? {
                 return Ok(Some(record));
             }
-            if let Some(error) = self.log.poisoned() {
+            if let Some(error) = poisoned {
                 return Err(error);
             }
-            if !self.log.bell().wait_past(seen, Some(timeout)) {
+            // Others ring for what this one must not see yet.
+            let left = deadline.saturating_sub(clock.monotonic_micros());
+            let left = Duration::from_micros(left);
+            if left.is_zero() || !self.log.bell().wait_past(seen, Some(left)) {
                 return Ok(None);
             }
         }
@@ -93,172 +157,54 @@ impl Tail {
     /// The next record that ends at or before `limit`.
     fn read_before(&mut self, limit: Position) -> Result<Option<OwnedRecord>> {
         loop {
-            if self.reader.is_none() {
-                self.reader = Some(self.open_first()?);
-            }
-            let Some(reader) = &mut self.reader else {
-                return Ok(None);
-            };
-            let at = reader.position();
-            if at.ordinal > limit.ordinal {
+            let at = self.reader.position();
+            if at >= limit {
                 return Ok(None);
             }
-            let bound = if at.ordinal == limit.ordinal {
+            let is_live = at.ordinal == limit.ordinal;
+            self.reader.set_limit(if is_live {
                 limit.offset
             } else {
-                u64::MAX
-            };
-            reader.set_limit(bound);
-            match reader.next_live()? {
+                self.bytes.unwrap_or(u64::MAX)
+            });
+            match self.reader.next_live()? {
                 LiveRecord::Record(record) => {
-                    let meta = record.meta;
-                    if meta.kind != RecordKind::Begin && meta.last_seq() >= self.from {
+                    if let Some(next) = wanted(&record, self.from) {
+                        self.from = next;
                         return Ok(Some(record.to_owned_record()));
                     }
                 }
-                LiveRecord::End => self.open_next(at.ordinal)?,
-                LiveRecord::NotYet if at.ordinal < limit.ordinal => self.open_next(at.ordinal)?,
-                LiveRecord::NotYet => return Ok(None),
+                LiveRecord::End | LiveRecord::NotYet if !is_live => self.open_next()?,
+                // What is said to be there is not whole.
+                LiveRecord::NotYet => return Err(damaged(&self.reader)),
+                LiveRecord::End => return Ok(None),
             }
         }
     }
 
-    fn open_first(&self) -> Result<SegmentReader> {
+    /// Goes on in the segment that was begun after this one.
+    fn open_next(&mut self) -> Result<()> {
+        let at = self.reader.position();
         let begun = self.log.lock_segments().begun();
-        let after = begun.partition_point(|(_, _, first_seq)| *first_seq <= self.from);
-        let (number, _, _) = begun[after.saturating_sub(1)];
-        let mut reader = self.open(number)?;
-        let config = self.log.config();
-        let index = FileKind::SegmentIndex.path(&config.dir, number);
-        if let Some(index) = SparseIndex::load(&*config.fs, &index, reader.header().file_id)
-            && let Some(offset) = index.lookup(self.from)
-        {
-            reader.seek(offset);
-        }
-        Ok(reader)
-    }
-
-    fn open_next(&mut self, ordinal: u64) -> Result<()> {
-        let begun = self.log.lock_segments().begun();
-        let next = begun
-            .iter()
-            .find(|(_, o, _)| *o > ordinal)
-            .ok_or_else(|| retired(self.from))?;
-        self.reader = Some(self.open(next.0)?);
-        Ok(())
-    }
-
-    fn open(&self, number: FileNumber) -> Result<SegmentReader> {
-        let config = self.log.config();
-        SegmentReader::open(&*config.fs, &FileKind::Segment.path(&config.dir, number))
-    }
-}
-
-/// A reader of a log that another process may be writing. Writes nothing, takes no lock.
-///
-/// It sees what was handed to the operating system, durable or not, and stops in front of what is
-/// not whole yet.
-#[derive(Debug)]
-pub struct Follow {
-    fs: Arc<dyn FileSystem>,
-    dir: PathBuf,
-    watch: Box<dyn Watch>,
-    from: SequenceNumber,
-    reader: Option<SegmentReader>,
-}
-
-impl Follow {
-    /// Reads the log in `dir` from the record that holds `from`, or the first after it that is
-    /// still there.
-    ///
-    /// # Errors
-    /// If the directory cannot be read or watched.
-    pub fn open(fs: Arc<dyn FileSystem>, dir: &Path, from: SequenceNumber) -> Result<Self> {
-        // Watched before it is looked at, so that nothing is missed in between.
-        let watch = fs.watch(dir)?;
-        Ok(Self {
-            fs,
-            dir: dir.to_owned(),
-            watch,
-            from,
-            reader: None,
-        })
-    }
-
-    /// The next record of operations; waits for one up to `timeout`, then returns `None`.
-    ///
-    /// # Errors
-    /// If a file cannot be read, or the directory is gone.
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<OwnedRecord>> {
-        loop {
-            if let Some(record) = self.read()? {
-                return Ok(Some(record));
-            }
-            if !self.watch.wait(timeout)? {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn read(&mut self) -> Result<Option<OwnedRecord>> {
-        loop {
-            if self.reader.is_none() {
-                self.reader = self.open_after(None)?;
-            }
-            let Some(reader) = &mut self.reader else {
-                return Ok(None);
-            };
-            let ordinal = reader.position().ordinal;
-            match reader.next_live()? {
-                LiveRecord::Record(record) => {
-                    let meta = record.meta;
-                    if meta.kind != RecordKind::Begin && meta.last_seq() >= self.from {
-                        return Ok(Some(record.to_owned_record()));
-                    }
-                }
-                LiveRecord::End | LiveRecord::NotYet => match self.open_after(Some(ordinal))? {
-                    Some(next) => self.reader = Some(next),
-                    None => return Ok(None),
-                },
-            }
-        }
-    }
-
-    /// The oldest begun segment after `ordinal`; for the first one, of those that may hold `from`.
-    fn open_after(&self, ordinal: Option<u64>) -> Result<Option<SegmentReader>> {
-        let mut begun = Vec::new();
-        for entry in self.fs.list(&self.dir)? {
-            let Some((FileKind::Segment, _)) = FileKind::parse(&entry.name) else {
-                continue;
-            };
-            // It may be unlinked while we look; then it is not needed.
-            let Ok(file) = self.fs.open(&self.dir.join(&entry.name)) else {
-                continue;
-            };
-            let Some(header) = read_header(&*file)? else {
-                continue;
-            };
-            if ordinal.is_some_and(|ordinal| header.ordinal <= ordinal) {
-                continue;
-            }
-            let mut reader = SegmentReader::new(Arc::clone(&file))?;
-            let first_seq = match reader.next_live()? {
-                LiveRecord::Record(record) => record.meta.first_seq,
-                LiveRecord::End | LiveRecord::NotYet => continue,
-            };
-            begun.push((header.ordinal, first_seq, file));
-        }
-        begun.sort_by_key(|(ordinal, _, _)| *ordinal);
-        let index = match ordinal {
-            Some(_) => 0,
-            None => begun
-                .partition_point(|(_, first_seq, _)| *first_seq <= self.from)
-                .saturating_sub(1),
+        let next = begun.iter().find(|segment| segment.ordinal > at.ordinal);
+        let next = next.ok_or_else(|| retired(self.from))?;
+        let mut reader = open(&self.log, next)?;
+        let Some(Begun {
+            before: Some(before),
+            ..
+        }) = reader.begun()?
+        else {
+            return Err(damaged(&reader));
         };
-        match begun.into_iter().nth(index) {
-            Some((_, _, file)) => SegmentReader::new(file).map(Some),
-            None => Ok(None),
+        if before.file_id != self.reader.header().file_id {
+            return Err(retired(self.from));
         }
+        if at.offset < before.accepted_bytes {
+            return Err(damaged(&self.reader));
+        }
+        self.bytes = next.bytes;
+        self.reader = reader;
+        Ok(())
     }
 }
 

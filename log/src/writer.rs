@@ -12,6 +12,7 @@ use base::fs::FileSystem;
 use base::sync::{Arc, Bell, Mutex, MutexGuard};
 use base::{Error, FileNumber, Result, SequenceNumber, WriteOutcome};
 
+use crate::index::IndexEntry;
 use crate::record::{self, Position, RecordKind, RecordMeta};
 use crate::segment::{
     END_BYTES_MAX, NextSegment, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment, SegmentWriter,
@@ -115,7 +116,7 @@ pub struct Log {
     config: LogConfig,
     /// LOCK: first. Held by whoever seals, prepares or closes, over all of that.
     upkeep: Mutex<()>,
-    /// LOCK: after `upkeep`, before `prepared`. Held for one positioned write, at a switch for more.
+    /// LOCK: after `upkeep`, before `prepared`. Held for one write, at a switch for more.
     state: Mutex<State>,
     /// Its lock is the last of all.
     sync: GroupSync,
@@ -458,20 +459,41 @@ impl Log {
 /// A look at the segments of a log.
 pub(crate) struct SegmentsGuard<'a>(MutexGuard<'a, State>);
 
+/// A segment as a tail sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BegunSegment {
+    pub(crate) number: FileNumber,
+    pub(crate) ordinal: u64,
+    pub(crate) first_seq: SequenceNumber,
+    /// Where its records end, unless it is the live one.
+    pub(crate) bytes: Option<u64>,
+}
+
 impl SegmentsGuard<'_> {
-    /// Number, ordinal and first sequence number of every begun segment, oldest first.
-    pub(crate) fn begun(&self) -> Vec<(FileNumber, u64, SequenceNumber)> {
+    /// Every begun segment, oldest first.
+    pub(crate) fn begun(&self) -> Vec<BegunSegment> {
         let state = &self.0;
-        let sealed = state
-            .sealed
-            .iter()
-            .chain(state.rotated.iter().map(|rotated| &rotated.info));
+        let rotated = state.rotated.iter().map(|rotated| &rotated.info);
         let live = &state.live;
         let header = live.writer.header();
-        sealed
-            .map(|info| (info.number, info.ordinal, info.first_seq))
-            .chain([(header.number, header.ordinal, live.first_seq)])
-            .collect()
+        let live = BegunSegment {
+            number: header.number,
+            ordinal: header.ordinal,
+            first_seq: live.first_seq,
+            bytes: None,
+        };
+        let complete = state.sealed.iter().chain(rotated).map(|info| BegunSegment {
+            number: info.number,
+            ordinal: info.ordinal,
+            first_seq: info.first_seq,
+            bytes: Some(info.bytes),
+        });
+        complete.chain([live]).collect()
+    }
+
+    /// The index of the live segment so far, as much of it as leads to `seq`.
+    pub(crate) fn live_entry(&self, seq: SequenceNumber) -> Option<IndexEntry> {
+        self.0.live.index.lookup(seq)
     }
 }
 
