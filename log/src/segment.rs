@@ -194,7 +194,9 @@ impl Predecessor {
             return Ok(None);
         };
         let [number, file_id, accepted_bytes, last_seq] = numbers;
-        let last_seq = SequenceNumber::new(last_seq).ok_or(Malformed)?;
+        // Something must be able to follow it.
+        let last_seq = SequenceNumber::new(last_seq).filter(|seq| *seq < SequenceNumber::MAX);
+        let last_seq = last_seq.ok_or(Malformed)?;
         Ok(Some(Self {
             number: FileNumber(number),
             file_id,
@@ -544,7 +546,7 @@ mod tests {
             number: FileNumber(3),
             file_id: u64::MAX,
             accepted_bytes: 4096,
-            last_seq: SequenceNumber::MAX,
+            last_seq: SequenceNumber::MAX.before(),
         };
         let payload = Predecessor::encode(Some(&before));
         assert_eq!(Predecessor::decode(&payload), Ok(Some(before)));

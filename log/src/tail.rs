@@ -126,8 +126,8 @@ impl Tail {
     /// The next record of operations; waits for one up to `timeout`, then returns `None`.
     ///
     /// # Errors
-    /// If a file cannot be read; `Corruption` if one is damaged; `NotFound` if the segment that comes
-    /// next was retired. Once everything was returned, the cause why the log takes no more.
+    /// If a file cannot be read; `Corruption` if one is damaged; `NotFound` if what comes next was
+    /// retired. Once everything was returned, the cause why the log takes no more.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<OwnedRecord>> {
         let clock = Arc::clone(&self.log.config().clock);
         let timeout = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);

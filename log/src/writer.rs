@@ -252,8 +252,8 @@ impl Log {
         let ordinal = state.live.writer.header().ordinal + 1;
         let fitted = SEGMENT_HEADER_BYTES + record::framed_bytes(256) + framed + END_BYTES_MAX;
         let bytes = fitted.max(self.config.segment_bytes);
-        let mut prepared = self.prepared.lock();
-        let Some(mut writer) = prepared.take() else {
+        let prepared = self.prepared.lock().take();
+        let Some(mut writer) = prepared else {
             return create_segment(&self.config, ordinal, bytes, false);
         };
         assert_eq!(
@@ -264,7 +264,7 @@ impl Log {
         match writer.reserve_more(bytes) {
             Ok(()) => Ok(writer),
             Err(error) => {
-                *prepared = Some(writer);
+                *self.prepared.lock() = Some(writer);
                 Err(error.with_outcome(WriteOutcome::Rejected))
             }
         }

@@ -8,7 +8,12 @@ use base::{Error, FileKind, FileNumber, Result, ids};
 use super::RecoverConfig;
 use crate::reader::{Ending, SegmentReader, is_blank_behind_header, read_header};
 use crate::record::Position;
-use crate::segment::{Begun, NextSegment, Predecessor, SegmentHeader};
+use crate::segment::{Begun, NextSegment, Predecessor, SEGMENT_HEADER_BYTES, SegmentHeader};
+
+/// Far more than a begin record takes.
+const BEGIN_BYTES_MAX: u64 = 4096;
+/// No log comes so far; what says so is not believed, and cannot make numbers overflow.
+const ORDINAL_MAX: u64 = 1 << 62;
 
 /// A file whose header is whole.
 #[derive(Clone, Debug)]
@@ -64,7 +69,7 @@ impl Chain {
         let mut chain = Self::default();
         let candidates = chain.candidates(config)?;
         let newest = candidates.iter().map(|c| c.header.ordinal).max();
-        chain.next_ordinal = newest.map_or(0, |ordinal| ordinal.saturating_add(1));
+        chain.next_ordinal = newest.map_or(0, |ordinal| ordinal + 1);
         chain.file_ids = candidates.iter().map(|c| c.header.file_id).collect();
         let named: HashSet<u64> = candidates
             .iter()
@@ -110,6 +115,9 @@ impl Chain {
             if header.database_id != config.database_id {
                 let message = "the segment belongs to another database; move it away";
                 return Err(Error::corruption(path, 0, message));
+            }
+            if header.ordinal > ORDINAL_MAX {
+                return Err(damaged_header(&path));
             }
             let file_bytes = file.len()?;
             let begin = read_begin(SegmentReader::new(file)?)?;
@@ -210,6 +218,12 @@ fn missing(config: &RecoverConfig<'_>, number: FileNumber) -> Error {
 }
 
 fn read_begin(mut reader: SegmentReader) -> Result<Begin> {
+    // Of a segment that was begun no more than this is read.
+    reader.set_limit(SEGMENT_HEADER_BYTES + BEGIN_BYTES_MAX);
+    if let Some(begun) = reader.begun()? {
+        return Ok(Begin::Whole(begun));
+    }
+    reader.set_limit(u64::MAX);
     let path = reader.path().to_owned();
     if let Some(record) = reader.next()? {
         return Begun::of(&record, &path).map(Begin::Whole);

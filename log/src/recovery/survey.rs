@@ -62,7 +62,8 @@ impl Survey {
         let proof = config.durable_upto.unwrap_or_default();
         // A cut may have moved away the segment that MANIFEST speaks of. In its place in the log a
         // new one would seem to be durable that far.
-        let spoken_of = proof.ordinal + u64::from(proof.offset > SEGMENT_HEADER_BYTES);
+        let is_inside = u64::from(proof.offset > SEGMENT_HEADER_BYTES);
+        let spoken_of = proof.ordinal.saturating_add(is_inside);
         let begun = chain.segments.iter().filter_map(|s| s.begin.whole());
         let mut survey = Self {
             segments: Vec::new(),

@@ -150,6 +150,49 @@ fn a_log_goes_on_after_every_crash() {
     }
 }
 
+#[test]
+fn writers_that_share_syncs_lose_nothing_that_was_acknowledged() {
+    for seed in 0..60 {
+        let fs = sim(seed);
+        let log = site(&fs).start();
+        fs.crash_after(20 + seed * 7);
+        let shared = base::sync::Mutex::new(Feeder::new());
+        let acknowledged = base::sync::Mutex::new(0);
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let (log, shared, acknowledged) = (&log, &shared, &acknowledged);
+                scope.spawn(move || {
+                    loop {
+                        let (first, appended) = {
+                            let mut feeder = shared.lock();
+                            (feeder.next_seq, feeder.append(log))
+                        };
+                        let synced = appended.and_then(|appended| log.sync_upto(appended.end));
+                        if synced.is_err() || writer == 0 && log.maintain().is_err() {
+                            return;
+                        }
+                        let mut last = acknowledged.lock();
+                        *last = first.max(*last);
+                    }
+                });
+            }
+        });
+        assert!(fs.has_crashed(), "seed={seed}");
+        let (mut attempted, acknowledged) = (shared.into_inner().appended, *acknowledged.lock());
+        // After the crash one number was tried again and again.
+        attempted.dedup();
+        for (index, model) in fs.crash_models(4, 4).iter().enumerate() {
+            let image = fs.crash_image(model, seed * 43 + index as u64);
+            let found = records_on(&image);
+            assert!(attempted.starts_with(&found), "seed={seed} {model:?}");
+            assert!(
+                acknowledged == 0 || found.contains(&acknowledged),
+                "seed={seed} {model:?}: {acknowledged} is missing in {found:?}"
+            );
+        }
+    }
+}
+
 /// Recovers and begins the log again.
 fn reopen(fs: &Arc<SimFs>, durable: Option<Position>) -> Result<Vec<u64>> {
     let (site, prepared) = recover(fs, durable)?;
