@@ -11,7 +11,7 @@ use crate::support::{PrintOnPanic, Rng, for_each_seed, rounds};
 
 /// A few of the models, all of them over some calls.
 fn some_models(fs: &SimFs, rng: &mut Rng, count: usize) -> Vec<CrashModel> {
-    let mut models = fs.crash_models(6, 1);
+    let mut models = fs.crash_models(count.max(6), count.div_ceil(6));
     let filler = *rng.pick(&Filler::ALL);
     models.push(CrashModel::Torn { kept: None, filler });
     models.push(CrashModel::Sectors);
@@ -65,7 +65,7 @@ fn crash_in_recovery(image: &SimFs, rng: &mut Rng, history: &History) {
 #[test]
 fn a_power_cut_between_two_calls_takes_a_suffix_that_was_not_promised() {
     let name = "a_power_cut_between_two_calls_takes_a_suffix_that_was_not_promised";
-    for_each_seed(name, 24, |seed| {
+    for_each_seed(name, 50, |seed| {
         let mut runner = Runner::new(seed);
         runner.open().expect("a new database");
         for op in 0..120 {
@@ -82,7 +82,7 @@ fn a_power_cut_between_two_calls_takes_a_suffix_that_was_not_promised() {
 #[test]
 fn a_power_cut_in_a_call_takes_a_suffix_that_was_not_promised() {
     let name = "a_power_cut_in_a_call_takes_a_suffix_that_was_not_promised";
-    for_each_seed(name, 60, |seed| {
+    for_each_seed(name, 150, |seed| {
         let mut runner = Runner::new(seed);
         let call = 1 + runner.rng.next() % 900;
         runner.world.fs.crash_after(call);
@@ -102,7 +102,7 @@ fn a_power_cut_in_a_call_takes_a_suffix_that_was_not_promised() {
 /// Writes until the tree has levels and the log many segments.
 fn write_heavy(runner: &mut Runner) -> Result<()> {
     runner.open()?;
-    for round in 0..60 {
+    for round in 0..120 {
         runner.commit()?;
         runner.step(usize::from(round % 3 == 0));
         if round % 25 == 24 {
@@ -149,15 +149,13 @@ fn deletes_and_reopens(runner: &mut Runner) -> Result<()> {
     runner.close()
 }
 
-/// Cuts the power at every `stride`th call that changes the disk, beginning at a different one in
-/// each round of a longer run.
-fn crash_everywhere(seed: u64, script: fn(&mut Runner) -> Result<()>, point_count: u64) {
+/// Cuts the power at every call that changes the disk.
+fn crash_everywhere(seed: u64, script: fn(&mut Runner) -> Result<()>) {
     let mut runner = Runner::new(seed);
     script(&mut runner).expect("no fault is planned");
     runner.drop_handle();
     let call_count = runner.world.fs.mutation_count();
-    let stride = (call_count / (point_count * rounds())).max(1);
-    for call in (1..=call_count).step_by(usize::try_from(stride).expect("a small number")) {
+    for call in 1..=call_count {
         let _place = PrintOnPanic(format!(
             "seed {seed}, power cut in call {call}/{call_count}"
         ));
@@ -167,18 +165,19 @@ fn crash_everywhere(seed: u64, script: fn(&mut Runner) -> Result<()>, point_coun
         let _ = script(&mut runner);
         runner.drop_handle();
         assert!(runner.world.fs.has_crashed(), "runs with one seed differ");
-        check_some_images(&runner.world.fs, seed ^ call, &runner.history, 6);
+        let image_count = usize::try_from(4 * rounds()).expect("a small number");
+        check_some_images(&runner.world.fs, seed ^ call, &runner.history, image_count);
     }
 }
 
 #[test]
 fn a_power_cut_at_every_call_of_a_write_heavy_run() {
-    crash_everywhere(11, write_heavy, 100);
+    crash_everywhere(11, write_heavy);
 }
 
 #[test]
 fn a_power_cut_at_every_call_of_deletes_and_reopens() {
-    crash_everywhere(12, deletes_and_reopens, 100);
+    crash_everywhere(12, deletes_and_reopens);
 }
 
 #[test]

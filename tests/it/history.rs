@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use base::fs::sim::{CrashModel, SimFs};
 use base::{FileKind, ids};
-use siltstone::{Db, Durability, Error, Result, WriteBatch, WriteOptions, WriteOutcome};
+use siltstone::{
+    Db, Durability, Error, RecoveryMode, Result, WriteBatch, WriteOptions, WriteOutcome,
+};
 
 use crate::order;
 use crate::support::{DIR, Model, Rng, World, contents, difference, key_pool, value};
@@ -315,9 +317,14 @@ pub(crate) enum Depth {
 /// stopped.
 pub(crate) fn check_image(image: Arc<SimFs>, seed: u64, history: &History, depth: Depth) -> usize {
     let mut world = World::on(image, seed);
-    let db = match world.open() {
+    // Without damage, both modes come to the same end.
+    let mode = match seed % 4 {
+        0 => RecoveryMode::PointInTime,
+        _ => RecoveryMode::TornTail,
+    };
+    let db = match world.options().recovery_mode(mode).open(DIR) {
         Ok(db) => db,
-        Err(error) => panic!("recovery failed: {error:?}"),
+        Err(error) => panic!("recovery with {mode:?} failed: {error:?}"),
     };
     let found = contents(&db).expect("a scan after recovery");
     let count = history.locate(&found);

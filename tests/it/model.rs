@@ -433,14 +433,14 @@ fn walk(rng: &mut Rng, cursor: &mut Cursor, pairs: &Pairs, keys: &[Vec<u8>]) {
 
 #[test]
 fn random_operations_agree_with_a_map() {
-    for_each_seed("random_operations_agree_with_a_map", 60, |seed| {
+    for_each_seed("random_operations_agree_with_a_map", 200, |seed| {
         Player::new(seed).play(300);
     });
 }
 
 #[test]
 fn longer_runs_agree_with_a_map() {
-    for_each_seed("longer_runs_agree_with_a_map", 3, |seed| {
+    for_each_seed("longer_runs_agree_with_a_map", 6, |seed| {
         Player::new(seed ^ 0x1000).play(3000);
     });
 }

@@ -97,7 +97,8 @@ pub(crate) struct Setup {
     pub(crate) bottom_compression: Compression,
     pub(crate) verify: Verify,
     pub(crate) cache_bytes: u64,
-    pub(crate) compaction_trigger: usize,
+    /// Decides on what is less important.
+    pub(crate) seed: u64,
 }
 
 impl Setup {
@@ -124,21 +125,23 @@ impl Setup {
             bottom_compression,
             verify: *rng.pick(&[Verify::Once, Verify::Always]),
             cache_bytes: *rng.pick(&[0, 2 << 10, 1 << 20]),
-            compaction_trigger: *rng.pick(&[2, 2, 4]),
+            seed: rng.next(),
         }
     }
 
     /// Sizes at which everything happens within a few hundred operations.
     pub(crate) fn options(&self) -> Options {
+        let mut rng = Rng::new(self.seed);
         Options::new()
-            .memtable_bytes_max(4 << 10)
-            .block_bytes_target(256)
-            .table_bytes_target(8 << 10)
-            .level0_table_count_trigger(self.compaction_trigger)
+            .memtable_bytes_max(*rng.pick(&[4 << 10, 4 << 10, 8 << 10]))
+            .sealed_memtable_count_max(1 + rng.below(3))
+            .block_bytes_target(*rng.pick(&[64, 256, 256, 1024]))
+            .table_bytes_target(*rng.pick(&[4 << 10, 8 << 10]))
+            .level0_table_count_trigger(*rng.pick(&[1, 2, 2, 4]))
             .level0_table_count_max(6)
             .level_base_bytes(32 << 10)
             .level_fan_out(2)
-            .manifest_bytes_min(1 << 10)
+            .manifest_bytes_min(*rng.pick(&[1 << 10, 4 << 10]))
             .log_segment_bytes(4 << 10)
             .log_bytes_max(64 << 10)
             .sync_interval(None)
