@@ -6,7 +6,8 @@ use std::sync::Arc;
 use base::fs::sim::{CrashModel, Filler, SimFs};
 use siltstone::{Durability, Result};
 
-use crate::history::{Depth, History, Runner, Write, check_image};
+use crate::history::{History, Runner, Write};
+use crate::images::{Depth, check_image};
 use crate::support::{PrintOnPanic, Rng, for_each_seed, rounds};
 
 /// A few of the models, all of them over some calls.

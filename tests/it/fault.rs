@@ -8,7 +8,8 @@ use base::fs::fault::{Effect, Fault, FaultError, OpKind};
 use base::fs::sim::{CrashModel, FailedSync};
 use siltstone::{Durability, Error, ErrorKind, Health, WriteOutcome};
 
-use crate::history::{Depth, Runner, check_image, check_no_leak};
+use crate::history::Runner;
+use crate::images::{Depth, check_image, check_no_leak};
 use crate::support::{PrintOnPanic, Rng, for_each_seed, rounds};
 
 fn is_kind(kind: FileKind) -> impl Fn(&Path) -> bool + Send + Sync {

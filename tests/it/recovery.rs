@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use base::checksum::Crc;
 use base::fs::FileSystem;
+use base::fs::fault::{Fault, FaultError, OpKind};
 use base::fs::sim::{CrashModel, SimFs};
 use base::{FileKind, ids};
 use siltstone::{Db, Error, ErrorKind, Options};
@@ -86,6 +87,21 @@ fn a_file_is_no_directory() {
         ErrorKind::InvalidArgument,
         &["not a directory", DIR],
     );
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_is_left_as_it_is() {
+    let runner = made(2, false);
+    for error in [FaultError::Eacces, FaultError::Erofs] {
+        let fs = runner.world.fs.crash_image(&CrashModel::Everything, 0);
+        fs.fail(Fault::new(OpKind::AnyMutating, error).for_ever());
+        let error = refuse(&fs, same);
+        assert_says(&error, ErrorKind::Io, &["failed", DIR]);
+        fs.clear_faults();
+        let world = World::on(fs, 0);
+        let db = world.open().expect("an open when it may be written");
+        assert_eq!(&contents(&db).expect("a scan"), runner.history.last());
+    }
 }
 
 #[test]
