@@ -277,10 +277,6 @@ impl SegmentReader {
             return Ok(Loaded::Not);
         };
         let framed = header.framed_bytes();
-        // Compared with what the file holds before anything is allocated for it.
-        if framed > self.file_bytes.saturating_sub(at.offset) {
-            return Ok(Loaded::Not);
-        }
         let Ok(len) = usize::try_from(framed) else {
             return Ok(Loaded::Not);
         };
@@ -324,6 +320,7 @@ impl SegmentReader {
         if self.window_from(offset).len() >= len {
             return Ok(true);
         }
+        // Compared with what the file holds before anything is allocated for it.
         let left = self.file_bytes.min(self.limit).saturating_sub(offset);
         if left < len as u64 {
             return Ok(false);

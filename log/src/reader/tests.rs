@@ -174,6 +174,27 @@ fn a_later_record_says_how_far_it_knew_the_log_to_be_durable() {
 }
 
 #[test]
+fn a_header_that_says_the_impossible_is_noise() {
+    let (bytes, offsets) = small_segment(3);
+    let at = usize::try_from(offsets[1]).expect("small");
+    let later = usize::try_from(offsets[2]).expect("small");
+    let far = u32::MAX.to_le_bytes();
+    // Durable beyond its own place; a number of more than 56 bits.
+    for (field, value) in [(36, far), (20, far)] {
+        let mut crafted = bytes.clone();
+        crafted[at] ^= 1;
+        crafted[later + 14..later + 16].fill(0);
+        crafted[later + field..later + field + 4].copy_from_slice(&value);
+        let crc = Crc::at(77, offsets[2]).and(&crafted[later + 4..later + 40]);
+        crafted[later..later + 4].copy_from_slice(&crc.finish().to_le_bytes());
+        let fs = with_bytes(&crafted);
+        let mut reader = open(&fs);
+        assert_eq!(first_seqs(&mut reader).expect("readable").len(), 1);
+        assert_eq!(reader.ending(), Ending::Torn { offset: offsets[1] });
+    }
+}
+
+#[test]
 fn a_length_beyond_the_file_is_never_allocated() {
     let (bytes, offsets) = small_segment(3);
     let at = usize::try_from(offsets[2]).expect("small");

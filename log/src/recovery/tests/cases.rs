@@ -141,6 +141,28 @@ fn segments_that_were_let_go_are_not_missed() {
 }
 
 #[test]
+fn a_tail_that_was_cut_stays_cut() {
+    // The next segment says how far this one counts, whatever can be read behind that.
+    let mut made = Made::segments(1);
+    made.append(2).sync();
+    let fs = made.killed();
+    let site = Site::new(fs.clone());
+    let mut successor = site.recover().expect("recovered").successor;
+    let mut before = successor.sealed[0].as_predecessor();
+    (before.number, before.file_id) = (made.places[0].1, {
+        let reader = SegmentReader::open(&*fs, &made.path(0)).expect("opened");
+        reader.header().file_id
+    });
+    before.accepted_bytes = made.places[2].0.start.offset;
+    before.last_seq = seq(made.feeder.appended[2] - 1);
+    successor.predecessor = Some(before);
+    let log = Log::start(site.config(), successor).expect("started");
+    let mut feeder = Feeder::after(made.appended(2).to_vec());
+    feeder.append_many(&log, 2);
+    assert_eq!(records_on(&fs), feeder.appended);
+}
+
+#[test]
 fn superseded_segments_left_by_a_crash_do_not_count() {
     let made = Made::segments(3);
     let fs = made.killed();

@@ -200,6 +200,39 @@ fn a_segment_that_lost_all_its_bytes_is_damage_and_not_passed_over() {
 }
 
 #[test]
+fn a_synced_end_that_is_gone_is_missed_although_nothing_whole_names_it() {
+    // Zeros where the first segment ended; the second has lost its beginning, and only a record in
+    // it knows how far the first was durable.
+    let mut made = Made::new();
+    made.append(3).sync().rotate().append(2);
+    let image = made.killed();
+    let first = made.path(0);
+    let from = made.places[2].0.start.offset;
+    let mut bytes = image.contents(&first).expect("there");
+    bytes[usize::try_from(from).expect("small")..].fill(0);
+    image.install(&first, &bytes).expect("installed");
+    flip(&image, &made.path(3), 520);
+    refuses(&image, RecoveryMode::TornTail, &first, from);
+}
+
+#[test]
+fn what_nobody_needs_is_read_all_the_same_unless_it_is_proven() {
+    // Without a proof it has to be copied, and what is damaged cannot be.
+    let made = Made::segments(3);
+    let image = made.killed_with_damage(1);
+    let site = Site::new(image);
+    let floor = seq(made.feeder.appended[5]);
+    let prepared = site
+        .recover_with(|config| {
+            config.floor = floor;
+            config.flushed_max = floor;
+        })
+        .expect("cut");
+    assert_eq!(site.records(&prepared), made.appended(1));
+    assert_eq!(prepared.last_seq, floor);
+}
+
+#[test]
 fn point_in_time_never_cuts_below_what_one_of_the_tables_holds() {
     let mut made = Made::new();
     made.append(6).sync().append(1);
