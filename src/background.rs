@@ -12,7 +12,7 @@ use log::{Log, retention};
 use memtable::Memtable;
 
 use crate::commit::CommitPath;
-use crate::health::HealthState;
+use crate::health::{HealthState, Job};
 use crate::seams::Seams;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
@@ -149,14 +149,14 @@ impl Background {
         }
     }
 
-    fn failed(&self, error: Error, backoff: &mut Backoff) -> Step {
+    fn failed(&self, job: Job, error: Error, backoff: &mut Backoff) -> Step {
         if self.tree.is_cancelled() {
             return Step::Idle;
         }
         if error.kind() != ErrorKind::Poisoned && self.log.poisoned().is_some() {
             self.health.poison(&error);
         }
-        self.health.set_background(Some(error));
+        self.health.job_failed(job, error);
         self.signals.job_failed();
         if self.health.is_poisoned() {
             Step::Idle
@@ -165,9 +165,9 @@ impl Background {
         }
     }
 
-    fn succeeded(&self, backoff: &mut Backoff) {
+    fn succeeded(&self, job: Job, backoff: &mut Backoff) {
         if backoff.0.take().is_some() {
-            self.health.set_background(None);
+            self.health.job_succeeded(job);
         }
         self.signals.progress.ring();
     }
@@ -181,11 +181,11 @@ impl Background {
                 Ok(false) => {}
                 Ok(true) => {
                     self.retire_segments();
-                    self.succeeded(backoff);
+                    self.succeeded(Job::Flush, backoff);
                     self.signals.compaction.wake();
                     return Step::Again;
                 }
-                Err(error) => return self.failed(error, backoff),
+                Err(error) => return self.failed(Job::Flush, error, backoff),
             }
         }
         Step::Idle
@@ -205,10 +205,10 @@ impl Background {
                 .run_plans(keyspace, &self.snapshots, &self.log, &plans)
             {
                 Ok(()) => {
-                    self.succeeded(backoff);
+                    self.succeeded(Job::Compaction, backoff);
                     return Step::Again;
                 }
-                Err(error) => return self.failed(error, backoff),
+                Err(error) => return self.failed(Job::Compaction, error, backoff),
             }
         }
         self.signals.progress.ring();
@@ -239,13 +239,13 @@ impl Background {
                     self.retire_segments();
                     return Step::Again;
                 }
-                Ok(false) => {}
+                Ok(false) => self.health.job_succeeded(Job::LogUpkeep),
                 Err(error) if self.log.poisoned().is_some() => {
                     self.health.poison(&error);
                     self.signals.job_failed();
                 }
                 // Sealing and preparing ahead can wait: the writer makes do without.
-                Err(error) => self.health.set_background(Some(error)),
+                Err(error) => self.health.job_failed(Job::LogUpkeep, error),
             }
         }
         match self.sweeper.sweep() {

@@ -46,7 +46,20 @@ pub(crate) struct HealthState {
 #[derive(Debug, Default)]
 struct Causes {
     poison: Option<Error>,
-    background: Option<Error>,
+    background: [Option<Error>; Job::COUNT],
+}
+
+/// Background work that can fail and be tried again; each has its own last failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    Flush,
+    Compaction,
+    LogUpkeep,
+    ManifestRotation,
+}
+
+impl Job {
+    const COUNT: usize = Self::ManifestRotation as usize + 1;
 }
 
 impl HealthState {
@@ -118,19 +131,26 @@ impl HealthState {
         self.door.swap(CLOSED, Ordering::AcqRel) != CLOSED
     }
 
-    /// Notes the failure of a job that will be tried again, or its success.
-    pub(crate) fn set_background(&self, error: Option<Error>) {
-        let mut causes = self.causes.lock();
-        causes.background.clone_from(&error);
-        drop(causes);
-        if let Some(error) = error {
-            self.listener.tell(|| Event::BackgroundError { error });
-        }
+    /// Notes the failure of a job that will be tried again.
+    pub(crate) fn job_failed(&self, job: Job, error: Error) {
+        self.causes.lock().background[job as usize] = Some(error.clone());
+        self.listener.tell(|| Event::BackgroundError { error });
+    }
+
+    /// Notes that a job succeeded: its last failure is over.
+    pub(crate) fn job_succeeded(&self, job: Job) {
+        self.causes.lock().background[job as usize] = None;
     }
 
     /// Why flush or compaction is not getting on, if so.
     pub(crate) fn background(&self) -> Option<Error> {
-        self.causes.lock().background.clone()
+        self.causes
+            .lock()
+            .background
+            .iter()
+            .flatten()
+            .next()
+            .cloned()
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
@@ -142,7 +162,7 @@ impl HealthState {
             return Health::Closed;
         }
         let causes = self.causes.lock();
-        match (&causes.poison, &causes.background) {
+        match (&causes.poison, causes.background.iter().flatten().next()) {
             (Some(error), _) => Health::Poisoned(error.clone()),
             (None, Some(error)) => Health::Degraded(error.clone()),
             (None, None) => Health::Good,
@@ -152,4 +172,36 @@ impl HealthState {
 
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database was closed").with_outcome(WriteOutcome::Rejected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_over_when_the_same_job_succeeds() {
+        let health = HealthState::new(Listener::default());
+        health.job_failed(Job::Flush, Error::new(ErrorKind::NoSpace, "no room"));
+        health.job_succeeded(Job::Compaction);
+        assert!(matches!(health.report(), Health::Degraded(_)));
+        assert!(health.check_writable().is_ok());
+        health.job_succeeded(Job::Flush);
+        assert!(matches!(health.report(), Health::Good));
+    }
+
+    #[test]
+    fn the_first_poison_stays_and_a_close_ends_everything() {
+        let health = HealthState::new(Listener::default());
+        health.poison(&Error::new(ErrorKind::Io, "sync failed"));
+        health.poison(&Error::new(ErrorKind::Io, "another"));
+        let refusal = health.check_writable().expect_err("poisoned");
+        assert_eq!(refusal.kind(), ErrorKind::Poisoned);
+        assert!(refusal.to_string().contains("sync failed"), "{refusal}");
+        assert!(health.check_open().is_ok(), "reads go on");
+        assert!(health.close());
+        assert_eq!(
+            health.check_open().expect_err("closed").kind(),
+            ErrorKind::Closed
+        );
+    }
 }

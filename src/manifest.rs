@@ -17,7 +17,7 @@ use compaction::{KeyspaceCreated, KeyspaceEdit, Reaper, Table, TableMeta, Versio
 use log::{Position, RecordKind, RecordMeta, SegmentHeader, SegmentWriter};
 use sstable::TableCache;
 
-use crate::health::HealthState;
+use crate::health::{HealthState, Job};
 use crate::ledger::{Counter, Ledger};
 use crate::sweeper::Sweeper;
 
@@ -377,7 +377,7 @@ impl VersionSet {
             Err(error) => {
                 // The old MANIFEST still counts and holds everything; try again after as much
                 // growth once more.
-                self.rooms.health.set_background(Some(error));
+                self.rooms.health.job_failed(Job::ManifestRotation, error);
                 self.rooms.sweeper.unlink(FileKind::Manifest, number);
                 state.first_record_bytes = state.writer.bytes();
                 return Ok(());
@@ -391,6 +391,7 @@ impl VersionSet {
         self.rooms
             .ledger
             .add(Counter::ManifestBytes, writer.bytes());
+        self.rooms.health.job_succeeded(Job::ManifestRotation);
         state.first_record_bytes = writer.bytes();
         state.writer = writer;
         let old = std::mem::replace(&mut state.number, number);
