@@ -179,6 +179,23 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_in_a_sync_leaves_nobody_waiting() {
+        let group = GroupSync::new(at(0));
+        std::thread::scope(|scope| {
+            let panicking = scope.spawn(|| group.reach(at(1), || panic!("this one is meant")));
+            assert!(panicking.join().is_err());
+            for target in 1..=4 {
+                let group = &group;
+                scope.spawn(move || {
+                    let error = group.reach(at(target), || Ok(at(9))).expect_err("poisoned");
+                    assert_eq!(error.kind(), ErrorKind::Poisoned);
+                });
+            }
+        });
+        assert_eq!(group.durable_upto(), at(0));
+    }
+
+    #[test]
     fn a_failure_reaches_every_waiter_and_is_not_tried_again() {
         let group = GroupSync::new(at(0));
         let calls = AtomicU64::new(0);

@@ -64,7 +64,6 @@ impl Survey {
         // new one would seem to be durable that far.
         let is_inside = u64::from(proof.offset > SEGMENT_HEADER_BYTES);
         let spoken_of = proof.ordinal.saturating_add(is_inside);
-        let begun = chain.segments.iter().filter_map(|s| s.begin.whole());
         let mut survey = Self {
             segments: Vec::new(),
             obsolete: chain.obsolete.clone(),
@@ -72,7 +71,7 @@ impl Survey {
             proof,
             seen_ordinals: chain.next_ordinal,
             next_ordinal: chain.next_ordinal.max(spoken_of),
-            commit_micros: begun.map(|b| b.commit_micros).max().unwrap_or(0),
+            commit_micros: 0,
             before: chain.segments.first().and_then(|s| s.begin.before()),
             keep_in_lost: None,
         };

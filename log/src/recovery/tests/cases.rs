@@ -274,6 +274,30 @@ fn a_read_that_fails_or_ends_early_never_shortens_the_log() {
 }
 
 #[test]
+fn a_read_that_comes_back_wrong_is_an_error_or_told_as_a_cut() {
+    let made = Made::segments(3);
+    let reads = {
+        let faults = FaultFs::new(made.killed());
+        Site::new(faults.clone()).recover().expect("recovered");
+        faults.calls(OpKind::Read)
+    };
+    for (nth, bit) in (1..=reads).flat_map(|nth| (0..9000).step_by(61).map(move |bit| (nth, bit))) {
+        let faults = FaultFs::new(made.killed());
+        let effect = Effect::FlipBit { bit };
+        faults.fail(Fault::with_effect(OpKind::Read, effect).nth(nth));
+        let site = Site::new(faults.clone());
+        let Ok(prepared) = site.recover() else {
+            continue;
+        };
+        faults.clear();
+        let found = site.records(&prepared);
+        assert!(made.feeder.appended.starts_with(&found), "{nth} {bit}");
+        let is_whole = found == made.feeder.appended;
+        assert!(is_whole || prepared.dropped.is_some(), "{nth} {bit}");
+    }
+}
+
+#[test]
 fn a_recovery_that_fails_can_be_repeated() {
     let made = Made::segments(4);
     let calls = {
