@@ -234,8 +234,8 @@ impl<'a> Recovery<'a> {
             &self.rooms.dir,
             0,
             format!(
-                "tables are missing or of the wrong length: {}; restore them or run \
-                 `siltstone repair`",
+                "tables are missing or of the wrong length: {}; restore them from a copy, see \
+                 `siltstone verify`",
                 missing.join(", ")
             ),
         ))

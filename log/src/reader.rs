@@ -77,7 +77,7 @@ impl SegmentReader {
             Error::corruption(
                 file.path(),
                 0,
-                "the segment's header is damaged; run `siltstone repair`",
+                "the segment's header is damaged; restore it from a copy, see `siltstone verify`",
             )
         })?;
         let file_bytes = file.len()?;

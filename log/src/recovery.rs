@@ -230,7 +230,8 @@ fn damaged_in_the_middle(path: PathBuf, offset: u64, proof: Position) -> Error {
     Error::corruption(
         path,
         offset,
-        "the log is damaged where it had been synced; restore the file or run `siltstone repair`",
+        "the log is damaged where it had been synced; restore it \
+         from a copy, see `siltstone verify`",
     )
     .with_value("synced_upto", proof)
 }

@@ -75,7 +75,7 @@ impl<'a> Replay<'a> {
                     return Err(Error::corruption(
                         reader.path(),
                         at.offset,
-                        "the log ends early; run `siltstone repair`",
+                        "the log ends early; restore it from a copy, see `siltstone verify`",
                     )
                     .with_value("expected_bytes", segment.bytes));
                 }

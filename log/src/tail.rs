@@ -111,7 +111,7 @@ fn damaged(reader: &SegmentReader) -> Error {
     Error::corruption(
         reader.path(),
         reader.position().offset,
-        "the log is damaged; restore the file or run `siltstone repair`",
+        "the log is damaged; restore it from a copy, see `siltstone verify`",
     )
 }
 

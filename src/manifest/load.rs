@@ -62,7 +62,7 @@ fn read_current(fs: &dyn FileSystem, dir: &Path) -> Result<FileNumber> {
         Error::corruption(
             &path,
             0,
-            "CURRENT is damaged; restore it or run `siltstone repair`",
+            "CURRENT is damaged; restore it from a copy, see `siltstone verify`",
         )
     };
     let bytes = read_small_file(fs, &path, 4096)?;
@@ -92,7 +92,8 @@ pub(crate) fn load(
         Error::corruption(
             &path,
             0,
-            "the MANIFEST that CURRENT names is missing; restore it or run `siltstone repair`",
+            "the MANIFEST that CURRENT names is missing; restore it \
+             from a copy, see `siltstone verify`",
         )
     })?;
     let database_id = reader.header().database_id;
@@ -128,7 +129,7 @@ pub(crate) fn load(
             return Err(Error::corruption(
                 &path,
                 offset,
-                "MANIFEST is damaged; restore it or run `siltstone repair`",
+                "MANIFEST is damaged; restore it from a copy, see `siltstone verify`",
             ));
         }
         _ => None,
@@ -198,7 +199,10 @@ impl Fold {
             Error::corruption(
                 path,
                 0,
-                format!("MANIFEST does not say its {what}; restore it or run `siltstone repair`"),
+                format!(
+                    "MANIFEST does not say its {what}; restore it \
+                     from a copy, see `siltstone verify`"
+                ),
             )
         };
         let state = self.state;

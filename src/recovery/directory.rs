@@ -89,8 +89,8 @@ fn check_is_free(dir: &Path, mut engine: Vec<String>, foreign: Option<String>) -
         return Err(Error::corruption(
             dir.join(ids::CURRENT),
             0,
-            "CURRENT is missing beside the files of a database; restore it or run \
-             `siltstone repair`",
+            "CURRENT is missing beside the files of a database; restore it from a copy, see \
+             `siltstone verify`",
         )
         .with_value("found", first));
     }

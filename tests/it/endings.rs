@@ -138,7 +138,7 @@ fn damage_before_what_was_synced_is_corruption_except_for_a_point_in_time() {
             assert!(message.contains(".log"), "{message}");
             let remedy = match mode {
                 RecoveryMode::Strict => "another recovery mode",
-                _ => "siltstone repair",
+                _ => "siltstone verify",
             };
             assert!(message.contains(remedy), "{message}");
         }

@@ -192,7 +192,7 @@ fn a_missing_file_is_named() {
         assert_says(
             &error,
             ErrorKind::Corruption,
-            &["CURRENT", "missing", "siltstone repair"],
+            &["CURRENT", "missing", "siltstone verify"],
         );
         let mut expected = needed(fs, FileKind::Table);
         expected.extend(needed(fs, FileKind::Manifest));
@@ -206,7 +206,7 @@ fn a_missing_file_is_named() {
             assert_says(
                 &error,
                 ErrorKind::Corruption,
-                &[name, "missing", "siltstone repair"],
+                &[name, "missing", "siltstone verify"],
             );
         }
     }
@@ -242,7 +242,7 @@ fn a_missing_segment_is_named_unless_it_was_the_last() {
         let _place = PrintOnPanic(format!("without {name} of {needed:?}"));
         let copy = without(fs, path);
         let error = refuse(&copy, same);
-        assert_says(&error, ErrorKind::Corruption, &["siltstone repair"]);
+        assert_says(&error, ErrorKind::Corruption, &["siltstone verify"]);
     }
 }
 
@@ -268,7 +268,7 @@ fn a_damaged_current_or_manifest_is_named() {
         assert_says(
             &refuse(&copy, same),
             ErrorKind::Corruption,
-            &[name, "siltstone repair"],
+            &[name, "siltstone verify"],
         );
     }
 }

@@ -166,7 +166,8 @@ impl Chain {
             return Err(Error::corruption(
                 &config.dir,
                 0,
-                "every segment of the log is missing; restore them or run `siltstone repair`",
+                "every segment of the log is missing; restore them \
+                 from a copy, see `siltstone verify`",
             ));
         }
         Ok(())
@@ -204,7 +205,7 @@ fn damaged_header(path: &Path) -> Error {
     Error::corruption(
         path,
         0,
-        "the segment's header is damaged; restore the file or run `siltstone repair`",
+        "the segment's header is damaged; restore it from a copy, see `siltstone verify`",
     )
 }
 
@@ -213,7 +214,7 @@ fn missing(config: &RecoverConfig<'_>, number: FileNumber) -> Error {
     Error::corruption(
         path,
         0,
-        "a segment of the log is missing; restore it or run `siltstone repair`",
+        "a segment of the log is missing; restore it from a copy, see `siltstone verify`",
     )
 }
 

@@ -101,7 +101,7 @@ fn the_message_names_the_tool() {
     let mut made = Made::new();
     made.append(1).sync().append(1);
     let error = recover_in(&made.killed_with_damage(0), RecoveryMode::TornTail).expect_err("bad");
-    assert!(error.to_string().contains("siltstone repair"), "{error}");
+    assert!(error.to_string().contains("siltstone verify"), "{error}");
     assert!(error.to_string().contains("synced_upto"), "{error}");
 }
 
