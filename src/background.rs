@@ -97,7 +97,7 @@ impl Background {
             let sync = self.register("siltstone-sync", |this, _| this.sync_step())?;
             sync.wake();
         }
-        // What the last run flushed before its end was not sealed yet; the tree may be out of shape.
+        // What the last run flushed before its end was not sealed yet.
         self.retire_segments();
         self.signals.compaction.wake();
         self.signals.helper.wake();

@@ -154,7 +154,12 @@ impl Fold {
         state.hash_seed = edit.hash_seed.or(state.hash_seed);
         state.epoch = edit.epoch.or(state.epoch);
         state.branch_id = edit.branch_id.or(state.branch_id);
-        state.next_file_number = edit.next_file_number.max(state.next_file_number);
+        state.next_file_number = if edit.clean_close == Some(true) {
+            // What was handed out ahead and not used comes back: no file has such a number.
+            edit.next_file_number.or(state.next_file_number)
+        } else {
+            edit.next_file_number.max(state.next_file_number)
+        };
         state.last_seq = edit.last_seq.max(state.last_seq);
         state.log_durable_upto = edit.log_durable_upto.max(state.log_durable_upto);
         // A mark counts only as the last word: whatever follows it, the database was used again.

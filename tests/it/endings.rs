@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use base::FileKind;
 use base::fs::CountingFs;
 use base::fs::sim::{CrashModel, SimFs};
 use log::RecordKind;
@@ -325,4 +326,28 @@ fn opening_and_closing_leaves_nothing_behind() {
         let names: Vec<_> = world.fs.paths();
         assert!(names.len() < 12, "round {round}: {names:?}");
     }
+}
+
+#[test]
+fn a_clean_close_hands_unused_file_numbers_back() {
+    let mut world = World::new(4);
+    let highest = |world: &World| {
+        let names = world.fs.paths();
+        let names = names.iter().filter_map(|path| path.file_name()?.to_str());
+        let numbers = names.filter_map(|name| FileKind::parse(name).map(|(_, number)| number.0));
+        numbers.max().expect("a database has a MANIFEST")
+    };
+    world.open().expect("new").close().expect("a clean close");
+    let before = highest(&world);
+    for round in 0..10 {
+        world.restart(round);
+        world
+            .open()
+            .expect("an open")
+            .close()
+            .expect("a clean close");
+    }
+    // A MANIFEST and a segment for each open, and perhaps a prepared one.
+    let used = highest(&world) - before;
+    assert!(used <= 40, "ten clean opens used up {used} file numbers");
 }
