@@ -20,7 +20,7 @@ use crate::range::{UserRange, ends_before};
 mod level;
 mod version;
 
-pub use level::LevelTables;
+pub use level::{LevelTables, Run};
 pub use version::Version;
 
 /// What the tree knows of a table without opening it.

@@ -23,7 +23,7 @@ mod testing;
 
 pub use edit::{EDIT_BYTES_MAX, KeyspaceCreated, KeyspaceEdit, VersionEdit};
 pub use job::{JobContext, JobOutput, JobStats};
-pub use levels::{LevelTables, Reaper, Table, TableMeta, Version};
+pub use levels::{LevelTables, Reaper, Run, Table, TableMeta, Version};
 pub use plan::{CompactionPlan, CompactionReason, InProgress};
 pub use policy::{ManualCompaction, ManualStep, Tuning};
 pub use pool::RayonPool;

@@ -9,10 +9,10 @@ use base::sync::Arc;
 use base::{InternalKey, Slice};
 use sstable::{ScanMode, TableCursor};
 
-use crate::levels::{LevelTables, Table};
+use crate::levels::{Run, Table};
 
 enum Tables {
-    Level(Arc<LevelTables>),
+    Level(Run),
     Chosen(Vec<Arc<Table>>),
 }
 
@@ -56,7 +56,16 @@ impl LevelCursor {
         }
     }
 
-    pub(crate) fn of_level(level: Arc<LevelTables>, scan: ScanMode) -> Self {
+    /// A cursor over a whole level from 1 on, or a sub-level of level 0, without copying the list
+    /// of its tables.
+    ///
+    /// # Panics
+    /// If it is all of level 0, which is not one sorted run.
+    pub fn of_run(level: Run, scan: ScanMode) -> Self {
+        assert!(
+            level.sublevels().is_empty(),
+            "level 0 is not one sorted run"
+        );
         Self {
             tables: Tables::Level(level),
             scan,

@@ -14,8 +14,8 @@ use crate::range::{ends_before, is_void, shared_len};
 
 /// The tables of one level; it derefs to a slice of them.
 ///
-/// Level 0: newest first. Deeper: one sorted run, no two tables of which can hold the same user
-/// key.
+/// Level 0: newest first, and once more as sub-levels. Deeper: one sorted run, no two tables of
+/// which can hold the same user key. A sub-level is such a run too.
 #[derive(Default)]
 pub struct LevelTables {
     tables: Vec<Arc<Table>>,
@@ -26,7 +26,12 @@ pub struct LevelTables {
     /// For each table, the head of its largest user key behind `shared`. Empty at level 0.
     heads: Vec<u64>,
     bytes: u64,
+    /// Level 0 as sorted runs, newest first. Empty deeper down.
+    sublevels: Vec<Run>,
 }
+
+/// Tables in key order that share no user key: a level from 1 on, or a sub-level of level 0.
+pub type Run = Arc<LevelTables>;
 
 impl LevelTables {
     /// Puts `tables` in order.
@@ -45,13 +50,25 @@ impl LevelTables {
             tables.sort_by_key(|table| (table.meta.seq_largest, table.meta.number));
             tables.reverse();
             check_level0(&tables)?;
+            let sublevels = sublevels(&tables)?;
             return Ok(Self {
                 tables,
                 numbers,
                 bytes,
+                sublevels,
                 ..Self::default()
             });
         }
+        Self::sorted(level, tables, numbers, bytes)
+    }
+
+    /// One run of a deeper level, or a sub-level.
+    fn sorted(
+        level: Level,
+        mut tables: Vec<Arc<Table>>,
+        numbers: Vec<FileNumber>,
+        bytes: u64,
+    ) -> Result<Self> {
         tables.sort_by(|a, b| a.meta.smallest.user_key.cmp(&b.meta.smallest.user_key));
         for pair in tables.windows(2) {
             if !ends_before(pair[0].meta.upper(), pair[1].meta.lower()) {
@@ -73,7 +90,18 @@ impl LevelTables {
             shared,
             heads,
             bytes,
+            sublevels: Vec::new(),
         })
+    }
+
+    /// Level 0 as sorted runs, newest first: of two tables that can hold the same user key the
+    /// newer lies in an earlier run. So a get looks at one table a run, a scan needs one cursor a
+    /// run, and both stop at the first run that answers. Empty for a deeper level.
+    ///
+    /// As few runs as the longest chain of overlaps needs. (The concept is Pebble's.)
+    #[inline]
+    pub fn sublevels(&self) -> &[Run] {
+        &self.sublevels
     }
 
     /// Whether this level has the table `number`.
@@ -86,11 +114,12 @@ impl LevelTables {
         self.bytes
     }
 
-    /// The index of the first table that does not end before `user_key`; a deeper level only.
+    /// The index of the first table that does not end before `user_key`, the count of tables if
+    /// all do; a deeper level or a sub-level only.
     ///
     /// A binary search over an array of numbers; full keys are compared only where heads tie.
     #[inline]
-    pub(crate) fn first_reaching(&self, user_key: &[u8]) -> usize {
+    pub fn first_reaching(&self, user_key: &[u8]) -> usize {
         debug_assert_eq!(
             self.heads.len(),
             self.tables.len(),
@@ -114,15 +143,15 @@ impl LevelTables {
         from + tied.partition_point(|table| table.meta.ends_before_key(user_key))
     }
 
-    /// The table that can hold `user_key`; a deeper level only.
+    /// The table that can hold `user_key`; a deeper level or a sub-level only.
     #[inline]
-    pub(crate) fn find(&self, user_key: &[u8]) -> Option<&Arc<Table>> {
+    pub fn find(&self, user_key: &[u8]) -> Option<&Arc<Table>> {
         let table = self.tables.get(self.first_reaching(user_key))?;
         (table.meta.smallest.user_key.as_slice() <= user_key).then_some(table)
     }
 
-    /// The tables that can hold a key of the range; a deeper level only.
-    pub(crate) fn overlapping(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> &[Arc<Table>] {
+    /// The tables that can hold a key of the range, in order; a deeper level or a sub-level only.
+    pub fn overlapping(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> &[Arc<Table>] {
         if is_void(from, to) {
             return &[];
         }
@@ -170,4 +199,36 @@ fn check_level0(newest_first: &[Arc<Table>]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Distributes the tables of level 0 over as few sorted runs as possible: each goes one above the
+/// highest run that has an older table which overlaps it, the oldest ones to the lowest.
+fn sublevels(newest_first: &[Arc<Table>]) -> Result<Vec<Run>> {
+    let mut runs: Vec<Vec<Arc<Table>>> = Vec::new();
+    for table in newest_first.iter().rev() {
+        let height = runs.iter().rposition(|run| meets_sorted(run, table));
+        let height = height.map_or(0, |below| below + 1);
+        if height == runs.len() {
+            runs.push(Vec::new());
+        }
+        let run = &mut runs[height];
+        let smallest = &table.meta.smallest.user_key;
+        let at = run.partition_point(|other| other.meta.smallest.user_key < *smallest);
+        run.insert(at, Arc::clone(table));
+    }
+    runs.reverse();
+    let sorted = runs.into_iter().map(|tables| {
+        let mut numbers: Vec<_> = tables.iter().map(|table| table.meta.number).collect();
+        numbers.sort_unstable();
+        let bytes = super::total_bytes(&tables);
+        LevelTables::sorted(Level::ZERO, tables, numbers, bytes).map(Arc::new)
+    });
+    sorted.collect()
+}
+
+/// Whether one of `run`, which is in key order, can hold a key that `table` can hold too.
+fn meets_sorted(run: &[Arc<Table>], table: &Table) -> bool {
+    let at = run.partition_point(|other| ends_before(other.meta.upper(), table.meta.lower()));
+    run.get(at)
+        .is_some_and(|other| other.meta.overlaps(&table.meta))
 }

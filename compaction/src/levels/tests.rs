@@ -1,4 +1,4 @@
-use base::KeyspaceId;
+use base::{KeyspaceId, Level};
 
 use super::*;
 use crate::edit::KeyspaceEdit;
@@ -249,4 +249,64 @@ fn searches_agree_with_a_walk() {
             );
         }
     }
+}
+
+/// A random level 0: each table is newer than the one before.
+fn random_level0(random: &mut Random, paper: &Paper, count: u64) -> Version {
+    let mut tables = Vec::new();
+    for number in 1..=count {
+        let from = random.below(90);
+        let length = 1 + random.below(60);
+        let to = (from + random.below(length)).min(99);
+        let mut table = meta(
+            number,
+            &format!("{from:02}"),
+            &format!("{to:02}"),
+            (number, number),
+        );
+        table.largest_exclusive = to > from && random.one_in(3);
+        tables.push((0, table));
+    }
+    paper
+        .apply(&Version::empty(), &edit(tables, &[]))
+        .expect("sound")
+}
+
+/// Walking the sub-levels meets the tables that can hold a key in the order of their age, and there
+/// are no more sub-levels than the longest chain of overlaps asks for.
+#[test]
+fn sublevels_are_level0_as_few_sorted_runs() {
+    let mut random = Random::printed("sublevels", 21);
+    let paper = Paper::new();
+    for _ in 0..200 {
+        let count = random.below(30);
+        let tree = random_level0(&mut random, &paper, count);
+        let level0 = tree.level(Level::ZERO);
+        let in_runs: usize = tree.sublevels().iter().map(|run| run.len()).sum();
+        assert_eq!(in_runs, level0.len());
+        let mut chains: Vec<usize> = Vec::new();
+        let oldest_first: Vec<_> = level0.iter().rev().collect();
+        for (at, table) in oldest_first.iter().enumerate() {
+            let under = (0..at).filter(|older| oldest_first[*older].meta.overlaps(&table.meta));
+            let longest = under.map(|older| chains[older]).max().unwrap_or(0);
+            chains.push(longest + 1);
+        }
+        let longest = chains.into_iter().max().unwrap_or(0);
+        assert_eq!(tree.level0_depth(), longest);
+        for key in 0..100 {
+            let key = format!("{key:02}").into_bytes();
+            let walked = level0.iter().filter(|table| table.meta.contains(&key));
+            let found = tree.sublevels().iter().filter_map(|run| run.find(&key));
+            let numbers = |table: &Arc<Table>| table.meta.number;
+            assert!(walked.map(numbers).eq(found.map(numbers)));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "level 0 is not one sorted run")]
+fn level0_is_no_run() {
+    let tree = small_tree(&Paper::new());
+    let level0 = Arc::clone(tree.level_tables(Level::ZERO));
+    let _ = crate::LevelCursor::of_run(level0, sstable::ScanMode::Ordinary);
 }

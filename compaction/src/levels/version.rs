@@ -9,7 +9,7 @@ use base::sync::Arc;
 use base::{FileNumber, Level};
 use sstable::ScanMode;
 
-use super::{LevelTables, Table, TableMeta, misfit};
+use super::{LevelTables, Run, Table, TableMeta, misfit};
 use crate::edit::KeyspaceEdit;
 use crate::run::LevelCursor;
 
@@ -50,6 +50,18 @@ impl Version {
         &self.levels[level.index()]
     }
 
+    /// Level 0 as sorted runs, newest first: see [`LevelTables::sublevels`].
+    #[inline]
+    pub fn sublevels(&self) -> &[Run] {
+        self.levels[0].sublevels()
+    }
+
+    /// In how many tables of level 0 a read may have to look: the number of its sub-levels.
+    #[inline]
+    pub fn level0_depth(&self) -> usize {
+        self.sublevels().len()
+    }
+
     /// The table of `level` that can hold `user_key`.
     ///
     /// Costs one binary search over an array of numbers.
@@ -77,7 +89,7 @@ impl Version {
     /// At level 0, which is not one sorted run.
     pub fn cursor(&self, level: Level, scan: ScanMode) -> LevelCursor {
         assert!(level != Level::ZERO, "level 0 is not one sorted run");
-        LevelCursor::of_level(Arc::clone(&self.levels[level.index()]), scan)
+        LevelCursor::of_run(Arc::clone(&self.levels[level.index()]), scan)
     }
 
     /// The deepest level with a table.
