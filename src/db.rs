@@ -42,6 +42,10 @@ const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// `open`, `flush`, `compact_range`, `sync`, `wait_for_compactions` and `close` wait for what they
 /// say. Reads never wait for flush, compaction or writers.
 ///
+/// A child of `fork` must not use what its parent opened: every call there returns `Closed`, and
+/// dropping a handle touches neither files nor locks nor threads. The directory stays locked until
+/// parent and child have both let go of their handles.
+///
 /// # Examples
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -125,6 +129,9 @@ impl Handle {
     }
 
     fn close(&self) -> Result<()> {
+        if self.commit.health.is_inherited() {
+            return self.commit.health.check_open();
+        }
         let Some(sealed) = self.commit.begin_close() else {
             return Ok(());
         };
@@ -160,6 +167,10 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        if self.commit.health.is_inherited() {
+            // The parent's: no lock, no sync, no thread to wait for. Memory goes by itself.
+            return;
+        }
         if self.commit.begin_close().is_some() {
             self.background.stop();
             // As well as it can: who needs to know calls `sync` or `close`.
@@ -446,6 +457,7 @@ impl Db {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait_for_compactions(&self) -> Result<()> {
+        self.0.reads.health.check_open()?;
         self.0.background.wait_for_rest()
     }
 
@@ -455,7 +467,12 @@ impl Db {
     }
 
     /// What it did since it was opened, and what it holds.
+    ///
+    /// All zero in a process that was forked from the one that opened it.
     pub fn stats(&self) -> Stats {
+        if self.0.commit.health.is_inherited() {
+            return Stats::default();
+        }
         self.0.stats()
     }
 

@@ -1,5 +1,6 @@
 //! Whether the database takes writes, and why not.
 
+use base::fork::Origin;
 use base::sync::Mutex;
 use base::sync::atomic::{AtomicU8, Ordering};
 use base::{Error, ErrorKind, Result, WriteOutcome};
@@ -27,7 +28,7 @@ pub enum Health {
     Degraded(Error),
     /// Reads work; writes, flush and compaction fail with this until the database is reopened.
     Poisoned(Error),
-    /// The database was closed.
+    /// The database was closed, or this process was forked from the one that opened it.
     Closed,
 }
 
@@ -41,6 +42,7 @@ pub(crate) struct HealthState {
     door: AtomicU8,
     causes: Mutex<Causes>,
     listener: Listener,
+    origin: Origin,
 }
 
 #[derive(Debug, Default)]
@@ -68,16 +70,23 @@ impl HealthState {
             door: AtomicU8::new(GOOD),
             causes: Mutex::default(),
             listener,
+            origin: Origin::here(),
         }
     }
 
-    /// Fails if the database is closed. One plain load.
+    /// Fails if the database is closed, or open in a parent of this process. Two plain loads.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.door.load(Ordering::Relaxed) == CLOSED {
-            return Err(closed());
+        if self.door.load(Ordering::Relaxed) == CLOSED || self.origin.is_inherited() {
+            return Err(self.refusal());
         }
         Ok(())
+    }
+
+    /// Whether this process was forked from the one that opened the database: then no lock of it
+    /// may be taken, and nothing of it touched.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.origin.is_inherited()
     }
 
     /// Fails if no write may begin.
@@ -85,7 +94,7 @@ impl HealthState {
     pub(crate) fn check_writable(&self) -> Result<()> {
         // Acquire: pairs with the Release in `poison`; a writer that learns of a failed sync from
         // a waiter finds the door shut.
-        if self.door.load(Ordering::Acquire) == GOOD {
+        if self.door.load(Ordering::Acquire) == GOOD && !self.origin.is_inherited() {
             return Ok(());
         }
         Err(self.refusal())
@@ -93,6 +102,9 @@ impl HealthState {
 
     #[cold]
     fn refusal(&self) -> Error {
+        if self.origin.is_inherited() {
+            return inherited();
+        }
         if self.door.load(Ordering::Relaxed) == CLOSED {
             return closed();
         }
@@ -158,7 +170,7 @@ impl HealthState {
     }
 
     pub(crate) fn report(&self) -> Health {
-        if self.door.load(Ordering::Acquire) == CLOSED {
+        if self.door.load(Ordering::Acquire) == CLOSED || self.origin.is_inherited() {
             return Health::Closed;
         }
         let causes = self.causes.lock();
@@ -168,6 +180,14 @@ impl HealthState {
             (None, None) => Health::Good,
         }
     }
+}
+
+fn inherited() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the database was opened before a fork and is open in the parent process only",
+    )
+    .with_outcome(WriteOutcome::Rejected)
 }
 
 fn closed() -> Error {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use base::fork;
 use base::fs::{DirEntry, LockGuard, create_dir_all, parent_of};
 use base::sync::Arc;
 use base::{
@@ -68,6 +69,7 @@ pub(crate) struct Opened {
 /// Named file and remedy for everything that is wrong with the directory; nothing is changed on
 /// disk when what is there cannot be opened.
 pub(crate) fn open(dir: &Path, settings: &Settings, seams: &Seams) -> Result<Opened> {
+    fork::watch()?;
     let directory = Directory::look(&*seams.fs, dir, settings.create_if_missing)?;
     if directory.is_missing {
         create_dir_all(&*seams.fs, dir)?;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use base::SequenceNumber;
+use base::fork::Origin;
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
 
@@ -14,6 +15,7 @@ use base::sync::{Arc, Mutex};
 pub(crate) struct Snapshots {
     visible: AtomicU64,
     registered: Mutex<BTreeMap<SequenceNumber, usize>>,
+    origin: Origin,
 }
 
 /// What must survive a job.
@@ -29,6 +31,7 @@ impl Snapshots {
         Self {
             visible: AtomicU64::new(visible.get()),
             registered: Mutex::default(),
+            origin: Origin::here(),
         }
     }
 
@@ -90,6 +93,10 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        if self.snapshots.origin.is_inherited() {
+            // A thread that is not in this process may hold the lock for ever.
+            return;
+        }
         let mut registered = self.snapshots.registered.lock();
         if let Some(count) = registered.get_mut(&self.seq) {
             *count -= 1;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::path::PathBuf;
 
+use base::fork::Origin;
 use base::fs::FileSystem;
 use base::sync::{Arc, Mutex};
 use base::{FileKind, FileNumber};
@@ -16,6 +17,7 @@ pub(crate) struct Sweeper {
     dir: PathBuf,
     state: Mutex<State>,
     signals: Arc<Signals>,
+    origin: Origin,
 }
 
 #[derive(Default)]
@@ -45,6 +47,7 @@ impl Sweeper {
             dir,
             state: Mutex::default(),
             signals,
+            origin: Origin::here(),
         })
     }
 
@@ -103,6 +106,10 @@ impl Sweeper {
 
 impl compaction::Reaper for Sweeper {
     fn reap(&self, number: FileNumber) {
+        if self.origin.is_inherited() {
+            // The file is the parent's, and so may be the lock.
+            return;
+        }
         self.unlink(FileKind::Table, number);
     }
 }

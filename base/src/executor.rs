@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::fork::Origin;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Bell, Mutex};
 
@@ -125,6 +126,7 @@ impl Executor for Threads {
                 .with_source(source)
             })?;
         Ok(Arc::new(ThreadWorker {
+            origin: Origin::here(),
             shared,
             thread: Mutex::new(Some(thread)),
         }))
@@ -173,6 +175,7 @@ impl Shared {
 
 #[derive(Debug)]
 struct ThreadWorker {
+    origin: Origin,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -198,6 +201,11 @@ impl Worker for ThreadWorker {
 
 impl Drop for ThreadWorker {
     fn drop(&mut self) {
+        if self.origin.is_inherited() {
+            // The thread is not in this process: nothing to tell it, to join, or to detach.
+            std::mem::forget(self.thread.get_mut().take());
+            return;
+        }
         self.stop();
     }
 }

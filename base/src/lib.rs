@@ -17,6 +17,7 @@ pub mod cursor;
 pub mod error;
 pub mod executor;
 pub mod filter;
+pub mod fork;
 pub mod fs;
 pub mod hash;
 pub mod hint;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use base::error::{Error, ErrorKind, Result};
 use base::executor::{Scatter, Task};
+use base::fork::Origin;
 use base::sync::Arc;
 
 /// A rayon pool of our own. Rayon's global one is the host program's and is never used.
@@ -11,7 +12,9 @@ use base::sync::Arc;
 /// Can be shared by several databases. Its threads sleep while nothing is scattered and end when
 /// the last holder lets go.
 pub struct RayonPool {
-    pool: rayon::ThreadPool,
+    /// Always there until the drop.
+    pool: Option<rayon::ThreadPool>,
+    origin: Origin,
 }
 
 impl RayonPool {
@@ -27,7 +30,25 @@ impl RayonPool {
             .map_err(|error| {
                 Error::new(ErrorKind::Io, "cannot start pool threads").with_source(error)
             })?;
-        Ok(Arc::new(Self { pool }))
+        Ok(Arc::new(Self {
+            pool: Some(pool),
+            origin: Origin::here(),
+        }))
+    }
+}
+
+impl RayonPool {
+    fn pool(&self) -> &rayon::ThreadPool {
+        self.pool.as_ref().expect("taken by the drop only")
+    }
+}
+
+impl Drop for RayonPool {
+    fn drop(&mut self) {
+        if self.origin.is_inherited() {
+            // Its threads are not in this process, and one of them may have held a lock of it.
+            std::mem::forget(self.pool.take());
+        }
     }
 }
 
@@ -38,7 +59,7 @@ impl Scatter for RayonPool {
             // Not worth waking a thread; the caller would only wait for it.
             return tasks.remove(0)();
         }
-        self.pool.scope(|scope| {
+        self.pool().scope(|scope| {
             for task in tasks {
                 scope.spawn(move |_| task());
             }
@@ -46,7 +67,7 @@ impl Scatter for RayonPool {
     }
 
     fn width(&self) -> usize {
-        self.pool.current_num_threads()
+        self.pool().current_num_threads()
     }
 }
 

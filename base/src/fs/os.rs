@@ -14,6 +14,7 @@ use super::{
     Access, Arc, DirEntry, File, FileSystem, LockGuard, Mapping, MappingKind, Result, Status, Watch,
 };
 use crate::error::{Error, ErrorKind};
+use crate::fork::Origin;
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -292,6 +293,7 @@ static LOCKED: LazyLock<Mutex<HashSet<(u64, u64)>>> = LazyLock::new(Mutex::defau
 #[derive(Debug)]
 struct OsLock {
     identity: (u64, u64),
+    origin: Origin,
     // Only ever closed, never explicitly unlocked: an unlock would also release the lock of a
     // forked copy of this descriptor.
     _file: fs::File,
@@ -301,6 +303,14 @@ impl LockGuard for OsLock {}
 
 impl Drop for OsLock {
     fn drop(&mut self) {
+        if self.origin.is_inherited() {
+            // A thread that is not here may hold the table for ever. Whatever it says, the system
+            // lets nobody lock the file while the parent has it.
+            if let Ok(mut locked) = LOCKED.try_lock() {
+                locked.remove(&self.identity);
+            }
+            return;
+        }
         LOCKED
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -340,6 +350,7 @@ fn lock(path: &Path) -> Result<Box<dyn LockGuard>> {
     locked.insert(identity);
     Ok(Box::new(OsLock {
         identity,
+        origin: Origin::here(),
         _file: file,
     }))
 }
