@@ -19,7 +19,7 @@ use crate::signals::Signals;
 use crate::snapshots::Snapshots;
 use crate::stall::Gate;
 use crate::superversion::{KeyspaceState, Keyspaces};
-use crate::tuning::{Durability, Settings};
+use crate::tuning::{Durability, KeyspaceSettings};
 
 /// What a write got: its place in the order of all writes, and how safe it is already.
 ///
@@ -55,24 +55,14 @@ impl Commit {
 /// Makes empty memtables.
 #[derive(Clone, Debug)]
 pub(crate) struct MemtableMaker {
-    pub(crate) filter_bytes: usize,
-    pub(crate) arena_chunk_bytes: usize,
     pub(crate) pins: Arc<PinLedger>,
 }
 
 impl MemtableMaker {
-    pub(crate) fn new(settings: &Settings, pins: Arc<PinLedger>) -> Self {
-        Self {
+    pub(crate) fn make(&self, settings: &KeyspaceSettings) -> Arc<Memtable> {
+        Memtable::new(MemtableOptions {
             filter_bytes: settings.memtable_filter_bytes(),
             arena_chunk_bytes: settings.arena_chunk_bytes(),
-            pins,
-        }
-    }
-
-    pub(crate) fn make(&self) -> Arc<Memtable> {
-        Memtable::new(MemtableOptions {
-            filter_bytes: self.filter_bytes,
-            arena_chunk_bytes: self.arena_chunk_bytes,
             pins: Arc::clone(&self.pins),
         })
     }
@@ -97,7 +87,6 @@ pub(crate) struct CommitPath {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) memtables: MemtableMaker,
     pub(crate) hash_seed: HashSeed,
-    pub(crate) memtable_bytes_max: usize,
     pub(crate) log_bytes_max: u64,
     pub(crate) log_segment_bytes: u64,
     pub(crate) value_bytes_max: usize,
@@ -225,7 +214,7 @@ impl CommitPath {
     fn make_room_locked(&self, state: &CommitState) {
         for keyspace in self.keyspaces.all() {
             let view = keyspace.peek();
-            let is_full = view.active.bytes() >= self.memtable_bytes_max;
+            let is_full = view.active.bytes() >= keyspace.settings().memtable_bytes_max;
             // A log over its limit is cut by flushing, but not while an earlier flush may do it.
             let is_log_over = view.sealed.is_empty() && self.log.total_bytes() > self.log_bytes_max;
             if is_full || is_log_over && view.active.entry_count() > 0 {
@@ -237,7 +226,7 @@ impl CommitPath {
 
     fn seal_locked(&self, state: &CommitState, keyspace: &KeyspaceState) {
         keyspace.seal(
-            self.memtables.make(),
+            self.memtables.make(keyspace.settings()),
             // Not what comes before `next_seq`: an unclean open leaves a gap below that.
             self.snapshots.visible(),
             state.log_end,

@@ -502,8 +502,6 @@ impl Db {
 /// Builds the rooms that act out of those that hold state.
 fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
     let gate = Gate {
-        sealed_memtable_count_max: settings.sealed_memtable_count_max,
-        level0_table_count_max: settings.level0_table_count_max,
         executor: Arc::clone(&seams.executor),
         clock: Arc::clone(&seams.clock),
         signals: Arc::clone(&opened.signals),
@@ -527,20 +525,13 @@ fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
         ledger: Arc::clone(&opened.ledger),
         memtables: opened.memtables,
         hash_seed: opened.hash_seed,
-        memtable_bytes_max: settings.memtable_bytes_max,
         log_bytes_max: settings.log_bytes_max,
         log_segment_bytes: settings.log_segment_bytes,
         value_bytes_max: settings.value_bytes_max,
         durability: settings.durability,
         state: Mutex::new(state),
     };
-    let tree = Tree::new(
-        settings,
-        seams,
-        &opened.rooms,
-        &opened.versions,
-        opened.hash_seed,
-    );
+    let tree = Tree::new(seams, &opened.rooms, &opened.versions, opened.hash_seed);
     let sweeper = Arc::clone(&opened.rooms.sweeper);
     let background = Background::new(
         tree,

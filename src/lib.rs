@@ -65,7 +65,7 @@ pub use db::Db;
 pub use events::Event;
 pub use health::Health;
 pub use keyspace::{Keyspace, Snapshot};
-pub use options::{Options, WriteOptions};
+pub use options::{KeyspaceOptions, Options, WriteOptions};
 pub use range::KeyRange;
 pub use scan::{Cursor, Iter};
 pub use stats::{LevelStats, Stats};

@@ -16,9 +16,15 @@ use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 use crate::db::Db;
 use crate::events::{Event, Listener};
 use crate::seams::Seams;
-use crate::tuning::{Durability, Settings};
+use crate::tuning::{Durability, KeyspaceSettings, Settings};
+
+mod keyspace;
+pub use keyspace::KeyspaceOptions;
+use keyspace::{keyspace_setters, setters};
 
 /// How to open a database. Every option has a sound default; all are checked when it is opened.
+///
+/// Those that [`KeyspaceOptions`] has too are for the keyspace `default`.
 ///
 /// # Examples
 /// ```
@@ -46,19 +52,6 @@ impl fmt::Debug for Options {
     }
 }
 
-macro_rules! setters {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty,)+) => {
-        $(
-            $(#[doc = $doc])+
-            #[must_use]
-            pub fn $name(mut self, $name: $type) -> Self {
-                self.settings.$name = $name;
-                self
-            }
-        )+
-    };
-}
-
 impl Options {
     /// The defaults.
     pub fn new() -> Self {
@@ -66,50 +59,12 @@ impl Options {
     }
 
     setters! {
+        settings_mut;
+
         /// Whether to make a database where there is none. Default: `true`.
         ///
         /// Without it, a missing directory and an empty one are `NotFound`.
         create_if_missing: bool,
-
-        /// How large a memtable grows before it is sealed and flushed, in bytes. Default: 64 MiB.
-        ///
-        /// Larger ones mean fewer, larger tables in level 0 and less write amplification, more
-        /// memory, and a longer recovery. From 4 KiB to 64 GiB.
-        memtable_bytes_max: usize,
-
-        /// How many sealed memtables may wait for a flush before writers wait. Default: 2.
-        ///
-        /// From 1 to 64. Memory for memtables is bounded by `memtable_bytes_max` times this plus 2.
-        sealed_memtable_count_max: usize,
-
-        /// How large tables become, in bytes. Default: 64 MiB. From 4 KiB to 16 GiB.
-        ///
-        /// Smaller ones make compactions finer and files more numerous.
-        table_bytes_target: u64,
-
-        /// How large a data block becomes before compression, in bytes. Default: 4096.
-        ///
-        /// What a read from disk loads and checks; larger ones compress better. From 64 bytes to
-        /// 4 MiB; one larger entry gets a block of its own.
-        block_bytes_target: usize,
-
-        /// How large level 1 may become, in bytes. Default: 256 MiB. From 4 KiB.
-        level_base_bytes: u64,
-
-        /// How many times larger each level may be than the one above. Default: 10. From 2 to 100.
-        ///
-        /// Smaller: less write amplification a level, more levels.
-        level_fan_out: u64,
-
-        /// At how many tables level 0 is compacted. Default: 4. From 1 to 1000.
-        ///
-        /// Each table in level 0 is one more place that a read may have to look at.
-        level0_table_count_trigger: usize,
-
-        /// At how many tables in level 0 writers wait for compaction. Default: 20.
-        ///
-        /// More than `level0_table_count_trigger`, up to 10,000.
-        level0_table_count_max: usize,
 
         /// How large a segment of the log becomes, in bytes. Default: 64 MiB.
         ///
@@ -127,20 +82,6 @@ impl Options {
 
         /// How long the log is kept although it is flushed. Default: not at all.
         log_keep_age: Duration,
-
-        /// Compression of all tables but the bottommost. Default: none.
-        compression: Compression,
-
-        /// Compression of the bottommost tables, which hold most of the data. Default: none.
-        ///
-        /// With another one than `compression`, tables that reach the bottom are rewritten instead
-        /// of moved.
-        bottom_compression: Compression,
-
-        /// The filter of each table. Default: blocked, 10 bits a key.
-        ///
-        /// Spares a read of an absent key the search of the table. From 1 to 32 bits a key.
-        filter: FilterPolicy,
 
         /// How tables are read. Default: mapped.
         ///
@@ -186,6 +127,16 @@ impl Options {
         ///
         /// From 1 KiB to 1 GiB.
         manifest_bytes_min: u64,
+    }
+
+    keyspace_setters!(keyspace_mut);
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    fn keyspace_mut(&mut self) -> &mut KeyspaceSettings {
+        &mut self.settings.keyspace
     }
 
     /// Who is told what happens. Default: nobody. See [`Event`].

@@ -155,12 +155,13 @@ impl<'a> Recovery<'a> {
         let prepared = inspection.settle(&config)?;
         self.tell_dropped(&prepared);
         let hash_seed = HashSeed(identity.hash_seed);
-        let memtables = MemtableMaker::new(self.settings, Arc::clone(&self.pins));
+        let pins = Arc::clone(&self.pins);
+        let memtables = MemtableMaker { pins };
         let keyspace = self.keyspace(&versions, &memtables);
         let keyspaces = Arc::new(Keyspaces::new(keyspace));
         let mut replayer = Replayer {
             recovery: &self,
-            tree: Tree::new(self.settings, self.seams, &self.rooms, &versions, hash_seed),
+            tree: Tree::new(self.seams, &self.rooms, &versions, hash_seed),
             keyspaces: &keyspaces,
             memtables: &memtables,
             hash_seed,
@@ -333,10 +334,13 @@ impl<'a> Recovery<'a> {
 
     fn keyspace(&self, versions: &VersionSet, memtables: &MemtableMaker) -> Arc<KeyspaceState> {
         let id = KeyspaceId::DEFAULT;
+        let settings = Arc::new(self.settings.keyspace.clone());
+        let active = memtables.make(&settings);
         Arc::new(KeyspaceState::new(
             id,
             DEFAULT_KEYSPACE_NAME.to_owned(),
-            memtables.make(),
+            settings,
+            active,
             versions
                 .version(id)
                 .expect("checked when MANIFEST was loaded"),
@@ -445,7 +449,7 @@ impl Replayer<'_> {
                 }
                 self.replayed_upto = self.replayed_upto.max(operation.seq);
             }
-            if keyspace.peek().active.bytes() >= self.recovery.settings.memtable_bytes_max {
+            if keyspace.peek().active.bytes() >= keyspace.settings().memtable_bytes_max {
                 self.flush(keyspace)?;
             }
         }
@@ -457,7 +461,8 @@ impl Replayer<'_> {
         // INVARIANT: MANIFEST claims no place in the log here. Until the new segment has begun, a
         // segment whose torn end was cut still counts as the newest, and would look damaged.
         let log_end = Position::default();
-        keyspace.seal(self.memtables.make(), self.replayed_upto, log_end);
+        let fresh = self.memtables.make(keyspace.settings());
+        keyspace.seal(fresh, self.replayed_upto, log_end);
         let snapshots = Snapshots::new(self.replayed_upto);
         self.tree.flush(keyspace, &snapshots, None).map(|_| ())
     }

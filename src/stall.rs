@@ -15,8 +15,6 @@ use crate::superversion::KeyspaceState;
 /// Lets writers pass or makes them wait.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    pub(crate) sealed_memtable_count_max: usize,
-    pub(crate) level0_table_count_max: usize,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) signals: Arc<Signals>,
@@ -28,11 +26,11 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Why a write to `keyspace` may not go on now.
-    fn obstacle(&self, keyspace: &KeyspaceState) -> Option<&'static str> {
-        let view = keyspace.peek();
-        if view.sealed.len() > self.sealed_memtable_count_max {
+    fn obstacle(keyspace: &KeyspaceState) -> Option<&'static str> {
+        let (view, settings) = (keyspace.peek(), keyspace.settings());
+        if view.sealed.len() > settings.sealed_memtable_count_max {
             Some("memtables wait to be flushed")
-        } else if view.version.level(Level::ZERO).len() >= self.level0_table_count_max {
+        } else if view.version.level(Level::ZERO).len() >= settings.level0_table_count_max {
             Some("level 0 waits to be compacted")
         } else {
             None
@@ -46,7 +44,7 @@ impl Gate {
     /// with the cause, for instance `NoSpace`.
     #[inline]
     pub(crate) fn pass(&self, keyspace: &KeyspaceState) -> Result<()> {
-        match self.obstacle(keyspace) {
+        match Self::obstacle(keyspace) {
             None => Ok(()),
             Some(cause) => self.wait(keyspace, cause),
         }
@@ -66,7 +64,7 @@ impl Gate {
             } else if self.signals.failure_count() != failures {
                 failed = self.health.background();
             }
-            if failed.is_none() && self.obstacle(keyspace).is_some() {
+            if failed.is_none() && Self::obstacle(keyspace).is_some() {
                 self.signals.flush.wake();
                 self.signals.compaction.wake();
                 return false;

@@ -6,6 +6,7 @@ use base::{Level, SequenceNumber};
 use crate::db::Handle;
 use crate::ledger::Counter;
 use crate::superversion::KeyspaceState;
+use crate::tree::Tree;
 
 /// Counters since the database was opened, and sizes as of now. Bytes unless the name says else.
 ///
@@ -205,7 +206,7 @@ impl Handle {
 
     fn level_stats(&self, keyspace: &KeyspaceState) -> Vec<LevelStats> {
         let version = Arc::clone(&keyspace.peek().version);
-        let scores = self.background.tree.level_scores(keyspace);
+        let scores = Tree::level_scores(keyspace);
         let score = |level| {
             scores
                 .iter()

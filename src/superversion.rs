@@ -12,6 +12,7 @@ use memtable::Memtable;
 
 use crate::snapshots::Snapshots;
 use crate::sweeper::Sweeper;
+use crate::tuning::KeyspaceSettings;
 
 /// A memtable that takes no more writes and waits to be flushed.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub(crate) struct Superversion {
 pub(crate) struct KeyspaceState {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
+    settings: Arc<KeyspaceSettings>,
     current: ArcSwap<Superversion>,
     /// LOCK: last in the order commit, manifest, superversion. Never held over I/O.
     replacing: Mutex<()>,
@@ -45,6 +47,7 @@ impl KeyspaceState {
     pub(crate) fn new(
         id: KeyspaceId,
         name: String,
+        settings: Arc<KeyspaceSettings>,
         active: Arc<Memtable>,
         version: Arc<Version>,
         sweeper: Arc<Sweeper>,
@@ -57,10 +60,17 @@ impl KeyspaceState {
         Self {
             id,
             name,
+            settings,
             current: ArcSwap::from_pointee(first),
             replacing: Mutex::new(()),
             sweeper,
         }
+    }
+
+    /// The numbers that steer it.
+    #[inline]
+    pub(crate) fn settings(&self) -> &Arc<KeyspaceSettings> {
+        &self.settings
     }
 
     /// Pins the current view.

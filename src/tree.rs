@@ -11,7 +11,7 @@ use base::sync::{Arc, Mutex};
 use base::{HashSeed, Level, Result};
 use compaction::policy::{ManualCompaction, ManualStep};
 use compaction::{
-    CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, Tuning, Version, job, policy,
+    CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, Version, job, policy,
 };
 use log::{Log, Position};
 use memtable::Memtable;
@@ -23,7 +23,6 @@ use crate::manifest::{Rooms, VersionSet, numbers};
 use crate::seams::Seams;
 use crate::snapshots::Snapshots;
 use crate::superversion::{KeyspaceState, SealedMemtable};
-use crate::tuning::Settings;
 
 /// Runs flushes and compactions and installs what they made.
 #[derive(Debug)]
@@ -35,8 +34,6 @@ pub(crate) struct Tree {
     dir: PathBuf,
     versions: Arc<VersionSet>,
     ledger: Arc<Ledger>,
-    settings: Settings,
-    tuning: Tuning,
     hash_seed: HashSeed,
     in_progress: Mutex<InProgress>,
     /// Raised by close: jobs stop soon and leave nothing behind.
@@ -48,7 +45,6 @@ pub(crate) type KeyBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 impl Tree {
     pub(crate) fn new(
-        settings: &Settings,
         seams: &Seams,
         rooms: &Rooms,
         versions: &Arc<VersionSet>,
@@ -62,8 +58,6 @@ impl Tree {
             dir: rooms.dir.clone(),
             versions: Arc::clone(versions),
             ledger: Arc::clone(&rooms.ledger),
-            settings: settings.clone(),
-            tuning: settings.compaction_tuning(),
             hash_seed,
             in_progress: Mutex::default(),
             cancel: Arc::default(),
@@ -84,7 +78,7 @@ impl Tree {
     }
 
     fn table_options(&self, keyspace: &KeyspaceState, is_bottom: bool) -> TableOptionsFn {
-        let (settings, clock) = (self.settings.clone(), Arc::clone(&self.clock));
+        let (settings, clock) = (Arc::clone(keyspace.settings()), Arc::clone(&self.clock));
         let (hash_seed, keyspace) = (self.hash_seed, keyspace.id);
         Arc::new(move |level, reason| TableOptions {
             block_bytes_target: settings.block_bytes_target,
@@ -118,7 +112,7 @@ impl Tree {
             numbers: numbers(&self.versions),
             executor: Arc::clone(&self.executor) as Arc<dyn Scatter>,
             table_options: self.table_options(keyspace, is_bottom),
-            table_bytes_target: self.settings.table_bytes_target,
+            table_bytes_target: keyspace.settings().table_bytes_target,
             snapshots: captured.registered,
             visible: captured.visible,
             cancel: Arc::clone(&self.cancel),
@@ -176,11 +170,12 @@ impl Tree {
 
     /// Plans what the tree needs most and reserves it, up to as many plans as can run at once.
     pub(crate) fn plan(&self, keyspace: &KeyspaceState) -> Vec<CompactionPlan> {
+        let tuning = keyspace.settings().compaction_tuning();
         let version = Arc::clone(&keyspace.peek().version);
         let mut in_progress = self.in_progress.lock();
         let mut plans = Vec::new();
         while plans.len() < self.executor.width() {
-            let Some(plan) = policy::pick(&version, &in_progress, &self.tuning) else {
+            let Some(plan) = policy::pick(&version, &in_progress, &tuning) else {
                 break;
             };
             in_progress.insert(&plan);
@@ -191,11 +186,12 @@ impl Tree {
 
     /// Whether nothing is running and nothing needs to run.
     pub(crate) fn is_at_rest(&self, keyspace: &KeyspaceState) -> bool {
+        let tuning = keyspace.settings().compaction_tuning();
         let view = keyspace.peek();
         let in_progress = self.in_progress.lock();
         in_progress.is_empty()
             && view.sealed.is_empty()
-            && policy::pick(&view.version, &in_progress, &self.tuning).is_none()
+            && policy::pick(&view.version, &in_progress, &tuning).is_none()
     }
 
     /// Runs reserved plans side by side and installs each as it ends. Returns the first failure.
@@ -293,17 +289,19 @@ impl Tree {
         keyspace: &KeyspaceState,
         request: &mut ManualCompaction,
     ) -> ManualStep {
+        let tuning = keyspace.settings().compaction_tuning();
         let mut in_progress = self.in_progress.lock();
         let version: Arc<Version> = Arc::clone(&keyspace.peek().version);
-        let step = request.step(&version, &in_progress, &self.tuning);
+        let step = request.step(&version, &in_progress, &tuning);
         if let ManualStep::Run(plan) = &step {
             in_progress.insert(plan);
         }
         step
     }
 
-    pub(crate) fn level_scores(&self, keyspace: &KeyspaceState) -> Vec<(Level, f64)> {
-        policy::scores(&keyspace.peek().version, &self.tuning)
+    pub(crate) fn level_scores(keyspace: &KeyspaceState) -> Vec<(Level, f64)> {
+        let tuning = keyspace.settings().compaction_tuning();
+        policy::scores(&keyspace.peek().version, &tuning)
     }
 }
 

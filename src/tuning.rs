@@ -9,7 +9,10 @@ use std::time::Duration;
 use base::error::{Error, Result};
 use base::key::VALUE_BYTES_HARD_MAX;
 use log::RecoveryMode;
-use sstable::{Compression, FilterPolicy, ReadMode, Verify};
+use sstable::{ReadMode, Verify};
+
+mod keyspace;
+pub(crate) use keyspace::KeyspaceSettings;
 
 /// When a write counts as done.
 ///
@@ -37,21 +40,12 @@ pub enum Durability {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) create_if_missing: bool,
-    pub(crate) memtable_bytes_max: usize,
-    pub(crate) sealed_memtable_count_max: usize,
-    pub(crate) table_bytes_target: u64,
-    pub(crate) block_bytes_target: usize,
-    pub(crate) level_base_bytes: u64,
-    pub(crate) level_fan_out: u64,
-    pub(crate) level0_table_count_trigger: usize,
-    pub(crate) level0_table_count_max: usize,
+    /// Those of the keyspace `default`.
+    pub(crate) keyspace: KeyspaceSettings,
     pub(crate) log_segment_bytes: u64,
     pub(crate) log_bytes_max: u64,
     pub(crate) log_keep_bytes: u64,
     pub(crate) log_keep_age: Duration,
-    pub(crate) compression: Compression,
-    pub(crate) bottom_compression: Compression,
-    pub(crate) filter: FilterPolicy,
     pub(crate) read_mode: ReadMode,
     pub(crate) verify_reads: Verify,
     pub(crate) cache_bytes: u64,
@@ -72,21 +66,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             create_if_missing: true,
-            memtable_bytes_max: 64 << 20,
-            sealed_memtable_count_max: 2,
-            table_bytes_target: 64 * MIB,
-            block_bytes_target: 4 << 10,
-            level_base_bytes: 256 * MIB,
-            level_fan_out: 10,
-            level0_table_count_trigger: 4,
-            level0_table_count_max: 20,
+            keyspace: KeyspaceSettings::default(),
             log_segment_bytes: 64 * MIB,
             log_bytes_max: GIB,
             log_keep_bytes: 0,
             log_keep_age: Duration::ZERO,
-            compression: Compression::None,
-            bottom_compression: Compression::None,
-            filter: FilterPolicy::Blocked { bits_per_key: 10 },
             read_mode: ReadMode::Mapped,
             verify_reads: Verify::Once,
             cache_bytes: 256 * MIB,
@@ -104,32 +88,7 @@ impl Default for Settings {
 impl Settings {
     /// Checks every number against its range.
     pub(crate) fn validate(&self) -> Result<()> {
-        in_range(
-            "memtable_bytes_max",
-            self.memtable_bytes_max as u64,
-            4 * KIB,
-            64 * GIB,
-        )?;
-        let sealed_count = self.sealed_memtable_count_max as u64;
-        in_range("sealed_memtable_count_max", sealed_count, 1, 64)?;
-        in_range(
-            "table_bytes_target",
-            self.table_bytes_target,
-            4 * KIB,
-            16 * GIB,
-        )?;
-        in_range(
-            "block_bytes_target",
-            self.block_bytes_target as u64,
-            64,
-            4 * MIB,
-        )?;
-        in_range("level_base_bytes", self.level_base_bytes, 4 * KIB, 1 << 50)?;
-        in_range("level_fan_out", self.level_fan_out, 2, 100)?;
-        let trigger = self.level0_table_count_trigger as u64;
-        in_range("level0_table_count_trigger", trigger, 1, 1000)?;
-        let count_max = self.level0_table_count_max as u64;
-        in_range("level0_table_count_max", count_max, trigger + 1, 10_000)?;
+        self.keyspace.validate()?;
         in_range(
             "log_segment_bytes",
             self.log_segment_bytes,
@@ -153,46 +112,7 @@ impl Settings {
             let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             in_range("sync_interval (ms)", millis, 1, 3_600_000)?;
         }
-        self.validate_policies()
-    }
-
-    fn validate_policies(&self) -> Result<()> {
-        for compression in [self.compression, self.bottom_compression] {
-            if let Compression::Zstd { level } = compression
-                && !(-7..=22).contains(&level)
-            {
-                return Err(out_of_range("zstd level", level, -7, 22));
-            }
-        }
-        match self.filter {
-            FilterPolicy::None => Ok(()),
-            FilterPolicy::Blocked { bits_per_key } | FilterPolicy::Bloom { bits_per_key } => {
-                in_range("filter bits_per_key", u64::from(bits_per_key), 1, 32)
-            }
-        }
-    }
-
-    /// How much of a memtable its filter takes: a 64th, at 10 bits a key enough for entries of 80
-    /// bytes and more.
-    pub(crate) fn memtable_filter_bytes(&self) -> usize {
-        self.memtable_bytes_max / 64
-    }
-
-    /// Steps in which a memtable asks for memory.
-    pub(crate) fn arena_chunk_bytes(&self) -> usize {
-        (self.memtable_bytes_max / 16).clamp(1 << 10, 1 << 20)
-    }
-
-    /// What compaction's policy steers by.
-    pub(crate) fn compaction_tuning(&self) -> compaction::Tuning {
-        compaction::Tuning {
-            level0_table_count_trigger: self.level0_table_count_trigger,
-            level_base_bytes: self.level_base_bytes,
-            fan_out: self.level_fan_out,
-            table_bytes_target: self.table_bytes_target,
-            compaction_bytes_max: self.table_bytes_target.saturating_mul(25),
-            bottom_compression: self.bottom_compression.as_u8(),
-        }
+        Ok(())
     }
 }
 
@@ -219,12 +139,9 @@ mod tests {
     #[test]
     fn defaults_are_in_range_and_extremes_are_not() {
         Settings::default().validate().expect("the defaults");
-        let wrong: [fn(&mut Settings); 6] = [
-            |s| s.memtable_bytes_max = 0,
-            |s| s.level_fan_out = 1,
-            |s| s.level0_table_count_max = s.level0_table_count_trigger,
-            |s| s.bottom_compression = Compression::Zstd { level: 23 },
-            |s| s.filter = FilterPolicy::Blocked { bits_per_key: 0 },
+        let wrong: [fn(&mut Settings); 3] = [
+            |s| s.keyspace.level_fan_out = 1,
+            |s| s.open_tables_max = 15,
             |s| s.sync_interval = Some(Duration::ZERO),
         ];
         for change in wrong {

@@ -247,10 +247,10 @@ fn a_user_builds_few_crates_of_others() {
     );
 }
 
-/// The fields of the engine's settings.
-fn settings(tuning: &str) -> Vec<String> {
+/// The fields of one struct of settings.
+fn settings(tuning: &str, name: &str) -> Vec<String> {
     let body = tuning
-        .split("struct Settings {")
+        .split(&format!("struct {name} {{"))
         .nth(1)
         .expect("the struct is there");
     let body = body.split("\n}").next().expect("it ends");
@@ -265,19 +265,30 @@ fn settings(tuning: &str) -> Vec<String> {
 
 #[test]
 fn every_option_does_something() {
-    let tuning = read("src/tuning.rs");
-    let fields = settings(&tuning);
-    assert!(fields.len() > 20, "the settings were not found");
-    let (before, rest) = tuning.split_once("fn validate").expect("it is there");
-    // What derives numbers from settings comes after `validate`, tests last.
-    let derived = rest
-        .split_once("\n    }\n")
-        .map_or(before, |(_, after)| after);
-    let derived = derived.split("#[cfg(test)]").next().unwrap_or_default();
-    let mut texts = vec![derived.to_owned()];
+    let homes = [
+        ("src/tuning.rs", "Settings"),
+        ("src/tuning/keyspace.rs", "KeyspaceSettings"),
+    ];
+    let mut fields = Vec::new();
+    let mut texts = Vec::new();
+    for (home, name) in homes {
+        let tuning = read(home);
+        let found = settings(&tuning, name);
+        assert!(found.len() > 10, "the settings were not found in {home}");
+        fields.extend(found);
+        let (before, rest) = tuning.split_once("fn validate").expect("it is there");
+        // What derives numbers from settings comes after `validate`, tests last.
+        let derived = rest
+            .split_once("\n    }\n")
+            .map_or(before, |(_, after)| after);
+        let derived = derived.split("#[cfg(test)]").next().unwrap_or_default();
+        texts.push(derived.to_owned());
+    }
+    // Not an option itself but all of those of the default keyspace.
+    fields.retain(|field| field != "keyspace");
     for source in sources() {
         let is_engine = source.name.starts_with("src/") && source.is_rust() && !source.is_test();
-        if !is_engine || source.name == "src/tuning.rs" {
+        if !is_engine || homes.iter().any(|(home, _)| source.name == *home) {
             continue;
         }
         let text = match source.name.as_str() {
@@ -294,12 +305,13 @@ fn every_option_does_something() {
                 .any(|(at, _)| has_word(&line[at + 1..], field))
         })
     };
-    let idle: Vec<_> = fields.into_iter().filter(|field| !reads(field)).collect();
+    let idle: Vec<_> = fields.iter().filter(|f| !reads(f)).cloned().collect();
     assert_none("options that nothing reads", &idle);
-    let options = read("src/options.rs");
-    let setters: Vec<_> = settings(&tuning)
-        .into_iter()
-        .filter(|field| !options.contains(&format!("\n        {field}: ")))
+    let options = read("src/options.rs") + &read("src/options/keyspace.rs");
+    let setters: Vec<_> = fields
+        .iter()
+        .filter(|field| !options.contains(&format!("    {field}: ")))
+        .cloned()
         .collect();
     assert_none("settings without an option", &setters);
 }

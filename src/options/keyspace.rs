@@ -1,0 +1,125 @@
+//! The options of one keyspace, and the setters that they share with those of the database.
+
+use std::fmt;
+
+use sstable::{Compression, FilterPolicy};
+
+use crate::tuning::KeyspaceSettings;
+
+/// Setters for fields of what the method `$place` gives.
+macro_rules! setters {
+    ($place:ident; $($(#[doc = $doc:literal])+ $name:ident: $type:ty,)+) => {
+        $(
+            $(#[doc = $doc])+
+            #[must_use]
+            pub fn $name(mut self, $name: $type) -> Self {
+                self.$place().$name = $name;
+                self
+            }
+        )+
+    };
+}
+pub(super) use setters;
+
+/// The setters of what each keyspace has for itself.
+macro_rules! keyspace_setters {
+    ($place:ident) => {
+        setters! {
+            $place;
+
+            /// How large a memtable grows before it is sealed and flushed. Default: 64 MiB.
+            ///
+            /// Larger ones mean fewer, larger tables in level 0 and less write amplification, more
+            /// memory, and a longer recovery. From 4 KiB to 64 GiB.
+            memtable_bytes_max: usize,
+
+            /// How many sealed memtables may wait for a flush before writers wait. Default: 2.
+            ///
+            /// From 1 to 64. Memory for memtables is bounded by `memtable_bytes_max` times this
+            /// plus 2.
+            sealed_memtable_count_max: usize,
+
+            /// How large tables become, in bytes. Default: 64 MiB. From 4 KiB to 16 GiB.
+            ///
+            /// Smaller ones make compactions finer and files more numerous.
+            table_bytes_target: u64,
+
+            /// How large a data block becomes before compression, in bytes. Default: 4096.
+            ///
+            /// What a read from disk loads and checks; larger ones compress better. From 64 bytes
+            /// to 4 MiB; one larger entry gets a block of its own.
+            block_bytes_target: usize,
+
+            /// How large level 1 may become, in bytes. Default: 256 MiB. From 4 KiB.
+            level_base_bytes: u64,
+
+            /// How many times larger each level may be than the one above. Default: 10. From 2 to
+            /// 100.
+            ///
+            /// Smaller: less write amplification a level, more levels.
+            level_fan_out: u64,
+
+            /// At how many tables level 0 is compacted. Default: 4. From 1 to 1000.
+            ///
+            /// Each table in level 0 is one more place that a read may have to look at.
+            level0_table_count_trigger: usize,
+
+            /// At how many tables in level 0 writers wait for compaction. Default: 20.
+            ///
+            /// More than `level0_table_count_trigger`, up to 10,000.
+            level0_table_count_max: usize,
+
+            /// Compression of all tables but the bottommost. Default: none.
+            compression: Compression,
+
+            /// Compression of the bottommost tables, which hold most of the data. Default: none.
+            ///
+            /// With another one than `compression`, tables that reach the bottom are rewritten
+            /// instead of moved.
+            bottom_compression: Compression,
+
+            /// The filter of each table. Default: blocked, 10 bits a key.
+            ///
+            /// Spares a read of an absent key the search of the table. From 1 to 32 bits a key.
+            filter: FilterPolicy,
+        }
+    };
+}
+pub(super) use keyspace_setters;
+
+/// How a keyspace is made. Every option has a sound default; all are checked when it is created.
+///
+/// They are kept with the keyspace, so that nobody has to say them again. Those of the keyspace
+/// `default` are set by [`Options`](crate::Options), whenever the database is opened.
+///
+/// # Examples
+/// ```
+/// use siltstone::{Compression, KeyspaceOptions};
+/// let options = KeyspaceOptions::new()
+///     .memtable_bytes_max(1 << 20)
+///     .bottom_compression(Compression::Zstd { level: 3 });
+/// # let _ = options;
+/// ```
+#[derive(Clone, Default)]
+pub struct KeyspaceOptions {
+    settings: KeyspaceSettings,
+}
+
+impl fmt::Debug for KeyspaceOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(f)
+    }
+}
+
+impl KeyspaceOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    keyspace_setters!(settings_mut);
+
+    fn settings_mut(&mut self) -> &mut KeyspaceSettings {
+        &mut self.settings
+    }
+}
