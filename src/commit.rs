@@ -17,8 +17,9 @@ use crate::health::HealthState;
 use crate::ledger::{Counter, Ledger};
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
-use crate::stall::Gate;
+use crate::stall::{Gate, Patience, Toll};
 use crate::superversion::{KeyspaceState, Keyspaces};
+use crate::throttle::Throttled;
 use crate::tuning::{Durability, KeyspaceSettings};
 
 /// What a write got: its place in the order of all writes, and how safe it is already.
@@ -37,6 +38,7 @@ use crate::tuning::{Durability, KeyspaceSettings};
 pub struct Commit {
     seq: SequenceNumber,
     is_durable: bool,
+    throttled: Option<Throttled>,
 }
 
 impl Commit {
@@ -49,6 +51,11 @@ impl Commit {
     /// Whether it was on the disk when the write returned.
     pub fn is_durable(&self) -> bool {
         self.is_durable
+    }
+
+    /// What the write waited for flush or compaction to catch up, if it did. Not what a sync took.
+    pub fn throttled(&self) -> Option<Throttled> {
+        self.throttled
     }
 }
 
@@ -106,14 +113,23 @@ pub(crate) struct CommitState {
 
 impl CommitPath {
     /// Commits `batch`.
-    pub(crate) fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<Commit> {
+    pub(crate) fn write(
+        &self,
+        batch: &WriteBatch,
+        durability: Durability,
+        patience: Patience,
+    ) -> Result<Commit> {
         let rejected = |error: Error| error.with_outcome(WriteOutcome::Rejected);
         self.health.check_writable()?;
         batch.check(self.value_bytes_max).map_err(rejected)?;
         if batch.op_count() == 0 {
             return self.write_nothing(durability);
         }
-        self.gate.pass(self.keyspaces.default())?;
+        let toll = Toll {
+            keyspace: self.keyspaces.default(),
+            bytes: batch.user_bytes(),
+        };
+        let throttled = self.gate.pass([toll], patience)?;
         let mut state = self.state.lock();
         self.check_locked(&state)?;
         self.make_room_locked(&state);
@@ -153,6 +169,7 @@ impl CommitPath {
         Ok(Commit {
             seq: last_seq,
             is_durable,
+            throttled,
         })
     }
 
@@ -171,7 +188,11 @@ impl CommitPath {
         if is_durable {
             self.sync()?;
         }
-        Ok(Commit { seq, is_durable })
+        Ok(Commit {
+            seq,
+            is_durable,
+            throttled: None,
+        })
     }
 
     /// Makes every commit that has returned so far durable.

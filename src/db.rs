@@ -102,8 +102,8 @@ impl Handle {
     }
 
     fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<Commit> {
-        self.commit
-            .write(batch, options.durability_or(self.commit.durability))
+        let durability = options.durability_or(self.commit.durability);
+        self.commit.write(batch, durability, options.patience())
     }
 
     pub(crate) fn default_keyspace(&self) -> &Arc<KeyspaceState> {
@@ -221,7 +221,7 @@ impl Db {
     /// `InvalidArgument` if key or value exceeds its limit (65,535 bytes and
     /// [`Options::value_bytes_max`]); `NoSpace`, `Io`; `Poisoned` after an earlier failed sync;
     /// `Closed`. [`Error::outcome`](crate::Error::outcome) says whether the write can still turn up
-    /// after a reopen. So for every write.
+    /// after a reopen; `Busy` if [`WriteOptions`] limit how long it may wait. So for every write.
     ///
     /// # Examples
     /// ```

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use base::{Error, Level, SequenceNumber};
 
+use crate::throttle::ThrottleCause;
+
 /// Something that happened inside a database.
 ///
 /// The listener runs on the thread where it happened, with no lock held that a read or write needs;
@@ -76,14 +78,30 @@ pub enum Event {
         /// Bytes written.
         written_bytes: u64,
     },
-    /// Writers wait for flush or compaction.
-    StallBegan {
-        /// Which of the two, and how far behind it is.
-        cause: &'static str,
+    /// Writes to a keyspace are slowed down, because flush or compaction is behind.
+    ThrottleBegan {
+        /// The name of the keyspace.
+        keyspace: String,
+        /// What is behind.
+        cause: ThrottleCause,
     },
-    /// They wait no longer.
+    /// Writes to it are no longer slowed down. Noticed by the next write.
+    ThrottleEnded {
+        /// The name of the keyspace.
+        keyspace: String,
+        /// What was behind last.
+        cause: ThrottleCause,
+    },
+    /// Writers wait for flush or compaction: the first of them begins to.
+    StallBegan {
+        /// The name of the keyspace it writes to.
+        keyspace: String,
+        /// What is behind.
+        cause: ThrottleCause,
+    },
+    /// No writer waits any longer.
     StallEnded {
-        /// How long the first of them waited.
+        /// How long the last of them waited.
         micros: u64,
     },
     /// A background job failed; it will be tried again.

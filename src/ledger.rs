@@ -34,6 +34,8 @@ pub(crate) enum Counter {
     ReadBytes,
     StallMicros,
     StallCount,
+    ThrottleMicros,
+    ThrottleCount,
     SeekCount,
 }
 

@@ -29,6 +29,7 @@
 mod batch;
 mod events;
 mod seams;
+mod throttle;
 mod tuning;
 // Floor 2: state.
 mod health;
@@ -39,6 +40,7 @@ mod snapshots;
 mod stall;
 mod superversion;
 mod sweeper;
+mod till;
 // Floor 3: paths.
 mod commit;
 mod read;
@@ -68,7 +70,8 @@ pub use keyspace::{Keyspace, Snapshot};
 pub use options::{KeyspaceOptions, Options, WriteOptions};
 pub use range::KeyRange;
 pub use scan::{Cursor, Iter};
-pub use stats::{LevelStats, Stats};
+pub use stats::{LevelStats, Stats, ThrottleStats};
+pub use throttle::{ThrottleCause, Throttled};
 pub use tuning::Durability;
 
 /// The seams through which a database meets files, time and threads.

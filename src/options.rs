@@ -16,6 +16,7 @@ use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 use crate::db::Db;
 use crate::events::{Event, Listener};
 use crate::seams::Seams;
+use crate::stall::Patience;
 use crate::tuning::{Durability, KeyspaceSettings, Settings};
 
 mod keyspace;
@@ -219,12 +220,16 @@ impl Options {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     durability: Option<Durability>,
+    patience: Patience,
 }
 
 impl WriteOptions {
     /// As the database says.
     pub const fn new() -> Self {
-        Self { durability: None }
+        Self {
+            durability: None,
+            patience: Patience::Endless,
+        }
     }
 
     /// When the write counts as done. Default: as [`Options::durability`] says.
@@ -232,6 +237,49 @@ impl WriteOptions {
     pub const fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self
+    }
+
+    /// Fails with `Busy` rather than wait longer than this for flush and compaction to catch up.
+    /// Default: waits as long as it takes.
+    ///
+    /// The write is rejected then, and may be tried again. Does not bound what a sync takes.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// use std::time::Duration;
+    /// use siltstone::{ErrorKind, WriteOptions};
+    /// let soon = WriteOptions::new().deadline(Duration::from_millis(20));
+    /// match db.put_with("key", "value", &soon) {
+    ///     Err(error) if error.kind() == ErrorKind::Busy => eprintln!("later: {error}"),
+    ///     result => drop(result?),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn deadline(mut self, longest: Duration) -> Self {
+        self.patience = Patience::AtMost(longest);
+        self
+    }
+
+    /// Fails with `Busy` rather than wait for flush and compaction at all.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// use siltstone::WriteOptions;
+    /// db.put_with("key", "value", &WriteOptions::new().no_wait())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn no_wait(self) -> Self {
+        self.deadline(Duration::ZERO)
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        self.patience
     }
 
     pub(crate) fn durability_or(&self, default: Durability) -> Durability {

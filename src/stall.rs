@@ -1,18 +1,43 @@
-//! The gate before the write path: writers wait here when flush or compaction is too far behind.
+//! The gate before the write path: writers pay or wait here when flush or compaction is behind.
+//!
+//! How much is `throttle`'s to say, who pays when is kept by the `till` of each keyspace; here are
+//! the clock, the waits, and what ends them: progress, failure, poison, a close, a deadline.
+
+use std::time::Duration;
 
 use base::clock::Clock;
 use base::executor::Executor;
 use base::sync::Arc;
 use base::sync::atomic::{AtomicUsize, Ordering};
-use base::{Error, Level, Result, WriteOutcome};
+use base::{Error, ErrorKind, Result, WriteOutcome};
 
 use crate::events::{Event, Listener};
 use crate::health::HealthState;
 use crate::ledger::{Counter, Ledger};
 use crate::signals::Signals;
 use crate::superversion::KeyspaceState;
+use crate::throttle::{ThrottleCause, Throttled, Verdict};
 
-/// Lets writers pass or makes them wait.
+mod judge;
+use judge::{judge, watch_bytes};
+
+/// A keyspace that a write touches, and with how many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Toll<'a> {
+    pub(crate) keyspace: &'a KeyspaceState,
+    pub(crate) bytes: u64,
+}
+
+/// How long a write may wait at the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Patience {
+    /// As long as it takes.
+    #[default]
+    Endless,
+    AtMost(Duration),
+}
+
+/// Lets writers pass, lets them pay, or makes them wait.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) executor: Arc<dyn Executor>,
@@ -25,63 +50,169 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Why a write to `keyspace` may not go on now.
-    fn obstacle(keyspace: &KeyspaceState) -> Option<&'static str> {
-        let (view, settings) = (keyspace.peek(), keyspace.settings());
-        if view.sealed.len() > settings.sealed_memtable_count_max {
-            Some("memtables wait to be flushed")
-        } else if view.version.level(Level::ZERO).len() >= settings.level0_table_count_max {
-            Some("level 0 waits to be compacted")
-        } else {
-            None
-        }
-    }
-
-    /// Passes, or waits for background work.
+    /// Passes, pays or waits, for each keyspace that the write touches. Returns what it paid.
+    ///
+    /// Costs one relaxed load a keyspace while nothing is behind.
     ///
     /// # Errors
-    /// If the database was closed or poisoned, or if the work it would wait for keeps failing: then
-    /// with the cause, for instance `NoSpace`.
+    /// `Busy` if it would have to wait for longer than `patience` allows. If the database was
+    /// closed or poisoned, or if the work it would wait for keeps failing: then with the cause, for
+    /// instance `NoSpace`. The write is rejected.
     #[inline]
-    pub(crate) fn pass(&self, keyspace: &KeyspaceState) -> Result<()> {
-        match Self::obstacle(keyspace) {
-            None => Ok(()),
-            Some(cause) => self.wait(keyspace, cause),
+    pub(crate) fn pass<'a>(
+        &self,
+        tolls: impl IntoIterator<Item = Toll<'a>>,
+        patience: Patience,
+    ) -> Result<Option<Throttled>> {
+        let mut paid = None;
+        for toll in tolls {
+            let till = &toll.keyspace.till;
+            if !till.is_open() && !till.spend_unseen(toll.bytes) {
+                paid = worse(paid, self.pay(toll, patience)?);
+            }
         }
+        Ok(paid)
     }
 
     #[cold]
-    fn wait(&self, keyspace: &KeyspaceState, cause: &'static str) -> Result<()> {
-        let begin = self.clock.monotonic_micros();
-        if self.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.listener.tell(|| Event::StallBegan { cause });
+    fn pay(&self, toll: Toll<'_>, patience: Patience) -> Result<Option<Throttled>> {
+        let Toll { keyspace, bytes } = toll;
+        match self.look(keyspace) {
+            Verdict::Stop(cause) => self.wait(keyspace, cause, patience).map(Some),
+            Verdict::Slow(pace) => self.pay_slowed(toll, pace.cause, patience),
+            Verdict::Free => {
+                keyspace.till.spend(bytes);
+                let now = self.clock.monotonic_micros();
+                keyspace.till.settle(now, watch_bytes(keyspace));
+                Ok(None)
+            }
         }
-        let failures = self.signals.failure_count();
-        let mut failed = None;
-        self.executor.wait(&self.signals.progress, &mut || {
-            if let Err(error) = self.health.check_writable() {
-                failed = Some(error);
-            } else if self.signals.failure_count() != failures {
-                failed = self.health.background();
-            }
-            if failed.is_none() && Self::obstacle(keyspace).is_some() {
-                self.signals.flush.wake();
-                self.signals.compaction.wake();
-                return false;
-            }
-            true
-        });
-        let micros = self.clock.monotonic_micros().saturating_sub(begin);
+    }
+
+    /// Pays what is owed for writes up to this one, by waiting for milliseconds.
+    fn pay_slowed(
+        &self,
+        toll: Toll<'_>,
+        cause: ThrottleCause,
+        patience: Patience,
+    ) -> Result<Option<Throttled>> {
+        let till = &toll.keyspace.till;
+        // A write that came because the view changed may still have credit.
+        if till.spend(toll.bytes) {
+            return Ok(None);
+        }
+        let began = self.clock.monotonic_micros();
+        let Some(owed) = till.settle(began, 0) else {
+            return Ok(None);
+        };
+        if matches!(patience, Patience::AtMost(longest) if longest < owed) {
+            // What the writes before it owe stays owed.
+            till.refund(toll.bytes);
+            return Err(busy(cause));
+        }
+        self.executor.pause(owed);
+        till.grant();
+        let micros = self.clock.monotonic_micros().saturating_sub(began);
+        self.ledger.add(Counter::ThrottleMicros, micros);
+        self.ledger.add(Counter::ThrottleCount, 1);
+        Ok(Some(Throttled { cause, micros }))
+    }
+
+    /// Makes a new verdict, and tells if writes come to be held back, or no longer are.
+    fn look(&self, keyspace: &KeyspaceState) -> Verdict {
+        let turn = keyspace.till.look(|speeds| judge(keyspace, speeds));
+        match (turn.before.cause(), turn.now.cause()) {
+            (None, Some(cause)) => self.listener.tell(|| Event::ThrottleBegan {
+                keyspace: keyspace.name.clone(),
+                cause,
+            }),
+            (Some(cause), None) => self.listener.tell(|| Event::ThrottleEnded {
+                keyspace: keyspace.name.clone(),
+                cause,
+            }),
+            _ => {}
+        }
+        turn.now
+    }
+
+    #[cold]
+    fn wait(
+        &self,
+        keyspace: &KeyspaceState,
+        cause: ThrottleCause,
+        patience: Patience,
+    ) -> Result<Throttled> {
+        if patience == Patience::AtMost(Duration::ZERO) {
+            return Err(busy(cause));
+        }
+        let began = self.clock.monotonic_micros();
+        if self.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
+            let keyspace = keyspace.name.clone();
+            self.listener.tell(|| Event::StallBegan { keyspace, cause });
+        }
+        let result = self.wait_for_progress(keyspace, patience);
+        let micros = self.clock.monotonic_micros().saturating_sub(began);
         self.ledger.add(Counter::StallMicros, micros);
         self.ledger.add(Counter::StallCount, 1);
         if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.listener.tell(|| Event::StallEnded { micros });
         }
-        match failed {
-            None => Ok(()),
-            Some(error) => Err(refused(error)),
+        match result {
+            Ok(true) => Ok(Throttled { cause, micros }),
+            Ok(false) => Err(busy(cause)),
+            Err(error) => Err(refused(error)),
         }
     }
+
+    /// Returns whether there is progress enough to go on, rather than no patience left.
+    fn wait_for_progress(&self, keyspace: &KeyspaceState, patience: Patience) -> Result<bool> {
+        let failures = self.signals.failure_count();
+        let mut failed = None;
+        // Once: whatever is done from here on wakes what it makes possible. A writer that woke them
+        // again at each ring would keep them running in a circle.
+        self.signals.flush.wake();
+        self.signals.compaction.wake();
+        let mut done = || {
+            if let Err(error) = self.health.check_writable() {
+                failed = Some(error);
+            } else if self.signals.failure_count() != failures {
+                failed = self.health.background();
+            }
+            failed.is_some() || !matches!(self.look(keyspace), Verdict::Stop(_))
+        };
+        let bell = &self.signals.progress;
+        let is_done = match patience {
+            Patience::Endless => {
+                self.executor.wait(bell, &mut done);
+                true
+            }
+            Patience::AtMost(longest) => self.executor.wait_for(bell, longest, &mut done),
+        };
+        failed.map_or(Ok(is_done), Err)
+    }
+}
+
+/// Both together, under the cause that took longer.
+fn worse(before: Option<Throttled>, now: Option<Throttled>) -> Option<Throttled> {
+    let (Some(a), Some(b)) = (before, now) else {
+        return before.or(now);
+    };
+    let cause = if a.micros >= b.micros {
+        a.cause
+    } else {
+        b.cause
+    };
+    let micros = a.micros + b.micros;
+    Some(Throttled { cause, micros })
+}
+
+#[cold]
+fn busy(cause: ThrottleCause) -> Error {
+    Error::new(
+        ErrorKind::Busy,
+        format!("the write would have to wait: {cause}"),
+    )
+    .with_outcome(WriteOutcome::Rejected)
 }
 
 fn refused(error: Error) -> Error {

@@ -6,6 +6,8 @@ use base::{Level, SequenceNumber};
 use crate::db::Handle;
 use crate::ledger::Counter;
 use crate::superversion::KeyspaceState;
+use crate::throttle::{ThrottleCause, Verdict};
+use crate::till::Till;
 use crate::tree::Tree;
 
 /// Counters since the database was opened, and sizes as of now. Bytes unless the name says else.
@@ -94,6 +96,65 @@ pub struct Stats {
     pub stall_micros: u64,
     /// How often one waited.
     pub stall_count: u64,
+    /// Time that writers have paid while they were merely slowed down, in microseconds.
+    pub throttle_micros: u64,
+    /// How many writes paid it.
+    pub throttle_count: u64,
+    /// How writes are held back now, as the last write that looked found it.
+    pub throttle: ThrottleStats,
+}
+
+/// How writes to a keyspace are held back, and by what measure.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// let throttle = db.stats().throttle;
+/// assert_eq!(throttle.cause, None);
+/// assert!(throttle.bytes_per_second.is_infinite());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ThrottleStats {
+    /// Why, or `None` while they are not.
+    pub cause: Option<ThrottleCause>,
+    /// Bytes of keys and values a second that are let through: infinite while writes are not held
+    /// back, 0 while they wait.
+    pub bytes_per_second: f64,
+    /// What flushes write, in bytes a second of work, the last seconds of it counting most.
+    pub flush_bytes_per_second: f64,
+    /// What compactions take out of level 0, in bytes a second of work.
+    pub compaction_bytes_per_second: f64,
+}
+
+impl Default for ThrottleStats {
+    /// Not held back, nothing measured.
+    fn default() -> Self {
+        Self {
+            cause: None,
+            bytes_per_second: f64::INFINITY,
+            flush_bytes_per_second: 0.0,
+            compaction_bytes_per_second: 0.0,
+        }
+    }
+}
+
+impl ThrottleStats {
+    fn of(till: &Till) -> Self {
+        let (verdict, speeds) = (till.verdict(), till.speeds());
+        Self {
+            cause: verdict.cause(),
+            bytes_per_second: match verdict {
+                Verdict::Free => f64::INFINITY,
+                Verdict::Slow(pace) => pace.bytes_per_second,
+                Verdict::Stop(_) => 0.0,
+            },
+            flush_bytes_per_second: speeds.flush,
+            compaction_bytes_per_second: speeds.compaction,
+        }
+    }
 }
 
 /// One level of the tree.
@@ -201,6 +262,9 @@ impl Handle {
             visible_seq: self.reads.snapshots.visible(),
             stall_micros: count(Counter::StallMicros),
             stall_count: count(Counter::StallCount),
+            throttle_micros: count(Counter::ThrottleMicros),
+            throttle_count: count(Counter::ThrottleCount),
+            throttle: ThrottleStats::of(&keyspace.till),
         }
     }
 

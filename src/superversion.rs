@@ -12,6 +12,7 @@ use memtable::Memtable;
 
 use crate::snapshots::Snapshots;
 use crate::sweeper::Sweeper;
+use crate::till::Till;
 use crate::tuning::KeyspaceSettings;
 
 /// A memtable that takes no more writes and waits to be flushed.
@@ -41,6 +42,8 @@ pub(crate) struct KeyspaceState {
     /// LOCK: last in the order commit, manifest, superversion. Never held over I/O.
     replacing: Mutex<()>,
     sweeper: Arc<Sweeper>,
+    /// What its writes pay while flush or compaction is behind.
+    pub(crate) till: Till,
 }
 
 impl KeyspaceState {
@@ -64,6 +67,7 @@ impl KeyspaceState {
             current: ArcSwap::from_pointee(first),
             replacing: Mutex::new(()),
             sweeper,
+            till: Till::new(),
         }
     }
 
@@ -111,6 +115,7 @@ impl KeyspaceState {
         let next = Arc::new(change(&self.current.load()));
         let old = self.current.swap(next);
         drop(guard);
+        self.till.view_changed();
         // The last holder frees a memtable, which takes milliseconds: that is the helper's.
         self.sweeper.bury(old);
     }

@@ -23,6 +23,7 @@ use crate::manifest::{Rooms, VersionSet, numbers};
 use crate::seams::Seams;
 use crate::snapshots::Snapshots;
 use crate::superversion::{KeyspaceState, SealedMemtable};
+use crate::till::Done;
 
 /// Runs flushes and compactions and installs what they made.
 #[derive(Debug)]
@@ -147,6 +148,7 @@ impl Tree {
         );
         let context = self.context(keyspace, snapshots, false);
         let runs = memtables.iter().map(Memtable::cursor).collect();
+        let began_micros = self.clock.monotonic_micros();
         let output = job::flush(&context, &view.version, runs)?;
         let stats = (output.stats.entries_out, output.stats.written_bytes);
         let mut edit = KeyspaceEdit::new(keyspace.id);
@@ -159,6 +161,7 @@ impl Tree {
             .apply(edit, durable, snapshots.visible(), |version| {
                 keyspace.install_flush(Arc::clone(version), &memtables);
             })?;
+        keyspace.till.note_flush(self.done(began_micros, stats.1));
         self.ledger.add(Counter::FlushCount, 1);
         self.ledger.add(Counter::FlushBytesWritten, stats.1);
         self.listener.tell(|| Event::Flushed {
@@ -235,10 +238,24 @@ impl Tree {
             .deepest_used()
             .is_none_or(|deepest| deepest <= plan.output_level);
         let context = self.context(keyspace, snapshots, is_bottom);
+        let began_micros = self.clock.monotonic_micros();
         let output = job::compact(&context, &version, plan)?;
         self.install(keyspace, snapshots, log, output, plan)?;
+        let is_level0 = plan.input_level == Level::ZERO && !plan.is_in_place();
+        let inputs = plan.inputs.iter().filter(|_| is_level0);
+        let level0_bytes = inputs.map(|table| table.meta.file_bytes).sum();
+        let done = self.done(began_micros, level0_bytes);
+        keyspace.till.note_compaction(done);
         drop(reservation);
         Ok(())
+    }
+
+    fn done(&self, began_micros: u64, bytes: u64) -> Done {
+        Done {
+            bytes,
+            began_micros,
+            ended_micros: self.clock.monotonic_micros(),
+        }
     }
 
     fn install(

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::fork::Origin;
@@ -82,6 +82,12 @@ pub trait Executor: Scatter {
 
     /// Waits until `done` returns true; it is asked again each time `bell` rings.
     fn wait(&self, bell: &Bell, done: &mut dyn FnMut() -> bool);
+
+    /// The same, for at most `timeout`. Returns whether `done` returned true.
+    fn wait_for(&self, bell: &Bell, timeout: Duration, done: &mut dyn FnMut() -> bool) -> bool;
+
+    /// Lets `duration` pass: for waits of milliseconds that nothing ends early.
+    fn pause(&self, duration: Duration);
 }
 
 /// One thread for each registered step, and a pool of its own for scattered tasks.
@@ -140,6 +146,27 @@ impl Executor for Threads {
             }
             bell.wait_past(seen, None);
         }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    fn wait_for(&self, bell: &Bell, timeout: Duration, done: &mut dyn FnMut() -> bool) -> bool {
+        let start = Instant::now();
+        loop {
+            let seen = bell.epoch();
+            if done() {
+                return true;
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return false;
+            }
+            bell.wait_past(seen, Some(left));
+        }
+    }
+
+    fn pause(&self, duration: Duration) {
+        // A bell that nobody rings.
+        Bell::new().wait_past(0, Some(duration));
     }
 }
 

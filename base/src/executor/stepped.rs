@@ -1,28 +1,48 @@
 //! Background steps on the thread of a test, in an order that a seed decides.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::{Executor, Scatter, Step, StepFn, Task, Worker};
+use crate::clock::ManualClock;
 use crate::error::Result;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Bell, Mutex};
 
 /// An executor without threads: steps run when the test says so, or when something waits for them.
 ///
-/// Which of the runnable steps goes first follows from the seed alone.
+/// Which of the runnable steps goes first follows from the seed alone. With a clock, waiting for
+/// time to pass moves it on; without one, all time has always passed.
 #[derive(Debug)]
 pub struct Stepped {
     random: AtomicU64,
+    clock: Option<Arc<ManualClock>>,
     workers: Mutex<Vec<Arc<StepWorker>>>,
 }
 
 impl Stepped {
     /// An executor whose choices follow from `seed`.
     pub fn new(seed: u64) -> Arc<Self> {
+        Self::on(seed, None)
+    }
+
+    /// The same, with the clock that waiting moves on.
+    pub fn with_clock(seed: u64, clock: Arc<ManualClock>) -> Arc<Self> {
+        Self::on(seed, Some(clock))
+    }
+
+    fn on(seed: u64, clock: Option<Arc<ManualClock>>) -> Arc<Self> {
         Arc::new(Self {
             random: AtomicU64::new(seed),
+            clock,
             workers: Mutex::new(Vec::new()),
         })
+    }
+
+    fn pass(&self, duration: Duration) {
+        if let Some(clock) = &self.clock {
+            clock.advance(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        }
     }
 
     /// Runs one step that was woken, chosen by the seed. Returns whether there was one.
@@ -114,6 +134,21 @@ impl Executor for Stepped {
                 "waiting for background work, but no step is runnable"
             );
         }
+    }
+
+    /// Time passes when no step is runnable any more.
+    fn wait_for(&self, _bell: &Bell, timeout: Duration, done: &mut dyn FnMut() -> bool) -> bool {
+        while !done() {
+            if timeout.is_zero() || !self.step() {
+                self.pass(timeout);
+                return done();
+            }
+        }
+        true
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.pass(duration);
     }
 }
 
