@@ -94,6 +94,7 @@ impl Tree {
             level,
             reason,
             created_micros: clock.now_micros(),
+            commit_times: None,
             dictionary_bytes_max: 0,
         })
     }

@@ -5,29 +5,86 @@
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use base::sync::Arc;
 use base::sync::atomic::{AtomicU64, Ordering};
-use base::{Home, PinLedger};
+use base::sync::{Arc, Mutex};
+use base::{Home, PinLedger, Result, Slice};
 use quick_cache::Weighter;
-use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
 
 /// One block in memory, uncompressed and checked.
 #[derive(Debug)]
 pub(crate) struct CachedBlock {
     bytes: Vec<u8>,
     pins: Arc<PinLedger>,
+    /// What the blocks of its cache weigh, wherever they are; `None` without a cache.
+    living: Option<Arc<Living>>,
+}
+
+/// The weight of all blocks of a cache that are in memory: those it holds, and those that it gave
+/// up and a slice or a cursor still holds.
+#[derive(Debug)]
+struct Living {
+    bytes: AtomicU64,
+    bytes_max: u64,
 }
 
 impl CachedBlock {
-    pub(crate) fn new(bytes: Vec<u8>, pins: Arc<PinLedger>) -> Arc<Self> {
-        Arc::new(Self { bytes, pins })
+    fn new(bytes: Vec<u8>, pins: Arc<PinLedger>, living: Option<&Arc<Living>>) -> Arc<Self> {
+        let block = Self {
+            bytes,
+            pins,
+            living: living.map(Arc::clone),
+        };
+        if let Some(living) = &block.living {
+            living.bytes.fetch_add(block.weight(), Ordering::Relaxed);
+        }
+        Arc::new(block)
+    }
+
+    /// A block that no cache counts.
+    pub(crate) fn uncached(bytes: Vec<u8>, pins: Arc<PinLedger>) -> Arc<Self> {
+        Self::new(bytes, pins, None)
+    }
+
+    /// Its bytes and what keeping it costs.
+    fn weight(&self) -> u64 {
+        self.bytes.capacity() as u64 + ENTRY_BYTES
     }
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// The `len` bytes at `start` as a slice: pinned where that is no waste, else copied.
+    ///
+    /// A short value would keep a whole block in memory, many times its own length, out of the
+    /// cache's reach. And where the blocks that are held outside have filled the cache's bounds, no
+    /// more are.
+    pub(crate) fn slice(self: &Arc<Self>, start: usize, len: usize) -> Slice {
+        let is_waste = len < self.bytes.len() / PIN_WASTE_MAX;
+        let is_full = self.living.as_ref().is_some_and(|living| {
+            // Relaxed: a bound of bytes, which orders nothing.
+            living.bytes.load(Ordering::Relaxed) > living.bytes_max
+        });
+        if is_waste || is_full {
+            let end = start.saturating_add(len);
+            return Slice::copy_from(self.bytes.get(start..end).unwrap_or_default());
+        }
+        Slice::pinned(self, start as u64, len)
+    }
 }
+
+impl Drop for CachedBlock {
+    fn drop(&mut self) {
+        if let Some(living) = &self.living {
+            living.bytes.fetch_sub(self.weight(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A slice pins a block that is at most so many times as long as itself.
+const PIN_WASTE_MAX: usize = 8;
 
 impl Home for CachedBlock {
     fn bytes(&self, place: u64, len: usize) -> &[u8] {
@@ -94,7 +151,7 @@ const ENTRY_BYTES: u64 = 128;
 impl Weighter<BlockKey, Arc<CachedBlock>> for Bytes {
     #[inline]
     fn weight(&self, _: &BlockKey, block: &Arc<CachedBlock>) -> u64 {
-        block.bytes.capacity() as u64 + ENTRY_BYTES
+        block.weight()
     }
 }
 
@@ -102,13 +159,23 @@ type Blocks = Cache<BlockKey, Arc<CachedBlock>, Bytes, BuildHasherDefault<BlockH
 
 /// Blocks kept in memory, bounded in bytes, shared by all tables of a database.
 ///
-/// A block that is in use, or pinned by a slice, stays valid when it is evicted.
+/// In shards, each behind a lock of its own, so that threads seldom meet. A block that is in use,
+/// or pinned by a slice, stays valid when it is evicted; it goes on counting, and the cache holds
+/// that much less. Where slices pin so much that a quarter is left, blocks are no longer kept and
+/// values no longer pinned but copied: reads become slow, not large.
 pub struct BlockCache {
     blocks: Blocks,
-    bytes_max: u64,
+    living: Arc<Living>,
+    /// What `blocks` may hold now.
+    capacity: Mutex<u64>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
+
+/// The capacity changes in so many steps.
+const CAPACITY_STEPS: u64 = 16;
+/// And never below this many.
+const CAPACITY_STEPS_MIN: u64 = 4;
 
 impl BlockCache {
     /// A cache of at most `bytes_max`; 0 keeps nothing.
@@ -124,7 +191,11 @@ impl BlockCache {
                 BuildHasherDefault::default(),
                 DefaultLifecycle::default(),
             ),
-            bytes_max,
+            living: Arc::new(Living {
+                bytes: AtomicU64::new(0),
+                bytes_max,
+            }),
+            capacity: Mutex::new(bytes_max),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         })
@@ -135,9 +206,14 @@ impl BlockCache {
         self.blocks.weight()
     }
 
+    /// What it holds, and what it gave up and slices or cursors still hold, in bytes.
+    pub fn living_bytes(&self) -> u64 {
+        self.living.bytes.load(Ordering::Relaxed)
+    }
+
     /// What it may hold, in bytes.
     pub fn bytes_max(&self) -> u64 {
-        self.bytes_max
+        self.living.bytes_max
     }
 
     /// Blocks that were found.
@@ -150,71 +226,85 @@ impl BlockCache {
         self.misses.load(Ordering::Relaxed)
     }
 
+    /// The block `key`, and whether it was there; else `load` brings it, and it is kept.
+    ///
+    /// Threads that miss the same block wait for the one that loads it. If that one fails, the next
+    /// tries.
+    ///
+    /// # Errors
+    /// What `load` says.
     #[inline]
-    pub(crate) fn get(&self, key: BlockKey) -> Option<Arc<CachedBlock>> {
-        let found = self.blocks.get(&key);
-        let counter = if found.is_some() {
-            &self.hits
-        } else {
-            &self.misses
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        found
+    pub(crate) fn get_or_load(
+        &self,
+        key: BlockKey,
+        pins: &Arc<PinLedger>,
+        load: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<(Arc<CachedBlock>, bool)> {
+        if let Some(found) = self.blocks.get(&key) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok((found, true));
+        }
+        self.load(key, pins, load)
     }
 
-    pub(crate) fn insert(&self, key: BlockKey, block: &Arc<CachedBlock>) {
-        if self.bytes_max > 0 {
-            self.blocks.insert(key, Arc::clone(block));
+    #[cold]
+    fn load(
+        &self,
+        key: BlockKey,
+        pins: &Arc<PinLedger>,
+        load: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<(Arc<CachedBlock>, bool)> {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        if self.bytes_max() == 0 {
+            return Ok((CachedBlock::uncached(load()?, Arc::clone(pins)), false));
         }
+        let place = match self.blocks.get_value_or_guard(&key, None) {
+            GuardResult::Value(found) => return Ok((found, false)),
+            GuardResult::Guard(place) => Some(place),
+            GuardResult::Timeout => None,
+        };
+        let block = CachedBlock::new(load()?, Arc::clone(pins), Some(&self.living));
+        if let Some(place) = place
+            && self.has_room(block.weight())
+        {
+            // It fails if the block was taken out meanwhile, which costs another miss at most.
+            let _ = place.insert(Arc::clone(&block));
+        }
+        Ok((block, false))
+    }
+
+    /// Gives way to what is held outside. Returns whether there is room for a new block of
+    /// `weight`, which counts already.
+    fn has_room(&self, weight: u64) -> bool {
+        let bytes_max = self.bytes_max();
+        let step = bytes_max.div_ceil(CAPACITY_STEPS);
+        let Some(mut capacity) = self.capacity.try_lock() else {
+            // Another thread sees to it.
+            return true;
+        };
+        if *capacity == bytes_max && self.living_bytes() <= bytes_max.saturating_add(step) {
+            return true;
+        }
+        let inside = self.blocks.weight().saturating_add(weight);
+        let outside = self.living_bytes().saturating_sub(inside);
+        let steps = CAPACITY_STEPS.saturating_sub(outside / step);
+        let wanted = bytes_max.min(step * steps.max(CAPACITY_STEPS_MIN));
+        if wanted != *capacity {
+            *capacity = wanted;
+            self.blocks.set_capacity(wanted);
+        }
+        steps >= CAPACITY_STEPS_MIN
     }
 }
 
 impl fmt::Debug for BlockCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlockCache")
-            .field("bytes_max", &self.bytes_max)
+            .field("bytes_max", &self.bytes_max())
             .field("used_bytes", &self.used_bytes())
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn block(len: usize) -> Arc<CachedBlock> {
-        CachedBlock::new(vec![7; len], Arc::default())
-    }
-
-    #[test]
-    fn it_stays_within_its_bytes_and_counts() {
-        let cache = BlockCache::new(1 << 20);
-        for offset in 0..10_000 {
-            let key = BlockKey {
-                table: offset % 7,
-                offset: offset * 4096,
-            };
-            assert!(cache.get(key).is_none());
-            cache.insert(key, &block(4096));
-            assert!(cache.used_bytes() <= 1 << 20);
-        }
-        assert!(cache.used_bytes() > 1 << 19);
-        assert_eq!((cache.hits(), cache.misses()), (0, 10_000));
-    }
-
-    #[test]
-    fn a_cache_of_nothing_and_a_block_too_large_keep_nothing() {
-        let key = BlockKey {
-            table: 1,
-            offset: 0,
-        };
-        let none = BlockCache::new(0);
-        none.insert(key, &block(100));
-        assert!(none.get(key).is_none());
-        let small = BlockCache::new(1000);
-        small.insert(key, &block(5000));
-        assert!(small.get(key).is_none());
-        small.insert(key, &block(500));
-        assert!(small.get(key).is_some());
-    }
-}
+mod tests;

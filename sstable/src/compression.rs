@@ -2,14 +2,14 @@
 #![deny(clippy::indexing_slicing)]
 
 use std::cell::RefCell;
-use std::io;
 use std::path::Path;
 
 use base::coding::Reader;
 use base::{Error, ErrorKind, Result};
-use zstd::bulk::{Compressor, Decompressor};
+use zstd_safe::{CCtx, DCtx, SafeResult};
 
 use crate::bytes;
+use crate::dictionary::{Compressing, Dictionary};
 use crate::format::{BLOCK_BYTES_MAX, EXPANSION_MAX};
 
 /// How the data blocks of a table are stored.
@@ -45,64 +45,100 @@ impl Compression {
     }
 }
 
-/// Values are part of the table format. Append only; 2 is reserved for zstd with a dictionary.
+/// Values are part of the table format. Append only.
 pub(crate) const RAW: u8 = 0;
 pub(crate) const ZSTD: u8 = 1;
+pub(crate) const ZSTD_DICTIONARY: u8 = 2;
 
 /// Bytes of the length before a frame.
 const LEN_BYTES: usize = 4;
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    static COMPRESSOR: RefCell<Option<CCtx<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
 }
 
 fn expanded_max(stored: usize) -> usize {
     BLOCK_BYTES_MAX.max(stored.saturating_mul(EXPANSION_MAX))
 }
 
-/// Writes the compressed form of `raw` to `out` if it is worth it; returns whether it was.
-pub(crate) fn compress(raw: &[u8], level: i32, frame: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
-    let Ok(raw_len) = u32::try_from(raw.len()) else {
-        return false;
-    };
+/// What a frame is made with.
+#[derive(Clone, Copy)]
+pub(crate) enum Means<'a> {
+    Level(i32),
+    Dictionary(&'a Compressing),
+}
+
+impl Means<'_> {
+    const fn tag(self) -> u8 {
+        match self {
+            Self::Level(_) => ZSTD,
+            Self::Dictionary(_) => ZSTD_DICTIONARY,
+        }
+    }
+}
+
+/// Appends `raw` to `out`: compressed if that is worth it, else as it is. Returns which.
+pub(crate) fn compress(raw: &[u8], means: Means<'_>, frame: &mut Vec<u8>, out: &mut Vec<u8>) -> u8 {
+    // Without memory for a context the block is still good as it is.
+    if compress_frame(raw, means, frame).is_some()
+        && is_worth_it(raw.len(), frame.len() + LEN_BYTES)
+        && let Ok(raw_len) = u32::try_from(raw.len())
+    {
+        out.extend_from_slice(&raw_len.to_le_bytes());
+        out.extend_from_slice(frame);
+        return means.tag();
+    }
+    out.extend_from_slice(raw);
+    RAW
+}
+
+/// Whether a block of `raw_len` is stored as `stored_len` bytes: it must save an eighth, and a
+/// reader must accept it.
+fn is_worth_it(raw_len: usize, stored_len: usize) -> bool {
+    stored_len <= raw_len - raw_len / 8 && raw_len <= expanded_max(stored_len)
+}
+
+/// How long `raw` would be stored, without its trailer.
+pub(crate) fn stored_len(raw: &[u8], means: Means<'_>, frame: &mut Vec<u8>) -> usize {
+    match compress_frame(raw, means, frame) {
+        Some(()) if is_worth_it(raw.len(), frame.len() + LEN_BYTES) => frame.len() + LEN_BYTES,
+        _ => raw.len(),
+    }
+}
+
+/// The frame of `raw` into `frame`; nothing without memory for it.
+fn compress_frame(raw: &[u8], means: Means<'_>, frame: &mut Vec<u8>) -> Option<()> {
     frame.clear();
-    frame.reserve(zstd::compress_bound(raw.len()));
-    if compress_frame(raw, level, frame).is_err() {
-        // Without a context the block is still good as it is.
-        return false;
-    }
-    let stored = frame.len() + LEN_BYTES;
-    if stored > raw.len() - raw.len() / 8 || raw.len() > expanded_max(stored) {
-        return false;
-    }
-    out.extend_from_slice(&raw_len.to_le_bytes());
-    out.extend_from_slice(frame);
-    true
-}
-
-fn compress_frame(raw: &[u8], level: i32, frame: &mut Vec<u8>) -> io::Result<usize> {
-    COMPRESSOR.with_borrow_mut(|kept| {
-        let compressor = match kept {
-            Some((at, compressor)) => {
-                if *at != level {
-                    compressor.set_compression_level(level)?;
-                    *at = level;
-                }
-                compressor
-            }
-            None => &mut kept.insert((level, Compressor::new(level)?)).1,
+    frame.reserve(zstd_safe::compress_bound(raw.len()));
+    let result: SafeResult = COMPRESSOR.with_borrow_mut(|kept| {
+        let context = match kept {
+            Some(context) => context,
+            None => kept.insert(CCtx::try_create()?),
         };
-        compressor.compress_to_buffer(raw, frame)
-    })
+        Some(match means {
+            Means::Level(level) => context.compress(frame, raw, level),
+            Means::Dictionary(dictionary) => {
+                context.compress_using_cdict(frame, raw, dictionary.prepared())
+            }
+        })
+    })?;
+    result.ok().map(|_| ())
 }
 
-/// The block that `stored` is the compressed form of, into `out`.
+/// The block that `stored` is the compressed form of, into `out`. `dictionary` is what it was made
+/// with, if it was.
 ///
 /// # Errors
 /// `Corruption` if it claims to be longer than a block of its kind can be, or is not what it
 /// claims; `Io` if there is no memory for it.
-pub(crate) fn decompress(stored: &[u8], out: &mut Vec<u8>, path: &Path, offset: u64) -> Result<()> {
+pub(crate) fn decompress(
+    stored: &[u8],
+    dictionary: Option<&Dictionary>,
+    out: &mut Vec<u8>,
+    path: &Path,
+    offset: u64,
+) -> Result<()> {
     let damaged = |message: &str| Error::corruption(path, offset, message);
     let mut reader = Reader::new(stored);
     let raw_len = reader
@@ -115,21 +151,25 @@ pub(crate) fn decompress(stored: &[u8], out: &mut Vec<u8>, path: &Path, offset: 
     }
     bytes::reserve(out, raw_len, path)?;
     let result = DECOMPRESSOR.with_borrow_mut(|kept| {
-        let decompressor = match kept {
-            Some(decompressor) => decompressor,
-            None => kept.insert(Decompressor::new()?),
+        let context = match kept {
+            Some(context) => context,
+            None => kept.insert(DCtx::try_create()?),
         };
-        decompressor.decompress_to_buffer(reader.rest(), out)
+        Some(match dictionary {
+            None => context.decompress(out, reader.rest()),
+            Some(dictionary) => {
+                context.decompress_using_ddict(out, reader.rest(), dictionary.prepared())
+            }
+        })
     });
     match result {
-        Ok(len) if len == raw_len && out.len() == raw_len => Ok(()),
-        Ok(len) => Err(damaged("compressed block is not as long as it claims")
+        Some(Ok(len)) if len == raw_len && out.len() == raw_len => Ok(()),
+        Some(Ok(len)) => Err(damaged("compressed block is not as long as it claims")
             .with_value("claimed", raw_len)
             .with_value("found", len)),
-        Err(source) if source.kind() == io::ErrorKind::OutOfMemory => {
-            Err(Error::io(path, "decompress", source).with_kind(ErrorKind::Io))
-        }
-        Err(source) => Err(damaged("compressed block malformed").with_source(source)),
+        Some(Err(code)) => Err(damaged("compressed block malformed")
+            .with_value("cause", zstd_safe::get_error_name(code))),
+        None => Err(Error::new(ErrorKind::Io, "no memory to decompress a block").with_path(path)),
     }
 }
 
@@ -140,12 +180,16 @@ mod tests {
 
     fn round_trip(raw: &[u8], level: i32) -> Option<usize> {
         let (mut frame, mut out) = (Vec::new(), b"before".to_vec());
-        if !compress(raw, level, &mut frame, &mut out) {
-            assert_eq!(out, b"before");
+        let means = Means::Level(level);
+        let tag = compress(raw, means, &mut frame, &mut out);
+        assert_eq!(out.len() - 6, stored_len(raw, means, &mut frame));
+        if tag == RAW {
+            assert_eq!(out[6..], *raw);
             return None;
         }
+        assert_eq!(tag, ZSTD);
         let mut back = Vec::new();
-        decompress(&out[6..], &mut back, Path::new("x"), 0).expect("our own bytes");
+        decompress(&out[6..], None, &mut back, Path::new("x"), 0).expect("our own bytes");
         assert_eq!(back, raw);
         Some(out.len() - 6)
     }
@@ -178,16 +222,17 @@ mod tests {
     #[test]
     fn false_claims_are_refused_before_and_after() {
         let (mut frame, mut out) = (Vec::new(), Vec::new());
-        assert!(compress(&[7; 4096], 1, &mut frame, &mut out));
+        let tag = compress(&[7; 4096], Means::Level(1), &mut frame, &mut out);
+        assert_eq!(tag, ZSTD);
         let path = Path::new("x");
         for claim in [0u32, 1, 4095, 4097, 4 << 20, (4 << 20) + 1, u32::MAX] {
             out[..4].copy_from_slice(&claim.to_le_bytes());
             let mut back = Vec::new();
-            let error = decompress(&out, &mut back, path, 9).expect_err("a false claim");
+            let error = decompress(&out, None, &mut back, path, 9).expect_err("a false claim");
             assert!(error.is_corruption(), "{claim}: {error}");
             assert!(back.capacity() <= BLOCK_BYTES_MAX);
         }
-        assert!(decompress(&out[..3], &mut Vec::new(), path, 9).is_err());
-        assert!(decompress(&[], &mut Vec::new(), path, 9).is_err());
+        assert!(decompress(&out[..3], None, &mut Vec::new(), path, 9).is_err());
+        assert!(decompress(&[], None, &mut Vec::new(), path, 9).is_err());
     }
 }

@@ -9,8 +9,9 @@ use base::checksum::Crc;
 use base::coding::{self, FIRST_SKIPPABLE_TAG, Fields, Malformed, Reader};
 use base::{Error, ErrorKind, HashSeed, Result};
 
-/// The version of the table format that this crate writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the table format that this crate writes, and the newest it reads: 2, which may
+/// have a dictionary and commit times.
+pub const FORMAT_VERSION: u32 = 2;
 /// Compression byte and CRC behind every block.
 pub const TRAILER_BYTES: usize = 5;
 /// A data block beyond this holds one entry, in bytes.
@@ -32,6 +33,7 @@ const TAG_FILTER: u32 = 2;
 const TAG_PROPERTIES: u32 = 3;
 const TAG_DATA_END: u32 = 4;
 const TAG_HASH_SEED: u32 = 5;
+const TAG_DICTIONARY: u32 = 6;
 
 /// The one kind of index of this version: a single block.
 const INDEX_SINGLE: u8 = 1;
@@ -127,6 +129,8 @@ pub(crate) struct Footer {
     pub(crate) file_id: u64,
     pub(crate) index: BlockHandle,
     pub(crate) filter: Option<BlockHandle>,
+    /// What the data blocks were compressed with, if it was a dictionary.
+    pub(crate) dictionary: Option<BlockHandle>,
     pub(crate) properties: BlockHandle,
     /// Where the last data block ends, trailer included.
     pub(crate) data_end: u64,
@@ -142,10 +146,12 @@ impl Footer {
         value.push(INDEX_SINGLE);
         self.index.put(&mut value);
         coding::put_field(&mut out, TAG_INDEX, &value);
-        if let Some(filter) = self.filter {
-            value.clear();
-            filter.put(&mut value);
-            coding::put_field(&mut out, TAG_FILTER, &value);
+        for (tag, handle) in [(TAG_FILTER, self.filter), (TAG_DICTIONARY, self.dictionary)] {
+            if let Some(handle) = handle {
+                value.clear();
+                handle.put(&mut value);
+                coding::put_field(&mut out, tag, &value);
+            }
         }
         value.clear();
         self.properties.put(&mut value);
@@ -222,6 +228,7 @@ impl Footer {
             file_id: tail.file_id,
             index: BlockHandle::default(),
             filter: None,
+            dictionary: None,
             properties: BlockHandle::default(),
             data_end: 0,
             block_count: tail.block_count,
@@ -244,6 +251,9 @@ impl Footer {
                 }
                 TAG_FILTER => {
                     footer.filter = Some(BlockHandle::read(&mut reader).map_err(damaged)?);
+                }
+                TAG_DICTIONARY if tail.version >= 2 => {
+                    footer.dictionary = Some(BlockHandle::read(&mut reader).map_err(damaged)?);
                 }
                 TAG_PROPERTIES => {
                     footer.properties = BlockHandle::read(&mut reader).map_err(damaged)?;
@@ -280,6 +290,7 @@ impl Footer {
             && within(self.index)
             && within(self.properties)
             && self.filter.is_none_or(within)
+            && self.dictionary.is_none_or(within)
             && self.block_count > 0
             && u64::from(self.block_count) <= self.data_end / TRAILER_BYTES as u64;
         if sound { Ok(()) } else { Err(Malformed) }

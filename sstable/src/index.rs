@@ -19,23 +19,8 @@ pub(crate) struct IndexBuilder {
 }
 
 impl IndexBuilder {
-    /// Adds the block at `handle`, whose last key is `last`; the block behind it begins with
-    /// `next`, if there is one.
-    pub(crate) fn add(
-        &mut self,
-        last: InternalKey<'_>,
-        next: Option<&[u8]>,
-        handle: BlockHandle,
-        compression: u8,
-    ) {
-        let separator = match next {
-            Some(next) if next == last.user_key => last,
-            Some(next) => {
-                InternalKey::seek_to(separator(last.user_key, next), SequenceNumber::ZERO)
-            }
-            None => InternalKey::seek_to(last.user_key, SequenceNumber::ZERO),
-        };
-        let separator = InternalKey::new(separator.user_key, separator.seq, KeyKind::Put);
+    /// Adds the block at `handle` under `separator`, which comes from [`separator_of`].
+    pub(crate) fn add(&mut self, separator: InternalKey<'_>, handle: BlockHandle, compression: u8) {
         self.value.clear();
         handle.put(&mut self.value);
         self.value.push(compression);
@@ -54,6 +39,17 @@ impl IndexBuilder {
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         self.block.finish(out);
     }
+}
+
+/// What the index says of a block whose last key is `last`; the block behind it begins with `next`,
+/// if there is one.
+pub(crate) fn separator_of<'a>(last: InternalKey<'a>, next: Option<&'a [u8]>) -> InternalKey<'a> {
+    let (user_key, seq) = match next {
+        Some(next) if next == last.user_key => (last.user_key, last.seq),
+        Some(next) => (separator(last.user_key, next), SequenceNumber::ZERO),
+        None => (last.user_key, SequenceNumber::ZERO),
+    };
+    InternalKey::new(user_key, seq, KeyKind::Put)
 }
 
 /// A short user key at or after `last` and before `next`, which sorts after it.
@@ -112,7 +108,10 @@ impl<'a> Index<'a> {
         let mut reader = Reader::new(entry.value);
         let handle = BlockHandle::read(&mut reader)?;
         let compression = reader.u8()?;
-        let known = matches!(compression, compression::RAW | compression::ZSTD);
+        let known = matches!(
+            compression,
+            compression::RAW | compression::ZSTD | compression::ZSTD_DICTIONARY
+        );
         if !reader.is_empty() || !known || handle.end() > self.data_end {
             return Err(Malformed);
         }

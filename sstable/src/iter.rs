@@ -291,7 +291,7 @@ impl Cursor for TableCursor {
             }
             Place::Shared(block) => {
                 assert!(self.is_valid, "the cursor stands on an entry");
-                Slice::pinned(block, self.value_at as u64, self.value_len)
+                block.slice(self.value_at, self.value_len)
             }
             Place::Nowhere | Place::Window { .. } | Place::Own => Slice::copy_from(self.value()),
         }

@@ -13,6 +13,7 @@ mod block;
 mod bytes;
 mod cache;
 mod compression;
+mod dictionary;
 mod filter;
 mod format;
 mod index;
@@ -29,7 +30,7 @@ pub use compression::Compression;
 pub use filter::FilterPolicy;
 pub use format::{BlockHandle, FORMAT_VERSION, TRAILER_BYTES};
 pub use iter::{ScanMode, TableCursor};
-pub use properties::{CreationReason, Properties};
+pub use properties::{CommitTimes, CreationReason, Properties};
 pub use reader::{
     BlockInfo, ReadMode, ReadProbe, ReaderOptions, TableHit, TableReader, Verify, VerifyReport,
 };

@@ -34,6 +34,37 @@ impl CreationReason {
     }
 }
 
+/// When the entries of a table were committed, in microseconds since 1970: bounds, both ends
+/// included. Outputs of a compaction take the bounds of all its inputs, so that they may be wider
+/// than the table's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CommitTimes {
+    /// No entry was committed before.
+    pub smallest_micros: u64,
+    /// No entry was committed after.
+    pub largest_micros: u64,
+}
+
+impl CommitTimes {
+    /// The bounds of both.
+    ///
+    /// # Examples
+    /// ```
+    /// use sstable::CommitTimes;
+    /// let older = CommitTimes { smallest_micros: 3, largest_micros: 5 };
+    /// let newer = CommitTimes { smallest_micros: 4, largest_micros: 9 };
+    /// let both = CommitTimes { smallest_micros: 3, largest_micros: 9 };
+    /// assert_eq!(newer.union(older), both);
+    /// ```
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            smallest_micros: self.smallest_micros.min(other.smallest_micros),
+            largest_micros: self.largest_micros.max(other.largest_micros),
+        }
+    }
+}
+
 /// What a table says about itself. Enough for the amplification report without reading data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Properties {
@@ -55,12 +86,16 @@ pub struct Properties {
     pub index_bytes: u64,
     /// The filter as stored, its trailer included; 0 without one.
     pub filter_bytes: u64,
+    /// The dictionary of its data blocks as stored, its trailer included; 0 without one.
+    pub dictionary_bytes: u64,
     /// Data blocks.
     pub block_count: u64,
     /// Lowest sequence number of an entry.
     pub seq_smallest: SequenceNumber,
     /// Highest sequence number of an entry.
     pub seq_largest: SequenceNumber,
+    /// When its entries were committed; `None` in tables of version 1, and in those made from them.
+    pub commit_times: Option<CommitTimes>,
     /// When the table was begun, in microseconds since 1970.
     pub created_micros: u64,
     /// What was asked for; single blocks may be raw all the same.
@@ -102,13 +137,24 @@ const TAG_KEYSPACE: u32 = 18;
 const TAG_HASH_SEED: u32 = 19;
 const TAG_SMALLEST: u32 = 20;
 const TAG_LARGEST: u32 = 21;
-// Reserved: 22 and 23, the smallest and largest commit time.
+const TAG_COMMIT_SMALLEST: u32 = 22;
+const TAG_COMMIT_LARGEST: u32 = 23;
+const TAG_DICTIONARY_BYTES: u32 = 24;
+/// Both commit times.
+const COMMIT_TAGS: u32 = 1 << TAG_COMMIT_SMALLEST | 1 << TAG_COMMIT_LARGEST;
 
 impl Properties {
     /// Entries that say a key is gone.
     pub fn tombstone_count(&self) -> u64 {
         let [_, deletes, ..] = self.count_by_kind;
         deletes
+    }
+
+    /// Tombstones for each thousand entries.
+    pub fn tombstones_per_mille(&self) -> u64 {
+        let per_mille = u128::from(self.tombstone_count()) * 1000;
+        let entry_count = u128::from(self.entry_count.max(1));
+        u64::try_from(per_mille / entry_count).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -158,6 +204,13 @@ impl Properties {
             value.extend_from_slice(&key.user_key);
             coding::put_field(&mut out, tag, &value);
         }
+        if let Some(times) = self.commit_times {
+            coding::put_varint_field(&mut out, TAG_COMMIT_SMALLEST, times.smallest_micros);
+            coding::put_varint_field(&mut out, TAG_COMMIT_LARGEST, times.largest_micros);
+        }
+        if self.dictionary_bytes > 0 {
+            coding::put_varint_field(&mut out, TAG_DICTIONARY_BYTES, self.dictionary_bytes);
+        }
         out
     }
 
@@ -176,11 +229,14 @@ impl Properties {
             }
             seen |= 1u32.checked_shl(tag).ok_or(Malformed)?;
         }
-        // Tags 1 to 21, every one.
-        if seen == (1 << (TAG_LARGEST + 1)) - 2 {
-            Ok(properties)
-        } else {
-            Err(Malformed)
+        // Tags 1 to 21, every one; both commit times or none.
+        let needed = (1 << (TAG_LARGEST + 1)) - 2;
+        if seen & needed != needed || !matches!(seen & COMMIT_TAGS, 0 | COMMIT_TAGS) {
+            return Err(Malformed);
+        }
+        match properties.commit_times {
+            Some(times) if times.smallest_micros > times.largest_micros => Err(Malformed),
+            _ => Ok(properties),
         }
     }
 
@@ -200,9 +256,11 @@ impl Properties {
             uncompressed_data_bytes: 0,
             index_bytes: 0,
             filter_bytes: 0,
+            dictionary_bytes: 0,
             block_count: 0,
             seq_smallest: SequenceNumber::ZERO,
             seq_largest: SequenceNumber::ZERO,
+            commit_times: None,
             created_micros: 0,
             compression: Compression::None,
             filter: FilterPolicy::None,
@@ -257,9 +315,22 @@ impl Properties {
             TAG_HASH_SEED => self.hash_seed = HashSeed(reader.varint()?),
             TAG_SMALLEST => self.smallest = key(reader)?,
             TAG_LARGEST => self.largest = key(reader)?,
+            TAG_COMMIT_SMALLEST => self.times().smallest_micros = reader.varint()?,
+            TAG_COMMIT_LARGEST => self.times().largest_micros = reader.varint()?,
+            TAG_DICTIONARY_BYTES => self.dictionary_bytes = reader.varint()?,
             _ => return Err(Malformed),
         }
         Ok(())
+    }
+}
+
+impl Properties {
+    /// The commit times while they are being read, one after the other.
+    fn times(&mut self) -> &mut CommitTimes {
+        self.commit_times.get_or_insert(CommitTimes {
+            smallest_micros: 0,
+            largest_micros: 0,
+        })
     }
 }
 
@@ -315,6 +386,7 @@ mod tests {
             );
         }
         assert_eq!(properties.tombstone_count(), 100);
+        assert_eq!(properties.tombstones_per_mille(), 333);
         properties.smallest.user_key.clear();
         let bytes = properties.encode();
         for len in 0..bytes.len() {
@@ -325,5 +397,36 @@ mod tests {
         assert_eq!(Properties::decode(&newer), Ok(properties));
         coding::put_field(&mut newer, 60, b"needed");
         assert_eq!(Properties::decode(&newer), Err(Malformed));
+    }
+
+    #[test]
+    fn commit_times_come_in_pairs_and_in_order() {
+        let mut properties = Properties::blank();
+        let without = properties.encode();
+        properties.dictionary_bytes = 4096;
+        properties.commit_times = Some(CommitTimes {
+            smallest_micros: 5,
+            largest_micros: 9,
+        });
+        let bytes = properties.encode();
+        assert_eq!(Properties::decode(&bytes), Ok(properties));
+        for (smallest, largest, is_sound) in [
+            (Some(7), Some(7), true),
+            (Some(8), Some(7), false),
+            (Some(7), None, false),
+            (None, Some(7), false),
+        ] {
+            let mut bytes = without.clone();
+            for (tag, time) in [
+                (TAG_COMMIT_SMALLEST, smallest),
+                (TAG_COMMIT_LARGEST, largest),
+            ] {
+                if let Some(time) = time {
+                    coding::put_varint_field(&mut bytes, tag, time);
+                }
+            }
+            let decoded = Properties::decode(&bytes);
+            assert_eq!(decoded.is_ok(), is_sound, "{smallest:?} {largest:?}");
+        }
     }
 }

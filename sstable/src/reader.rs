@@ -16,6 +16,7 @@ use base::{Error, HashSeed, Home, KeyHash, KeyKind, PinLedger, Result, SequenceN
 use crate::block::{Entry, Shape};
 use crate::bytes::AlignedBytes;
 use crate::cache::{BlockCache, CachedBlock};
+use crate::dictionary::Dictionary;
 use crate::filter::Filter;
 use crate::format::{BLOCK_BYTES_MAX, BlockHandle, Footer};
 use crate::iter::{ScanMode, TableCursor};
@@ -139,6 +140,8 @@ pub struct TableReader {
     verify: Verify,
     pins: Arc<PinLedger>,
     filter: OnceLock<FilterState>,
+    /// Read when a block first needs it. A failure to read it is not kept.
+    dictionary: OnceLock<Dictionary>,
     index_checked: AtomicBool,
     /// One bit for each data block whose checksum was found good.
     checked: Box<[AtomicU64]>,
@@ -200,6 +203,7 @@ impl TableReader {
             verify: options.verify,
             pins: Arc::clone(&options.pins),
             filter: OnceLock::new(),
+            dictionary: OnceLock::new(),
             index_checked: AtomicBool::new(false),
             checked: (0..words).map(|_| AtomicU64::new(0)).collect(),
         }))
@@ -240,7 +244,8 @@ impl TableReader {
             Some(FilterState::Ready(filter)) => filter.heap_bytes(),
             _ => 0,
         };
-        resident + filter + self.checked.len() * 8
+        let dictionary = self.dictionary.get().map_or(0, Dictionary::heap_bytes);
+        resident + filter + dictionary + self.checked.len() * 8
     }
 
     /// Whether the table may hold a key of this hash; `false` is certain.
@@ -510,11 +515,12 @@ impl<'a> TableHit<'a> {
     }
 
     /// The value as a slice of its own, which keeps the table or the block alive instead of
-    /// copying. `reader` is the one that found it.
+    /// copying; save that a value much shorter than its cached block is copied. `reader` is the one
+    /// that found it.
     pub fn pin(&self, reader: &Arc<TableReader>) -> Slice {
         match &self.value {
             HitValue::Mapped { value, place } => Slice::pinned(reader, *place, value.len()),
-            HitValue::Shared { block, start, len } => Slice::pinned(block, *start as u64, *len),
+            HitValue::Shared { block, start, len } => block.slice(*start, *len),
         }
     }
 }

@@ -13,11 +13,16 @@ use base::{
 };
 
 use crate::block::Builder;
-use crate::compression::{self, Compression};
+use crate::compression::{self, Compression, Means};
+use crate::dictionary;
 use crate::filter::FilterPolicy;
 use crate::format::{self, BLOCK_BYTES_MAX, BlockHandle, FILTER_ALIGN, Footer, TRAILER_BYTES};
-use crate::index::IndexBuilder;
-use crate::properties::{CreationReason, Properties};
+use crate::index::{self, IndexBuilder};
+use crate::properties::{CommitTimes, CreationReason, Properties};
+
+mod held;
+
+use held::{Held, Trained};
 
 /// How a table is built, and what it says about itself.
 #[derive(Clone, Debug)]
@@ -38,8 +43,12 @@ pub struct TableOptions {
     pub reason: CreationReason,
     /// When it was begun, in microseconds since 1970.
     pub created_micros: u64,
-    /// The longest dictionary for its blocks; 0 for none. Version 1 trains none: the format
-    /// reserves the place.
+    /// When its entries were committed, as far as that is known.
+    pub commit_times: Option<CommitTimes>,
+    /// The longest dictionary for its blocks, at most 64 KiB; 0 for none.
+    ///
+    /// Trained on the first blocks of the table, which are held in memory until then: 64 times as
+    /// much. Only for compressed blocks of up to 16 KiB, and only where it pays for itself.
     pub dictionary_bytes_max: usize,
 }
 
@@ -54,6 +63,7 @@ impl Default for TableOptions {
             level: Level::ZERO,
             reason: CreationReason::Flush,
             created_micros: 0,
+            commit_times: None,
             dictionary_bytes_max: 0,
         }
     }
@@ -144,14 +154,22 @@ pub struct TableWriter {
     hashes: Vec<KeyHash>,
     smallest: Option<OwnedKey>,
     properties: Properties,
+    /// Blocks held back until there is a dictionary.
+    held: Option<Held>,
+    dictionary: Option<Trained>,
     raw: Vec<u8>,
     frame: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
-    handle: BlockHandle,
-    compression: u8,
+enum Waiting {
+    /// In the file.
+    Stored {
+        handle: BlockHandle,
+        compression: u8,
+    },
+    /// Held back.
+    Held,
 }
 
 impl TableWriter {
@@ -166,6 +184,12 @@ impl TableWriter {
         }
         let file = fs.create(path)?;
         let properties = Properties::started(&options);
+        let held = match options.compression {
+            Compression::None => None,
+            Compression::Zstd { .. } => {
+                Held::start(options.dictionary_bytes_max, options.block_bytes_target)
+            }
+        };
         Ok(Self {
             file_id: fs.random_u64(),
             output: Output {
@@ -183,6 +207,8 @@ impl TableWriter {
             hashes: Vec::new(),
             smallest: None,
             properties,
+            held,
+            dictionary: None,
             raw: Vec::new(),
             frame: Vec::new(),
             options,
@@ -221,7 +247,7 @@ impl TableWriter {
             self.cut_block()?;
         }
         if self.waiting.is_some() {
-            self.index_waiting(Some(key.user_key));
+            self.index_waiting(Some(key.user_key))?;
         }
         if is_new {
             self.properties.user_key_count += 1;
@@ -242,6 +268,7 @@ impl TableWriter {
         let (_, bits_per_key) = self.options.filter.parts();
         let filter = self.hashes.len() as u64 * u64::from(bits_per_key) / 8;
         self.output.offset()
+            + self.held.as_ref().map_or(0, |held| held.raw.len() as u64)
             + self.block.bytes_estimate() as u64
             + self.index.bytes_estimate() as u64
             + filter
@@ -264,7 +291,8 @@ impl TableWriter {
                 .with_path(self.output.file.path()));
         };
         self.cut_block()?;
-        self.index_waiting(None);
+        self.index_waiting(None)?;
+        self.release_held()?;
         let data_end = self.output.offset();
         let block_count = u32::try_from(self.properties.block_count).map_err(|_| {
             Error::invalid_argument("a table has too many blocks")
@@ -274,6 +302,7 @@ impl TableWriter {
         let index_at = self.output.offset();
         self.index.finish(&mut self.output.pending);
         let index = self.output.seal(self.file_id, index_at, compression::RAW)?;
+        let dictionary = self.write_dictionary()?;
 
         let largest = OwnedKey {
             user_key: std::mem::take(&mut self.last_user_key),
@@ -283,6 +312,8 @@ impl TableWriter {
         self.properties.data_bytes = data_end;
         self.properties.index_bytes = index.stored_len() as u64;
         self.properties.filter_bytes = filter.map_or(0, |handle| handle.stored_len() as u64);
+        self.properties.dictionary_bytes =
+            dictionary.map_or(0, |handle| handle.stored_len() as u64);
         self.properties.smallest = smallest.clone();
         self.properties.largest = largest.clone();
         let properties_at = self.output.offset();
@@ -297,6 +328,7 @@ impl TableWriter {
             file_id: self.file_id,
             index,
             filter,
+            dictionary,
             properties,
             data_end,
             block_count,
@@ -352,49 +384,112 @@ impl TableWriter {
         self.last_user_key.clear();
         self.last_user_key
             .extend_from_slice(self.block.last_user_key());
-        let offset = self.output.offset();
-        let (tag, raw_len) = match self.options.compression {
-            Compression::None => {
-                let before = self.output.pending.len();
-                self.block.finish(&mut self.output.pending);
-                (compression::RAW, self.output.pending.len() - before)
-            }
-            Compression::Zstd { level } => {
-                self.raw.clear();
-                self.block.finish(&mut self.raw);
-                let out = &mut self.output.pending;
-                let tag = if compression::compress(&self.raw, level, &mut self.frame, out) {
-                    compression::ZSTD
-                } else {
-                    out.extend_from_slice(&self.raw);
-                    compression::RAW
-                };
-                (tag, self.raw.len())
-            }
-        };
         if self.index.is_full() {
             return Err(
                 Error::invalid_argument("the index of a table would exceed 2 GiB")
                     .with_path(self.output.file.path()),
             );
         }
-        let handle = self.output.seal(self.file_id, offset, tag)?;
         self.properties.block_count += 1;
+        let (waiting, raw_len) = if let Some(held) = &mut self.held {
+            self.block.finish(&mut held.raw);
+            (Waiting::Held, held.end_block())
+        } else if self.options.compression == Compression::None {
+            let offset = self.output.offset();
+            self.block.finish(&mut self.output.pending);
+            let compression = compression::RAW;
+            let handle = self.output.seal(self.file_id, offset, compression)?;
+            self.output.write_full_pages()?;
+            let waiting = Waiting::Stored {
+                handle,
+                compression,
+            };
+            (waiting, handle.len as usize)
+        } else {
+            let mut raw = std::mem::take(&mut self.raw);
+            raw.clear();
+            self.block.finish(&mut raw);
+            let (handle, compression) = self.store(&raw)?;
+            let waiting = Waiting::Stored {
+                handle,
+                compression,
+            };
+            let raw_len = raw.len();
+            self.raw = raw;
+            (waiting, raw_len)
+        };
         self.properties.uncompressed_data_bytes += (raw_len + TRAILER_BYTES) as u64;
-        self.waiting = Some(Waiting {
-            handle,
-            compression: tag,
-        });
-        self.output.write_full_pages()
+        self.waiting = Some(waiting);
+        Ok(())
+    }
+
+    /// Compresses a data block and hands it to the file.
+    fn store(&mut self, raw: &[u8]) -> Result<(BlockHandle, u8)> {
+        let offset = self.output.offset();
+        let means = match (&self.dictionary, self.options.compression) {
+            (Some(trained), _) => Means::Dictionary(&trained.prepared),
+            (None, Compression::Zstd { level }) => Means::Level(level),
+            (None, Compression::None) => unreachable!("such a block is built in its place"),
+        };
+        let tag = compression::compress(raw, means, &mut self.frame, &mut self.output.pending);
+        let handle = self.output.seal(self.file_id, offset, tag)?;
+        self.output.write_full_pages()?;
+        Ok((handle, tag))
     }
 
     /// Enters the waiting block into the index, now that the key behind it is known.
-    fn index_waiting(&mut self, next: Option<&[u8]>) {
-        if let Some(waiting) = self.waiting.take() {
-            let last = InternalKey::new(&self.last_user_key, self.last_seq, self.last_kind);
-            self.index
-                .add(last, next, waiting.handle, waiting.compression);
+    fn index_waiting(&mut self, next: Option<&[u8]>) -> Result<()> {
+        let Some(waiting) = self.waiting.take() else {
+            return Ok(());
+        };
+        let last = InternalKey::new(&self.last_user_key, self.last_seq, self.last_kind);
+        let separator = index::separator_of(last, next);
+        match (waiting, &mut self.held) {
+            (
+                Waiting::Stored {
+                    handle,
+                    compression,
+                },
+                _,
+            ) => self.index.add(separator, handle, compression),
+            (Waiting::Held, held) => {
+                let held = held
+                    .as_mut()
+                    .expect("a block is released after its separator");
+                held.push_separator(separator.into());
+                if held.is_full() {
+                    return self.release_held();
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Trains the dictionary, if blocks wait for one, and stores them.
+    #[cold]
+    fn release_held(&mut self) -> Result<()> {
+        let (Some(held), Compression::Zstd { level }) =
+            (self.held.take(), self.options.compression)
+        else {
+            return Ok(());
+        };
+        self.dictionary = held.train(level, &mut self.frame);
+        for (block, separator) in held.blocks() {
+            let (handle, compression) = self.store(block)?;
+            self.index.add(separator.as_internal(), handle, compression);
+        }
+        Ok(())
+    }
+
+    fn write_dictionary(&mut self) -> Result<Option<BlockHandle>> {
+        let Some(trained) = &self.dictionary else {
+            return Ok(None);
+        };
+        let offset = self.output.offset();
+        dictionary::put(&mut self.output.pending, &trained.bytes);
+        self.output
+            .seal(self.file_id, offset, compression::RAW)
+            .map(Some)
     }
 
     fn write_filter(&mut self) -> Result<Option<BlockHandle>> {
@@ -419,6 +514,7 @@ impl Properties {
     fn started(options: &TableOptions) -> Self {
         let mut properties = Self::blank();
         properties.created_micros = options.created_micros;
+        properties.commit_times = options.commit_times;
         properties.compression = options.compression;
         properties.filter = options.filter.bounded();
         properties.level = options.level;

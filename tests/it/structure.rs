@@ -40,6 +40,8 @@ const MODULE_ORDER: [(&str, &[&str]); 5] = [
             "bytes",
             "format",
             "block",
+            // A frame is made with a dictionary or without one.
+            "dictionary",
             "compression",
             "filter",
             "index",

@@ -89,6 +89,7 @@ impl Bed {
                 level,
                 reason,
                 created_micros: 0,
+                commit_times: None,
                 dictionary_bytes_max: 0,
             }),
             table_bytes_target: 2 << 10,

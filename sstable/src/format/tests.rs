@@ -13,9 +13,13 @@ fn footer() -> Footer {
             offset: 1_000,
             len: 95,
         }),
-        properties: BlockHandle {
+        dictionary: Some(BlockHandle {
             offset: 1_405,
-            len: 90,
+            len: 10,
+        }),
+        properties: BlockHandle {
+            offset: 1_420,
+            len: 75,
         },
         data_end: 999,
         block_count: 7,
@@ -46,9 +50,19 @@ pub(crate) fn repair_footer(bytes: &mut [u8], start: usize) {
 }
 
 #[test]
-fn a_footer_round_trips_with_and_without_a_filter() {
-    for filter in [footer().filter, None] {
-        let footer = Footer { filter, ..footer() };
+fn a_footer_round_trips_with_and_without_what_may_be_absent() {
+    let whole = footer();
+    for (filter, dictionary) in [
+        (whole.filter, whole.dictionary),
+        (whole.filter, None),
+        (None, whole.dictionary),
+        (None, None),
+    ] {
+        let footer = Footer {
+            filter,
+            dictionary,
+            ..footer()
+        };
         assert_eq!(decode(&file_of(&footer)).expect("our own"), footer);
     }
 }
@@ -74,10 +88,10 @@ fn every_changed_byte_of_a_footer_is_noticed() {
 fn a_newer_version_and_an_unknown_feature_are_unsupported_and_named() {
     let mut newer = file_of(&footer());
     let tail = newer.len() - TAIL_BYTES;
-    newer[tail + 44] = 2;
+    newer[tail + 44] = 3;
     let error = decode(&newer).expect_err("newer");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("found=2 supported=1"), "{error}");
+    assert!(error.to_string().contains("found=3 supported=2"), "{error}");
 
     let mut featured = file_of(&footer());
     featured[tail + 8] = 0x40;
@@ -115,10 +129,17 @@ fn with_field(tag: u32, value: &[u8]) -> Vec<u8> {
 fn unknown_fields_are_skipped_or_refused_by_their_tag() {
     let skipped = with_field(FIRST_SKIPPABLE_TAG, b"later");
     assert_eq!(decode(&skipped).expect("skippable"), footer());
-    for tag in [0, 6, 7, 40, FIRST_SKIPPABLE_TAG - 1] {
+    for tag in [0, 7, 40, FIRST_SKIPPABLE_TAG - 1] {
         let error = decode(&with_field(tag, b"later")).expect_err("needed");
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{tag}");
     }
+    // Version 1 did not know dictionaries.
+    let mut older = with_field(TAG_DICTIONARY, &[0x8c, 0x0b, 10]);
+    let tail = older.len() - TAIL_BYTES;
+    older[tail + 44] = 1;
+    repair_footer(&mut older, 1_500);
+    let error = decode(&older).expect_err("a field of version 2");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
     let partitioned = with_field(TAG_INDEX, &[2, 0, 0]);
     let error = decode(&partitioned).expect_err("another index");
     assert_eq!(error.kind(), ErrorKind::Unsupported);

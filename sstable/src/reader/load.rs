@@ -13,7 +13,8 @@ use super::{FilterState, Resident, Source, TableReader, Verify};
 use crate::block::Shape;
 use crate::bytes::{self, AlignedBytes};
 use crate::cache::{BlockKey, CachedBlock};
-use crate::compression::{self, RAW};
+use crate::compression::{self, RAW, ZSTD_DICTIONARY};
+use crate::dictionary::{self, Dictionary};
 use crate::filter::{Filter, Refusal};
 use crate::format::{self, BlockHandle, Footer, Stored, TRAILER_BYTES};
 use crate::index::{Index, IndexEntry};
@@ -295,19 +296,23 @@ impl TableReader {
             table: self.cache_key,
             offset: entry.handle.offset,
         };
-        if let Some(cache) = &self.cache {
-            if let Some(block) = cache.get(key) {
-                probe.cache_hits += 1;
-                return Ok(block);
-            }
-            probe.cache_misses += 1;
-        }
-        let mut bytes = Vec::new();
-        self.read_block(entry, &mut bytes)?;
-        probe.bytes_read += u64::from(entry.handle.len);
-        let block = CachedBlock::new(bytes, Arc::clone(&self.pins));
-        if let Some(cache) = &self.cache {
-            cache.insert(key, &block);
+        let load = || {
+            let mut bytes = Vec::new();
+            self.read_block(entry, &mut bytes)?;
+            Ok(bytes)
+        };
+        let (block, was_there) = match &self.cache {
+            Some(cache) => cache.get_or_load(key, &self.pins, load)?,
+            None => (
+                CachedBlock::uncached(load()?, Arc::clone(&self.pins)),
+                false,
+            ),
+        };
+        if was_there {
+            probe.cache_hits += 1;
+        } else {
+            probe.cache_misses += u32::from(self.cache.is_some());
+            probe.bytes_read += u64::from(entry.handle.len);
         }
         Ok(block)
     }
@@ -345,7 +350,49 @@ impl TableReader {
             out.extend_from_slice(payload);
             return Ok(());
         }
-        compression::decompress(payload, out, &self.path, entry.handle.offset)
+        let dictionary = self.dictionary_of(entry)?;
+        compression::decompress(payload, dictionary, out, &self.path, entry.handle.offset)
+    }
+
+    /// What the block at `entry` was compressed with, if it was a dictionary.
+    fn dictionary_of(&self, entry: IndexEntry) -> Result<Option<&Dictionary>> {
+        if entry.compression != ZSTD_DICTIONARY {
+            return Ok(None);
+        }
+        if let Some(ready) = self.dictionary.get() {
+            return Ok(Some(ready));
+        }
+        let ready = self.load_dictionary()?.ok_or_else(|| {
+            self.damaged(
+                entry.handle.offset,
+                "block needs a dictionary, the table has none",
+            )
+        })?;
+        // Another thread may have been first; both read the same bytes.
+        Ok(Some(self.dictionary.get_or_init(|| ready)))
+    }
+
+    /// Reads the table's dictionary, if it has one.
+    #[cold]
+    pub(super) fn load_dictionary(&self) -> Result<Option<Dictionary>> {
+        let Some(handle) = self.footer.dictionary else {
+            return Ok(None);
+        };
+        let stored_max = dictionary::DICTIONARY_BYTES_MAX + dictionary::ENVELOPE_BYTES;
+        if handle.len as usize > stored_max {
+            return Err(self.damaged(handle.offset, "dictionary is too long"));
+        }
+        match Dictionary::read(&self.read_raw(handle)?) {
+            Ok(ready) => Ok(Some(ready)),
+            Err(dictionary::Refusal::Malformed) => {
+                Err(self.damaged(handle.offset, "dictionary malformed"))
+            }
+            Err(dictionary::Refusal::UnknownKind(kind)) => Err(format::unsupported(
+                &self.path,
+                "dictionary of an unknown kind",
+            )
+            .with_value("found", kind)),
+        }
     }
 
     /// Reads the block at `handle`, which is never compressed, into memory.
@@ -436,7 +483,9 @@ impl TableReader {
             let len = payload.len();
             return Ok(Place::Window { start, len });
         }
-        compression::decompress(payload, &mut buffers.block, &self.path, handle.offset)?;
+        let dictionary = self.dictionary_of(entry)?;
+        let block = &mut buffers.block;
+        compression::decompress(payload, dictionary, block, &self.path, handle.offset)?;
         Ok(Place::Own)
     }
 

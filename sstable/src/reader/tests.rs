@@ -8,6 +8,7 @@ use crate::format::{Stored, TRAILER_BYTES, repair_footer, trailer};
 use crate::testing::{MemFile, MemFs, Random, delete, key_of, open, put, seq, sorted, table};
 use crate::{Compression, FilterPolicy, TableOptions, TableWriter};
 
+mod dictionary;
 mod faults;
 
 fn small_entries() -> Vec<VecEntry> {

@@ -6,7 +6,7 @@ use base::{Error, InternalKey, KeyKind, Result, SequenceNumber};
 
 use super::{Buffers, FilterState, ReadProbe, TableReader, data_shape};
 use crate::block::{Entry, Shape, assemble};
-use crate::format::TRAILER_BYTES;
+use crate::format::{BlockHandle, TRAILER_BYTES};
 use crate::index::Index;
 use crate::properties::Properties;
 
@@ -45,6 +45,8 @@ pub(super) fn verify(table: &TableReader) -> Result<VerifyReport> {
     if let FilterState::Damaged(error) = table.filter() {
         return Err(error.clone());
     }
+    // Also where no block needs it.
+    table.load_dictionary()?;
     if !table.padding_is_zero()? {
         return Err(table.damaged(table.footer.data_end, "padding is not zero"));
     }
@@ -213,7 +215,14 @@ impl Walk<'_> {
         if last != properties.largest.as_internal() {
             return Err(self.wrong(footer.properties.offset, "the largest key is not as stated"));
         }
-        let filter_bytes = footer.filter.map_or(0, |handle| handle.stored_len() as u64);
+        self.check_counts(properties)
+    }
+
+    /// Every number of the properties against what was found.
+    fn check_counts(&self, properties: &Properties) -> Result<()> {
+        let (footer, report) = (&self.table.footer, &self.report);
+        let stored = |handle: Option<BlockHandle>| handle.map_or(0, |h| h.stored_len() as u64);
+        let (filter_bytes, dictionary_bytes) = (stored(footer.filter), stored(footer.dictionary));
         for (name, stated, found) in [
             ("entries", properties.entry_count, report.entry_count),
             ("blocks", properties.block_count, report.block_count),
@@ -240,6 +249,11 @@ impl Walk<'_> {
                 footer.index.stored_len() as u64,
             ),
             ("filter_bytes", properties.filter_bytes, filter_bytes),
+            (
+                "dictionary_bytes",
+                properties.dictionary_bytes,
+                dictionary_bytes,
+            ),
             (
                 "seq_smallest",
                 properties.seq_smallest.get(),

@@ -116,6 +116,15 @@ pub(super) fn raw_bytes_of(properties: &Properties) -> u64 {
         .saturating_add(properties.raw_value_bytes)
 }
 
+/// When the first and the last entry were committed at most, in microseconds since 1970.
+fn commit_micros(properties: &Properties) -> (Option<u64>, Option<u64>) {
+    let times = properties.commit_times;
+    (
+        times.map(|times| times.smallest_micros),
+        times.map(|times| times.largest_micros),
+    )
+}
+
 /// Properties as lines of a name and a value.
 pub(super) fn properties_lines(
     bytes: Bytes,
@@ -126,6 +135,8 @@ pub(super) fn properties_lines(
     let [_, deletes, puts, ..] = properties.count_by_kind;
     let raw_bytes = raw_bytes_of(properties);
     let size = |bytes: u64| format!("{} ({bytes})", bytes_for_people(bytes));
+    let (smallest_micros, largest_micros) = commit_micros(properties);
+    let commit_time = |micros: Option<u64>| micros.map_or("unknown".to_owned(), time_of_micros);
     vec![
         ("file id", format!("{file_id:#018x}")),
         ("file", size(file_bytes)),
@@ -150,6 +161,7 @@ pub(super) fn properties_lines(
         ),
         ("index", size(properties.index_bytes)),
         ("filter", size(properties.filter_bytes)),
+        ("dictionary", size(properties.dictionary_bytes)),
         ("file over raw bytes", percent(file_bytes, raw_bytes)),
         ("smallest sequence", properties.seq_smallest.to_string()),
         ("largest sequence", properties.seq_largest.to_string()),
@@ -162,6 +174,8 @@ pub(super) fn properties_lines(
         ("reason", reason(properties.reason).to_owned()),
         ("keyspace", properties.keyspace.to_string()),
         ("created", time_of_micros(properties.created_micros)),
+        ("smallest commit time", commit_time(smallest_micros)),
+        ("largest commit time", commit_time(largest_micros)),
     ]
 }
 
@@ -180,6 +194,7 @@ pub(super) fn properties_object(
         fields.insert("type".to_owned(), key.kind.to_string().into());
         Value::Object(fields)
     };
+    let (smallest_micros, largest_micros) = commit_micros(properties);
     let object = json!({
         "file_id": format!("{file_id:#018x}"),
         "file_bytes": file_bytes,
@@ -194,6 +209,7 @@ pub(super) fn properties_object(
         "uncompressed_data_bytes": properties.uncompressed_data_bytes,
         "index_bytes": properties.index_bytes,
         "filter_bytes": properties.filter_bytes,
+        "dictionary_bytes": properties.dictionary_bytes,
         "smallest_seq": properties.seq_smallest.get(),
         "largest_seq": properties.seq_largest.get(),
         "smallest": bound(&properties.smallest),
@@ -205,6 +221,8 @@ pub(super) fn properties_object(
         "reason": reason(properties.reason),
         "keyspace": properties.keyspace.0,
         "created_micros": properties.created_micros,
+        "smallest_commit_micros": smallest_micros,
+        "largest_commit_micros": largest_micros,
     });
     match object {
         Value::Object(fields) => fields,
