@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::cursor::Cursor;
 use base::{HashSeed, InternalKey, KeyHash, KeyKind, SequenceNumber};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use memtable::{Memtable, MemtableOptions};
+use memtable::{Memtable, MemtableOptions, MemtableStructure};
 
 /// As many entries of this size as a memtable of 64 MiB holds.
 const ENTRY_COUNT: u64 = 350_000;
@@ -33,9 +33,12 @@ fn hash(key: &[u8]) -> KeyHash {
     HashSeed(1).hash(key)
 }
 
-fn new(filter_bytes: usize) -> Arc<Memtable> {
+const STRUCTURES: [MemtableStructure; 2] = [MemtableStructure::Tree, MemtableStructure::SkipList];
+
+fn new(structure: MemtableStructure, filter_bytes: usize) -> Arc<Memtable> {
     Memtable::new(MemtableOptions {
         filter_bytes,
+        structure,
         ..MemtableOptions::default()
     })
 }
@@ -50,8 +53,8 @@ fn insert(memtable: &Memtable, n: u64, place: u64) {
     );
 }
 
-fn filled(filter_bytes: usize) -> Arc<Memtable> {
-    let memtable = new(filter_bytes);
+fn filled(structure: MemtableStructure, filter_bytes: usize) -> Arc<Memtable> {
+    let memtable = new(structure, filter_bytes);
     for n in 0..ENTRY_COUNT {
         insert(&memtable, n, spread(n));
     }
@@ -65,11 +68,11 @@ fn inserts(criterion: &mut Criterion) {
         .throughput(Throughput::Elements(ENTRY_COUNT));
     let orders: [(&str, Place); 2] = [("random", spread), ("sequential", |n| n)];
     for (order, place) in orders {
-        for filter_bytes in [0, FILTER_BYTES] {
-            let id = BenchmarkId::new(order, format!("filter={filter_bytes}"));
+        for structure in STRUCTURES {
+            let id = BenchmarkId::new(order, format!("{structure:?}"));
             group.bench_function(id, |bencher| {
                 bencher.iter_batched(
-                    || new(filter_bytes),
+                    || new(structure, FILTER_BYTES),
                     |memtable| {
                         for n in 0..ENTRY_COUNT {
                             insert(&memtable, n, place(n));
@@ -86,10 +89,14 @@ fn inserts(criterion: &mut Criterion) {
 
 fn gets(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("memtable/get");
-    for filter_bytes in [0, FILTER_BYTES] {
-        let memtable = filled(filter_bytes);
+    for (structure, filter_bytes) in [
+        (MemtableStructure::Tree, 0),
+        (MemtableStructure::Tree, FILTER_BYTES),
+        (MemtableStructure::SkipList, 0),
+    ] {
+        let memtable = filled(structure, filter_bytes);
         for (name, from) in [("hit", 0), ("miss", ENTRY_COUNT)] {
-            let id = BenchmarkId::new(name, format!("filter={filter_bytes}"));
+            let id = BenchmarkId::new(name, format!("{structure:?}/filter={filter_bytes}"));
             let mut n = 0;
             group.bench_function(id, |bencher| {
                 bencher.iter(|| {
@@ -105,23 +112,29 @@ fn gets(criterion: &mut Criterion) {
 }
 
 fn walks(criterion: &mut Criterion) {
-    let memtable = filled(0);
     let mut group = criterion.benchmark_group("memtable/iterate");
     group
         .sample_size(10)
         .throughput(Throughput::Elements(ENTRY_COUNT));
-    group.bench_function("forward", |bencher| {
-        bencher.iter(|| {
-            let mut cursor = memtable.cursor();
-            let mut valid = cursor.seek_to_first().expect("in memory");
-            let mut sum = 0;
-            while valid {
-                sum += usize::from(cursor.key().user_key[7]) + usize::from(cursor.value()[0]);
-                valid = cursor.next().expect("in memory");
-            }
-            black_box(sum)
-        });
-    });
+    for structure in STRUCTURES {
+        let memtable = filled(structure, 0);
+        group.bench_function(
+            BenchmarkId::new("forward", format!("{structure:?}")),
+            |bencher| {
+                bencher.iter(|| {
+                    let mut cursor = memtable.cursor();
+                    let mut valid = cursor.seek_to_first().expect("in memory");
+                    let mut sum = 0;
+                    while valid {
+                        sum +=
+                            usize::from(cursor.key().user_key[7]) + usize::from(cursor.value()[0]);
+                        valid = cursor.next().expect("in memory");
+                    }
+                    black_box(sum)
+                });
+            },
+        );
+    }
     group.finish();
 }
 

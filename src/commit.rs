@@ -71,6 +71,7 @@ impl MemtableMaker {
             filter_bytes: settings.memtable_filter_bytes(),
             arena_chunk_bytes: settings.arena_chunk_bytes(),
             pins: Arc::clone(&self.pins),
+            ..MemtableOptions::default()
         })
     }
 }

@@ -17,6 +17,22 @@ pub fn prefetch(bytes: &[u8], index: usize) {
     let _ = (bytes, index); // No hint on this processor.
 }
 
+/// Asks for the cache line at `address`, whatever it is.
+#[inline]
+pub fn prefetch_at<T>(address: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[expect(unsafe_code, reason = "prefetch has no safe form")]
+        // SAFETY: a prefetch reads nothing architecturally and cannot fault, wherever it points.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address; // No hint on this processor.
+}
+
 /// A branch that is seldom taken may call this first; it keeps the other side in line.
 #[cold]
 #[inline]

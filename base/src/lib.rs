@@ -23,6 +23,7 @@ pub mod hash;
 pub mod hint;
 pub mod ids;
 pub mod key;
+pub mod pages;
 pub mod slice;
 pub mod sync;
 

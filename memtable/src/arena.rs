@@ -1,8 +1,9 @@
-//! The bytes of entries: allocated by moving a mark, freed all at once.
+//! Memory for entries and nodes: allocated by moving a mark, freed all at once.
 //!
-//! Bytes are copied in once and never change or move until the arena is dropped, so a pointer to
-//! them is good for as long as the arena is. It never gives memory back in between and knows
-//! nothing of order. Called by `ordered` alone.
+//! What is handed out stays where it is until the arena is dropped, so a pointer to it is good for
+//! as long as the arena is. It never gives memory back in between and knows nothing of order. Small
+//! arenas take chunks from the allocator, each twice as long as the one before; a large one ends up
+//! with large pages from the system. Called by `ordered` alone.
 #![expect(
     unsafe_code,
     reason = "memory is handed out by address and freed as a whole"
@@ -12,6 +13,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use base::pages::{HUGE_PAGE_BYTES, Pages};
 use base::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{Home, PinLedger, Slice};
@@ -27,21 +29,27 @@ const CHUNK_ALIGN: usize = 64;
 /// A growing set of chunks that several threads allocate from at once.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    /// The chunk being filled, one of `chunks`; null before the first entry.
+    /// The chunk being filled, one of those owned; null before the first allocation.
     current: AtomicPtr<Chunk>,
-    chunk_bytes: usize,
-    /// Bytes handed out, of all chunks together.
-    stored_bytes: AtomicUsize,
+    /// Whatever is handed out starts at a multiple of it and is rounded up to one.
+    align: usize,
+    chunk_bytes_max: usize,
+    /// Capacity of all chunks but the current one.
+    retired_bytes: AtomicUsize,
     chunks: Mutex<Vec<OwnedChunk>>,
     pins: Arc<PinLedger>,
 }
 
+/// Alone on its cache line: every allocation writes to it.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Chunk {
     bytes: NonNull<u8>,
     capacity: usize,
-    /// How much of it is handed out. INVARIANT: never above `capacity`.
+    /// How much of it is handed out; beyond `capacity` if threads raced for the end.
     used: AtomicUsize,
+    /// `None` if it comes from the allocator.
+    pages: Option<Pages>,
 }
 
 /// Owns one chunk; the chunk itself stays put while the list of owners grows.
@@ -53,58 +61,48 @@ struct OwnedChunk(NonNull<Chunk>);
 unsafe impl Send for OwnedChunk {}
 
 impl Arena {
-    /// An empty arena that grows by `chunk_bytes`; slices into it are counted in `pins`.
-    pub(crate) fn new(chunk_bytes: usize, pins: Arc<PinLedger>) -> Self {
+    /// An empty arena whose chunks grow up to `chunk_bytes_max`; what it hands out is aligned to
+    /// `align`. Slices into it are counted in `pins`.
+    pub(crate) fn new(chunk_bytes_max: usize, align: usize, pins: Arc<PinLedger>) -> Self {
+        assert!(align.is_power_of_two() && align <= CHUNK_ALIGN);
         Self {
             current: AtomicPtr::new(ptr::null_mut()),
-            chunk_bytes: chunk_bytes.max(CHUNK_BYTES_MIN),
-            stored_bytes: AtomicUsize::new(0),
+            align,
+            chunk_bytes_max: chunk_bytes_max.max(CHUNK_BYTES_MIN),
+            retired_bytes: AtomicUsize::new(0),
             chunks: Mutex::new(Vec::new()),
             pins,
         }
     }
 
-    /// Bytes of keys and values stored.
-    pub(crate) fn stored_bytes(&self) -> usize {
-        self.stored_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Copies `key` and, right behind it, `value`; returns where they start.
-    ///
-    /// The bytes can be read from any thread that learns of the place through a Release and
-    /// Acquire pair, until the arena is dropped.
-    #[inline]
-    pub(crate) fn store(&self, key: &[u8], value: &[u8]) -> NonNull<u8> {
-        let len = key.len() + value.len();
-        let place = self.allocate(len);
-        // SAFETY: `allocate` gave `len` bytes that nobody else has, and `key` is the first part of
-        // that length.
-        unsafe { ptr::copy_nonoverlapping(key.as_ptr(), place.as_ptr(), key.len()) };
-        // SAFETY: `key.len()` is at most `len`, so this stays within what was allocated.
-        let behind = unsafe { place.add(key.len()) };
-        // SAFETY: the rest of the `len` bytes is as long as `value`, and still nobody else's.
-        unsafe { ptr::copy_nonoverlapping(value.as_ptr(), behind.as_ptr(), value.len()) };
-        self.stored_bytes.fetch_add(len, Ordering::Relaxed);
-        place
+    /// Bytes handed out, what is lost at the ends of chunks included; exact while nobody allocates.
+    pub(crate) fn used_bytes(&self) -> usize {
+        // Acquire: pairs with the Release in `allocate_from_new_chunk`.
+        let current = self.current.load(Ordering::Acquire);
+        // SAFETY: it is null or an owned chunk, which is freed only when the arena is dropped.
+        let current = unsafe { current.as_ref() }.map_or(0, Chunk::used_bytes);
+        self.retired_bytes.load(Ordering::Relaxed) + current
     }
 
     /// A slice of `bytes` that keeps this arena alive; a short one is copied instead.
     ///
     /// # Safety
-    /// - `bytes` lie within what one [`Arena::store`] of this arena returned and filled.
+    /// - `bytes` lie within what one [`Arena::allocate`] of this arena returned, and are written.
+    /// - They are never written again.
     pub(crate) unsafe fn pin(self: &Arc<Self>, bytes: &[u8]) -> Slice {
         let place = bytes.as_ptr().expose_provenance() as u64;
         Slice::pinned(self, place, bytes.len())
     }
 
+    /// Room for `len` bytes, not zero and not initialised, that nobody else has. It may be used
+    /// until the arena is dropped.
     #[inline]
-    fn allocate(&self, len: usize) -> NonNull<u8> {
-        if len == 0 {
-            return NonNull::dangling();
-        }
+    pub(crate) fn allocate(&self, len: usize) -> NonNull<u8> {
+        assert!(len > 0 && len < usize::MAX / 2);
+        let len = len.next_multiple_of(self.align);
         // Acquire: pairs with the Release in `allocate_from_new_chunk`.
         let current = self.current.load(Ordering::Acquire);
-        // SAFETY: it is null or one of `chunks`, which are freed only when the arena is dropped.
+        // SAFETY: it is null or an owned chunk, which is freed only when the arena is dropped.
         let chunk = unsafe { current.as_ref() };
         if let Some(place) = chunk.and_then(|chunk| chunk.take(len)) {
             return place;
@@ -115,25 +113,29 @@ impl Arena {
     #[cold]
     fn allocate_from_new_chunk(&self, len: usize) -> NonNull<u8> {
         let mut chunks = self.chunks.lock();
-        let is_large = len > self.chunk_bytes / LARGE_FRACTION;
-        if !is_large {
-            let current = self.current.load(Ordering::Relaxed);
-            // SAFETY: as in `allocate`.
-            let chunk = unsafe { current.as_ref() };
-            // Another thread may have put a new chunk in place while this one waited.
-            if let Some(place) = chunk.and_then(|chunk| chunk.take(len)) {
-                return place;
-            }
+        let current = self.current.load(Ordering::Relaxed);
+        // SAFETY: as in `allocate`.
+        let current = unsafe { current.as_ref() };
+        // Another thread may have put a new chunk in place while this one waited.
+        if let Some(place) = current.and_then(|chunk| chunk.take(len)) {
+            return place;
         }
-        let owned = OwnedChunk::new(if is_large { len } else { self.chunk_bytes });
-        let place = owned
-            .chunk()
-            .take(len)
-            .expect("a new chunk holds the entry it was made for");
-        if !is_large {
+        let next_bytes = current.map_or(CHUNK_BYTES_MIN, |chunk| chunk.capacity * 2);
+        let next_bytes = next_bytes.min(self.chunk_bytes_max);
+        let is_large = len > next_bytes / LARGE_FRACTION;
+        let owned = OwnedChunk::new(if is_large { len } else { next_bytes });
+        let chunk = owned.chunk();
+        let place = chunk.take(len);
+        let place = place.expect("a new chunk holds what it was made for");
+        let retired_bytes = if is_large {
+            len
+        } else {
             // Release: pairs with the Acquire in `allocate`.
             self.current.store(owned.0.as_ptr(), Ordering::Release);
-        }
+            current.map_or(0, |chunk| chunk.capacity)
+        };
+        self.retired_bytes
+            .fetch_add(retired_bytes, Ordering::Relaxed);
         chunks.push(owned);
         place
     }
@@ -158,16 +160,24 @@ impl Chunk {
     /// The next `len` bytes, or `None` if fewer are left.
     #[inline]
     fn take(&self, len: usize) -> Option<NonNull<u8>> {
+        let last_start = self.capacity.checked_sub(len)?;
+        // Looked at first, so that a long entry does not use up what shorter ones can have. Only
+        // threads that race for the last bytes move the mark beyond the end, each once.
+        if self.used.load(Ordering::Relaxed) > last_start {
+            return None;
+        }
         // Relaxed: the ranges handed out are disjoint whatever the order; whoever is told of one
         // learns of its content by other means.
-        let start = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(len).filter(|end| *end <= self.capacity)
-            })
-            .ok()?;
+        let start = self.used.fetch_add(len, Ordering::Relaxed);
+        if start > last_start {
+            return None;
+        }
         // SAFETY: `start + len` is at most `capacity`, the length of the allocation.
         Some(unsafe { self.bytes.add(start) })
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.used.load(Ordering::Relaxed).min(self.capacity)
     }
 
     fn layout(capacity: usize) -> Layout {
@@ -178,18 +188,27 @@ impl Chunk {
 impl OwnedChunk {
     fn new(capacity: usize) -> Self {
         assert!(capacity > 0);
-        let layout = Chunk::layout(capacity);
-        // SAFETY: the size of the layout is not zero.
-        let bytes = unsafe { alloc(layout) };
-        let Some(bytes) = NonNull::new(bytes) else {
-            handle_alloc_error(layout)
+        // Miri knows no mappings.
+        let large = (capacity >= HUGE_PAGE_BYTES && !cfg!(miri)).then(|| Pages::new(capacity));
+        let (bytes, pages) = match large {
+            Some(Ok(mut pages)) => (pages.start(), Some(pages)),
+            // Refused for want of mappings, say: the allocator may still have some memory.
+            Some(Err(_)) | None => (Self::on_the_heap(capacity), None),
         };
         let chunk = Box::new(Chunk {
             bytes,
             capacity,
             used: AtomicUsize::new(0),
+            pages,
         });
         Self(NonNull::from(Box::leak(chunk)))
+    }
+
+    fn on_the_heap(capacity: usize) -> NonNull<u8> {
+        let layout = Chunk::layout(capacity);
+        // SAFETY: the size of the layout is not zero: `new` checks the capacity.
+        let bytes = unsafe { alloc(layout) };
+        NonNull::new(bytes).unwrap_or_else(|| handle_alloc_error(layout))
     }
 
     fn chunk(&self) -> &Chunk {
@@ -202,107 +221,13 @@ impl Drop for OwnedChunk {
     fn drop(&mut self) {
         // SAFETY: it comes from a leaked box, and only this owner takes it back, once.
         let chunk = unsafe { Box::from_raw(self.0.as_ptr()) };
-        let layout = Chunk::layout(chunk.capacity);
-        // SAFETY: allocated in `new` with the same layout, and freed nowhere else.
-        unsafe { dealloc(chunk.bytes.as_ptr(), layout) };
+        if chunk.pages.is_none() {
+            let layout = Chunk::layout(chunk.capacity);
+            // SAFETY: allocated in `on_the_heap` with the same layout, and freed nowhere else.
+            unsafe { dealloc(chunk.bytes.as_ptr(), layout) };
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-
-    fn read(place: NonNull<u8>, len: usize) -> Vec<u8> {
-        // SAFETY: the callers pass what `store` returned and the length they stored, and they keep
-        // the arena.
-        unsafe { slice::from_raw_parts(place.as_ptr(), len) }.to_vec()
-    }
-
-    fn arena(chunk_bytes: usize) -> Arc<Arena> {
-        Arc::new(Arena::new(chunk_bytes, Arc::default()))
-    }
-
-    #[test]
-    fn entries_of_every_size_keep_their_bytes() {
-        let arena = arena(4 << 10);
-        let lens = [0, 1, 7, 100, 1023, 1024, 1025, 4096, 4097, 70_000];
-        let mut stored = Vec::new();
-        for round in 0..20u8 {
-            for (index, &len) in lens.iter().enumerate() {
-                let key = vec![round; len / 3];
-                let value = vec![0xf0 | u8::try_from(index).expect("few"); len - len / 3];
-                stored.push((arena.store(&key, &value), [key, value].concat()));
-            }
-        }
-        for (place, bytes) in &stored {
-            assert_eq!(read(*place, bytes.len()), *bytes);
-        }
-        let total: usize = stored.iter().map(|(_, bytes)| bytes.len()).sum();
-        assert_eq!(arena.stored_bytes(), total);
-    }
-
-    #[test]
-    fn a_chunk_is_filled_to_its_last_byte() {
-        let arena = arena(4 << 10);
-        for _ in 0..8 {
-            arena.store(&[1; 512], &[2; 512]);
-        }
-        let chunks = arena.chunks.lock();
-        assert_eq!(chunks.len(), 2);
-        for owned in chunks.iter() {
-            assert_eq!(owned.chunk().used.load(Ordering::Relaxed), 4 << 10);
-        }
-    }
-
-    #[test]
-    fn a_large_entry_leaves_the_current_chunk_in_place() {
-        let arena = arena(4 << 10);
-        arena.store(b"a", b"");
-        let current = arena.current.load(Ordering::Relaxed);
-        arena.store(b"b", &vec![7; 1 << 20]);
-        arena.store(b"c", b"");
-        assert_eq!(arena.current.load(Ordering::Relaxed), current);
-        assert_eq!(arena.chunks.lock().len(), 2);
-    }
-
-    #[test]
-    fn threads_never_share_a_byte() {
-        let arena = arena(4 << 10);
-        thread::scope(|scope| {
-            for id in 0..4u8 {
-                let arena = &arena;
-                scope.spawn(move || {
-                    let mut stored = Vec::new();
-                    for n in 0..2_000 {
-                        let len = (n * 7 + usize::from(id)) % 200;
-                        stored.push((arena.store(&[id], &vec![id; len]), len + 1));
-                    }
-                    for (place, len) in stored {
-                        assert!(read(place, len).iter().all(|byte| *byte == id));
-                    }
-                });
-            }
-        });
-    }
-
-    #[test]
-    fn a_pinned_slice_outlives_the_arena_handle() {
-        let pins = Arc::new(PinLedger::default());
-        let arena = Arc::new(Arena::new(0, Arc::clone(&pins)));
-        let place = arena.store(b"key", &[9; 100]);
-        // SAFETY: 3 bytes of key were stored before 100 of value.
-        let value = unsafe { place.add(3) };
-        // SAFETY: as above; the arena is alive.
-        let value = unsafe { slice::from_raw_parts(value.as_ptr(), 100) };
-        // SAFETY: the bytes are what was stored in this arena.
-        let slice = unsafe { arena.pin(value) };
-        drop(arena);
-        assert!(slice.is_pinned());
-        assert_eq!(slice, [9; 100]);
-        assert_eq!((pins.count(), pins.bytes()), (1, 100));
-        drop(slice);
-        assert_eq!((pins.count(), pins.bytes()), (0, 0));
-    }
-}
+mod tests;

@@ -17,3 +17,4 @@ mod random;
 
 pub use crate::cursor::MemtableCursor;
 pub use crate::memtable::{Memtable, MemtableHit, MemtableOptions};
+pub use crate::ordered::MemtableStructure;

@@ -10,11 +10,11 @@ use base::sync::atomic::{AtomicU64, Ordering};
 use base::{InternalKey, KeyHash, KeyKind, PinLedger, SequenceNumber, Slice};
 
 use crate::cursor::MemtableCursor;
-use crate::ordered::{EntryRef, NODE_BYTES_MEAN, Ordered};
+use crate::ordered::{EntryRef, MemtableStructure, Ordered};
 
 /// The number of probes of the filter follows from this many bits for each expected key.
 const FILTER_BITS_PER_KEY: u32 = 10;
-const ARENA_CHUNK_BYTES: usize = 1 << 20;
+const ARENA_CHUNK_BYTES_MAX: usize = 2 << 20;
 
 /// How a [`Memtable`] is laid out.
 #[derive(Clone, Debug)]
@@ -24,8 +24,11 @@ pub struct MemtableOptions {
     pub filter_bytes: usize,
     /// Where slices that keep the memtable's bytes alive are counted.
     pub pins: Arc<PinLedger>,
-    /// By how much the memory for keys and values grows.
+    /// By how much its memory grows at most; it begins with less. From 2 MiB on it comes in large
+    /// pages, where the system has them.
     pub arena_chunk_bytes: usize,
+    /// What keeps the entries in order.
+    pub structure: MemtableStructure,
 }
 
 impl Default for MemtableOptions {
@@ -33,15 +36,17 @@ impl Default for MemtableOptions {
         Self {
             filter_bytes: 0,
             pins: Arc::default(),
-            arena_chunk_bytes: ARENA_CHUNK_BYTES,
+            arena_chunk_bytes: ARENA_CHUNK_BYTES_MAX,
+            structure: MemtableStructure::default(),
         }
     }
 }
 
 /// The newest writes of a keyspace, in key order, in memory.
 ///
-/// Threads may insert, read and walk it at the same time without a lock. Nothing is removed before
-/// the whole is dropped, which takes a while (it visits every entry): drop it off the write path.
+/// Threads may insert, read and walk it at the same time. A read takes no lock; it looks again if
+/// an insert was changing the very node it read. Nothing is removed before the whole is dropped,
+/// which gives back all its memory: drop it off the write path.
 pub struct Memtable {
     entries: Arc<Ordered>,
     filter: Option<AtomicFilter>,
@@ -53,6 +58,7 @@ pub struct Memtable {
 #[repr(align(128))]
 struct Counters {
     tombstone_count: AtomicU64,
+    user_bytes: AtomicU64,
     seq_smallest: AtomicU64,
     seq_largest: AtomicU64,
 }
@@ -86,10 +92,15 @@ impl Memtable {
         let filter = (options.filter_bytes > 0)
             .then(|| AtomicFilter::new(options.filter_bytes, FILTER_BITS_PER_KEY));
         Arc::new(Self {
-            entries: Arc::new(Ordered::new(options.arena_chunk_bytes, options.pins)),
+            entries: Arc::new(Ordered::new(
+                options.structure,
+                options.arena_chunk_bytes,
+                options.pins,
+            )),
             filter,
             counters: Counters {
                 tombstone_count: AtomicU64::new(0),
+                user_bytes: AtomicU64::new(0),
                 seq_smallest: AtomicU64::new(u64::MAX),
                 seq_largest: AtomicU64::new(0),
             },
@@ -110,7 +121,7 @@ impl Memtable {
             // Before the entry can be found, so that the filter never hides it.
             filter.insert(hash);
         }
-        self.counters.take_in(key);
+        self.counters.take_in(key, value.len());
         self.entries.insert(key, value);
     }
 
@@ -154,10 +165,11 @@ impl Memtable {
 
     /// What it occupies, as resident memory counts it: keys, values, nodes and the filter.
     ///
-    /// An estimate: nodes are taken at their mean size.
+    /// Memory that was taken but not handed out yet is not in it: less than one chunk for entries
+    /// and one for nodes. The nodes of a skip list are estimated.
     pub fn bytes(&self) -> usize {
         let filter_bytes = self.filter.as_ref().map_or(0, AtomicFilter::bytes);
-        self.entries.stored_bytes() + self.entries.len() * NODE_BYTES_MEAN + filter_bytes
+        self.entries.bytes() + filter_bytes
     }
 
     /// How many entries it holds, tombstones and overwritten versions included.
@@ -172,7 +184,7 @@ impl Memtable {
 
     /// Bytes of user keys and values.
     pub fn user_bytes(&self) -> u64 {
-        self.entries.stored_bytes() as u64
+        self.counters.user_bytes.load(Ordering::Relaxed)
     }
 
     /// The smallest and the largest sequence number in it, or `None` if it is empty.
@@ -195,7 +207,10 @@ impl fmt::Debug for Memtable {
 
 impl Counters {
     #[inline]
-    fn take_in(&self, key: InternalKey<'_>) {
+    fn take_in(&self, key: InternalKey<'_>, value_len: usize) {
+        let user_bytes = key.user_key.len() + value_len;
+        self.user_bytes
+            .fetch_add(user_bytes as u64, Ordering::Relaxed);
         if key.kind == KeyKind::Delete {
             self.tombstone_count.fetch_add(1, Ordering::Relaxed);
         }

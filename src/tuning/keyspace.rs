@@ -84,7 +84,7 @@ impl KeyspaceSettings {
 
     /// The largest steps in which a memtable asks for memory.
     pub(crate) fn arena_chunk_bytes(&self) -> usize {
-        (self.memtable_bytes_max / 16).clamp(1 << 10, 1 << 20)
+        (self.memtable_bytes_max / 16).clamp(1 << 10, 2 << 20)
     }
 
     /// What compaction's policy steers by.

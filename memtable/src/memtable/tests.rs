@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use base::cursor::{Cursor, VecCursor, VecEntry};
@@ -27,12 +28,19 @@ fn insert(memtable: &Memtable, key: &[u8], at: u64, kind: KeyKind, value: &[u8])
     memtable.insert(InternalKey::new(key, seq(at), kind), hash(key), value);
 }
 
-fn filled(filter_bytes: usize) -> Arc<Memtable> {
+const STRUCTURES: [MemtableStructure; 2] = [MemtableStructure::Tree, MemtableStructure::SkipList];
+
+fn empty(structure: MemtableStructure, filter_bytes: usize) -> Arc<Memtable> {
     Memtable::new(MemtableOptions {
         filter_bytes,
         arena_chunk_bytes: 4 << 10,
+        structure,
         ..MemtableOptions::default()
     })
+}
+
+fn filled(filter_bytes: usize) -> Arc<Memtable> {
+    empty(MemtableStructure::default(), filter_bytes)
 }
 
 #[test]
@@ -76,15 +84,29 @@ fn it_knows_what_it_holds() {
     assert_eq!(memtable.tombstone_count(), 1);
     assert_eq!(memtable.user_bytes(), 16);
     assert_eq!(memtable.seq_range(), Some((seq(4), seq(9))));
-    assert_eq!(memtable.bytes(), 16 + 3 * NODE_BYTES_MEAN + 640);
+    let header_bytes = 16;
+    let entry_bytes = (header_bytes + 12usize).next_multiple_of(8) + 2 * (header_bytes + 8);
+    let leaf_bytes = memtable.bytes() - entry_bytes - 640;
+    assert!(
+        (512..=1024).contains(&leaf_bytes),
+        "leaf_bytes={leaf_bytes}"
+    );
 }
 
 #[test]
-#[should_panic(expected = "a sequence number was given twice")]
 fn the_same_entry_cannot_come_twice() {
-    let memtable = filled(0);
-    insert(&memtable, b"k", 3, KeyKind::Put, b"a");
-    insert(&memtable, b"k", 3, KeyKind::Put, b"b");
+    for structure in STRUCTURES {
+        for kind in [KeyKind::Put, KeyKind::Delete] {
+            let memtable = empty(structure, 0);
+            for at in 1..100 {
+                insert(&memtable, b"k", at, KeyKind::Put, b"a");
+            }
+            let again = || insert(&memtable, b"k", 3, kind, b"b");
+            let panic = catch_unwind(AssertUnwindSafe(again)).expect_err("it was there");
+            let message = panic.downcast::<String>().expect("a message");
+            assert!(message.starts_with("a sequence number was given twice"));
+        }
+    }
 }
 
 #[test]
@@ -113,11 +135,16 @@ fn a_pinned_value_outlives_the_memtable() {
     assert_eq!((pins.count(), pins.bytes()), (0, 0));
 }
 
+/// Fewer where every step is interpreted.
+const SEED_COUNT: u64 = if cfg!(miri) { 6 } else { 150 };
+const STEP_COUNT: u64 = if cfg!(miri) { 60 } else { 300 };
+
 type Model = BTreeMap<(Vec<u8>, u64), VecEntry>;
 
 /// Random entries in a memtable, and in a map by key and falling sequence.
 fn random_run(random: &mut Random) -> (Arc<Memtable>, Model) {
-    let memtable = filled(if random.below(2) == 0 { 0 } else { 256 });
+    let structure = STRUCTURES[random.index_below(2)];
+    let memtable = empty(structure, if random.below(2) == 0 { 0 } else { 256 });
     let mut model = BTreeMap::new();
     let count = random.below(300);
     let mut seqs: Vec<u64> = (1..=count).collect();
@@ -142,10 +169,10 @@ fn random_run(random: &mut Random) -> (Arc<Memtable>, Model) {
 
 #[test]
 fn gets_agree_with_a_map() {
-    for seed in 0..150 {
+    for seed in 0..SEED_COUNT {
         let mut random = Random::new(seed);
         let (memtable, model) = random_run(&mut random);
-        for _ in 0..300 {
+        for _ in 0..STEP_COUNT {
             let (key, at) = (random.key(), random.below(320));
             let want = model
                 .range((key.clone(), u64::MAX - at)..=(key.clone(), u64::MAX))
@@ -172,12 +199,12 @@ fn gets_agree_with_a_map() {
 
 #[test]
 fn a_cursor_moves_as_over_a_sorted_vector() {
-    for seed in 0..150 {
+    for seed in 0..SEED_COUNT {
         let mut random = Random::new(seed);
         let (memtable, model) = random_run(&mut random);
         let mut cursor = memtable.cursor();
         let mut oracle = VecCursor::new(model.into_values().collect());
-        for _ in 0..300 {
+        for _ in 0..STEP_COUNT {
             let key = random.key();
             let target = InternalKey::seek_to(&key, seq(random.below(320)));
             let step = random.below(12);
@@ -216,7 +243,7 @@ fn value_of(key: &[u8], at: u64) -> Vec<u8> {
 }
 
 const WRITERS: u64 = 3;
-const WRITES_EACH: u64 = 3_000;
+const WRITES_EACH: u64 = if cfg!(miri) { 60 } else { 3_000 };
 
 /// The key and sequence number of the `n`-th write of `writer`: writers share keys.
 fn nth_write(writer: u64, n: u64) -> (Vec<u8>, u64) {
@@ -280,8 +307,12 @@ fn walk(memtable: &Arc<Memtable>, count_min: u64, seed: u64) {
 
 #[test]
 fn readers_beside_writers_find_every_published_entry_whole() {
-    for filter_bytes in [0, 2 << 10] {
-        let memtable = filled(filter_bytes);
+    for (structure, filter_bytes) in [
+        (MemtableStructure::Tree, 0),
+        (MemtableStructure::Tree, 2 << 10),
+        (MemtableStructure::SkipList, 0),
+    ] {
+        let memtable = empty(structure, filter_bytes);
         let published: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
         thread::scope(|scope| {
             for (writer, published) in published.iter().enumerate() {
@@ -305,5 +336,153 @@ fn readers_beside_writers_find_every_published_entry_whole() {
             memtable.seq_range(),
             Some((seq(1), seq(WRITERS * WRITES_EACH)))
         );
+    }
+}
+
+/// Keys as writers make them: all over the place, rising, falling, with a long common part, and a
+/// few keys over and over.
+fn shaped_key(shape: u64, n: u64) -> Vec<u8> {
+    match shape {
+        0 => n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().to_vec(),
+        1 => format!("{n:016}").into_bytes(),
+        2 => format!("{:016}", 1_000_000 - n).into_bytes(),
+        3 => format!("a-common-part-of-keys/{:05}", n * 7_919 % 10_007).into_bytes(),
+        _ => format!("{:03}", n * 31 % 17).into_bytes(),
+    }
+}
+
+#[test]
+fn the_tree_and_the_skip_list_agree() {
+    let entry_count: u64 = if cfg!(miri) { 150 } else { 20_000 };
+    for shape in 0..5 {
+        let [tree, list] = STRUCTURES.map(|structure| empty(structure, 0));
+        for n in 1..=entry_count {
+            let key = shaped_key(shape, n);
+            let value = vec![b'v'; usize::try_from(n % 50).expect("small")];
+            insert(&tree, &key, n, KeyKind::Put, &value);
+            insert(&list, &key, n, KeyKind::Put, &value);
+        }
+        assert_eq!(tree.entry_count(), list.entry_count());
+        assert_eq!(tree.user_bytes(), list.user_bytes());
+        let (mut cursor, mut oracle) = (tree.cursor(), list.cursor());
+        let mut valid = cursor.seek_to_first().expect("in memory");
+        assert!(oracle.seek_to_first().expect("in memory"));
+        while valid {
+            assert_eq!(cursor.key(), oracle.key(), "shape={shape}");
+            assert_eq!(cursor.value(), oracle.value(), "shape={shape}");
+            valid = cursor.next().expect("in memory");
+            assert_eq!(valid, oracle.next().expect("in memory"), "shape={shape}");
+        }
+        let mut random = Random::new(shape);
+        for _ in 0..entry_count {
+            let n = random.below(entry_count + 10);
+            let (key, at) = (shaped_key(shape, n), seq(random.below(entry_count + 10)));
+            let (got, want) = (
+                tree.get(&key, hash(&key), at),
+                list.get(&key, hash(&key), at),
+            );
+            let (got, want) = (got.map(|hit| hit.seq), want.map(|hit| hit.seq));
+            assert_eq!(got, want, "shape={shape} n={n}");
+            let target = InternalKey::seek_to(&key, at);
+            let (got, want) = (cursor.seek_for_prev(target), oracle.seek_for_prev(target));
+            assert_eq!(got.expect("in memory"), want.expect("in memory"));
+            for _ in 0..3 {
+                assert_eq!(cursor.is_valid(), oracle.is_valid(), "shape={shape} n={n}");
+                if cursor.is_valid() {
+                    assert_eq!(cursor.key(), oracle.key(), "shape={shape} n={n}");
+                    let (got, want) = (cursor.prev(), oracle.prev());
+                    assert_eq!(got.expect("in memory"), want.expect("in memory"));
+                }
+            }
+        }
+    }
+}
+
+/// Several threads insert keys of one shape; a walker goes back and forth meanwhile.
+#[test]
+fn threads_that_insert_at_once_lose_nothing() {
+    let each: u64 = if cfg!(miri) { 60 } else { 8_000 };
+    for seed in 0..(if cfg!(miri) { 1 } else { 4 }) {
+        for shape in 0..5 {
+            let memtable = filled(0);
+            thread::scope(|scope| {
+                for writer in 0..3 {
+                    let memtable = &memtable;
+                    scope.spawn(move || {
+                        for n in 0..each {
+                            let at = 1 + n * 3 + writer;
+                            let key = shaped_key(shape, at ^ seed);
+                            insert(memtable, &key, at, KeyKind::Put, &value_of(&key, at));
+                        }
+                    });
+                }
+                let memtable = &memtable;
+                scope.spawn(move || walk_back_and_forth(memtable, each, seed));
+            });
+            assert_eq!(memtable.entry_count(), 3 * each);
+            walk(&memtable, 3 * each, seed);
+            for at in 1..=3 * each {
+                let key = shaped_key(shape, at ^ seed);
+                let hit = memtable.get(&key, hash(&key), seq(at));
+                let hit = hit.expect("it was inserted");
+                assert_eq!(hit.seq, seq(at), "seed={seed} shape={shape}");
+                assert_eq!(hit.value, value_of(&key, at), "seed={seed} shape={shape}");
+            }
+        }
+    }
+}
+
+/// Each step lands on the right side of the one before, and on a whole entry.
+fn walk_back_and_forth(memtable: &Arc<Memtable>, step_count: u64, seed: u64) {
+    let mut random = Random::new(seed);
+    let mut cursor = memtable.cursor();
+    let mut last: Option<(Vec<u8>, u64)> = None;
+    for _ in 0..step_count {
+        let is_forward = random.below(2) == 0;
+        let Some((key, at)) = last.take().filter(|_| cursor.is_valid()) else {
+            if cursor.seek_to_last().expect("in memory") {
+                last = Some((cursor.key().user_key.to_vec(), cursor.key().seq.get()));
+            }
+            continue;
+        };
+        let before = InternalKey::new(&key, seq(at), KeyKind::Put);
+        let moved = if is_forward {
+            cursor.next()
+        } else {
+            cursor.prev()
+        };
+        if moved.expect("in memory") {
+            let now = cursor.key();
+            assert_eq!(now > before, is_forward, "seed={seed}");
+            assert_eq!(
+                cursor.value(),
+                value_of(now.user_key, now.seq.get()),
+                "seed={seed}"
+            );
+            last = Some((now.user_key.to_vec(), now.seq.get()));
+        }
+    }
+}
+
+#[test]
+fn a_cursor_meets_what_is_inserted_ahead() {
+    for structure in STRUCTURES {
+        let memtable = empty(structure, 0);
+        insert(&memtable, &0u64.to_be_bytes(), 1, KeyKind::Put, b"");
+        let mut cursor = memtable.cursor();
+        assert!(cursor.seek_to_first().expect("in memory"));
+        // So many that the leaf under the cursor is split again and again.
+        for n in (1..1_000u64).rev() {
+            insert(&memtable, &n.to_be_bytes(), 1 + n, KeyKind::Put, b"");
+        }
+        for n in 1..1_000u64 {
+            assert!(cursor.next().expect("in memory"), "n={n}");
+            assert_eq!(cursor.key().user_key, n.to_be_bytes());
+        }
+        assert!(!cursor.next().expect("in memory"));
+        assert!(cursor.seek_to_last().expect("in memory"));
+        insert(&memtable, &2_000u64.to_be_bytes(), 5_000, KeyKind::Put, b"");
+        assert!(cursor.next().expect("in memory"));
+        assert_eq!(cursor.key().user_key, 2_000u64.to_be_bytes());
     }
 }

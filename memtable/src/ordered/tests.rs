@@ -1,55 +1,53 @@
-use std::cmp::Ordering;
-
 use super::*;
 use crate::random::Random;
 
-fn target(user_key: &[u8], seq: u64) -> Target<'_> {
-    Target::new(user_key, SequenceNumber::new(seq).expect("small"), 2)
+fn seq(n: u64) -> SequenceNumber {
+    SequenceNumber::new(n).expect("small")
 }
 
 #[test]
-fn the_list_orders_as_internal_keys_do() {
+fn targets_stand_where_internal_keys_do() {
     let mut random = Random::new(11);
-    for _ in 0..20_000 {
+    let arena = Arena::new(0, RECORD_ALIGN, Arc::default());
+    for _ in 0..(if cfg!(miri) { 300 } else { 20_000 }) {
         let (a, b) = (random.key(), random.key());
-        let (a_seq, b_seq) = (random.below(3), random.below(3));
-        let seq = |n| SequenceNumber::new(n).expect("small");
-        let want = InternalKey::new(&a, seq(a_seq), KeyKind::Put).cmp(&InternalKey::new(
-            &b,
-            seq(b_seq),
-            KeyKind::Put,
-        ));
-        let (a, b) = (target(&a, a_seq), target(&b, b_seq));
-        assert_eq!(a.key.cmp(&b.key), want);
-        assert_eq!(a.key == b.key, want == Ordering::Equal);
+        let (a_seq, b_seq) = (seq(random.below(3)), seq(random.below(3)));
+        let key = InternalKey::new(&a, a_seq, KeyKind::Put);
+        let record = Record::store(&arena, key, b"value");
+        assert_eq!(record.key(), key);
+        assert_eq!(record.value(), b"value");
+        let other = InternalKey::new(&b, b_seq, KeyKind::Put);
+        for (target, is_before) in [
+            (Target::before(&b, b_seq), key < other),
+            (Target::behind(&b, b_seq), key <= other),
+        ] {
+            let head = record::wide_head(&a);
+            let got = head < target.head || head == target.head && target.is_behind_tied(record);
+            assert_eq!(got, is_before, "record={key:?} target={other:?}");
+        }
     }
-}
-
-#[test]
-fn the_mean_node_lies_between_the_smallest_and_a_tall_one() {
-    assert!(NODE_BYTES_MEAN > size_of::<EntryKey>() + 2 * size_of::<usize>());
-    assert!(NODE_BYTES_MEAN < size_of::<EntryKey>() + 6 * size_of::<usize>());
 }
 
 #[test]
 fn a_position_keeps_the_entries_alive() {
-    let entries = Arc::new(Ordered::new(0, Arc::default()));
-    for n in 1..=50u64 {
-        let seq = SequenceNumber::new(n).expect("small");
-        let key = n.to_be_bytes();
-        entries.insert(InternalKey::new(&key, seq, KeyKind::Put), &[7; 90]);
-    }
-    let mut position = Position::new(Arc::clone(&entries));
-    assert!(position.first());
-    drop(entries);
-    let walked = std::thread::spawn(move || {
-        let mut count = 1;
-        while position.next() {
-            assert_eq!(position.entry().expect("it moved").value(), [7; 90]);
-            count += 1;
+    for structure in [MemtableStructure::Tree, MemtableStructure::SkipList] {
+        let entries = Arc::new(Ordered::new(structure, 0, Arc::default()));
+        for n in 1..=50u64 {
+            let key = n.to_be_bytes();
+            entries.insert(InternalKey::new(&key, seq(n), KeyKind::Put), &[7; 90]);
         }
-        assert!(position.entry().is_none());
-        count
-    });
-    assert_eq!(walked.join().expect("it does not panic"), 50);
+        let mut position = Position::new(Arc::clone(&entries));
+        assert!(position.first());
+        drop(entries);
+        let walked = std::thread::spawn(move || {
+            let mut count = 1;
+            while position.next() {
+                assert_eq!(position.entry().expect("it moved").value(), [7; 90]);
+                count += 1;
+            }
+            assert!(position.entry().is_none());
+            count
+        });
+        assert_eq!(walked.join().expect("it does not panic"), 50);
+    }
 }
