@@ -1,18 +1,20 @@
 //! `lsm-bench`: runs workloads one after the other, prints a line for each, and ends with the
 //! amplification report.
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use base::{Error, Result};
 
-use crate::interrupt::{EXIT_INTERRUPTED, Stop, stop_on_ctrl_c};
+use crate::interrupt::{EXIT_INTERRUPTED, Stop, stop_in_silence, stop_on_ctrl_c};
 
 pub mod args;
+mod compare;
 mod data;
 mod database;
+pub mod engine;
 mod lane;
 pub mod line;
 pub mod measure;
@@ -25,19 +27,40 @@ pub mod workload;
 mod write;
 
 use args::Args;
+use compare::turns::CHILD_WORD;
+use engine::EngineSet;
 use run::Runner;
 use workload::Workload;
 
 /// The exit code for wrong usage and for failures of the machine.
 const EXIT_FAILED: u8 = 2;
 
-/// The whole tool: command line in, exit code out.
-pub fn main() -> ExitCode {
+/// The whole tool: command line in, exit code out. `engines` are those that `--engine` can name.
+pub fn main(engines: &impl EngineSet) -> ExitCode {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|word| word == CHILD_WORD)
+    {
+        return child_main(engines);
+    }
     let args = Args::parse();
     let stop = stop_on_ctrl_c();
-    let result = run(&args, &stop, &mut std::io::stdout().lock());
+    let result = run(&args, engines, &stop, &mut std::io::stdout().lock());
     match result {
         Ok(()) if stop.is_set() => ExitCode::from(EXIT_INTERRUPTED),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lsm-bench: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// The process of one engine in a comparison.
+fn child_main(engines: &impl EngineSet) -> ExitCode {
+    let stop = stop_in_silence();
+    let (mut input, mut output) = (BufReader::new(std::io::stdin()), std::io::stdout());
+    match compare::child::main(engines, &mut input, &mut output, &stop) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lsm-bench: {error}");
@@ -49,12 +72,16 @@ pub fn main() -> ExitCode {
 /// Runs what `args` ask for, and writes the results to `out`.
 ///
 /// # Errors
-/// `InvalidArgument` for flags that make no sense together; otherwise as the engine says.
-pub fn run(args: &Args, stop: &Stop, out: &mut dyn Write) -> Result<()> {
+/// `InvalidArgument` for flags that make no sense together, and for engines that are not among
+/// `engines`; otherwise as the engine says.
+pub fn run(args: &Args, engines: &impl EngineSet, stop: &Stop, out: &mut dyn Write) -> Result<()> {
     if args.list {
         return list(out);
     }
     args.validate()?;
+    if args.engine.is_some() {
+        return compare::run(args, engines, stop, out);
+    }
     let workloads = args.workloads()?;
     let mut runner = Runner::new(args, stop, out)?;
     for workload in workloads {

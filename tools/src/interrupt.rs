@@ -61,6 +61,19 @@ pub fn stop_on_ctrl_c() -> Stop {
     .clone()
 }
 
+/// As [`stop_on_ctrl_c`], for a process that another one speaks for: nothing is said, and a second
+/// one does no more than the first.
+pub(crate) fn stop_in_silence() -> Stop {
+    STOP.get_or_init(|| {
+        let stop = Stop::new();
+        let seen = stop.clone();
+        // As above.
+        let _ = ctrlc::set_handler(move || seen.set());
+        stop
+    })
+    .clone()
+}
+
 pub(crate) fn doom(dir: PathBuf) {
     DOOMED.lock().push(dir);
 }

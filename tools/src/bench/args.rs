@@ -14,6 +14,9 @@ pub const DEFAULT_BENCHMARKS: &str = "fillseq,readseq,fillrandom,readrandom,over
     waitforcompaction,readrandom,readmissing,multireadrandom,seekrandom,readseq,readreverse,\
     deleterandom,compact,readrandom,levelstats";
 
+/// More repeats than anybody waits for.
+const REPEATS_MAX: usize = 100;
+
 /// The shortest key: fewer bytes could not hold the numbers of a run.
 const KEY_BYTES_MIN: usize = 4;
 
@@ -35,7 +38,12 @@ pub struct Args {
     #[arg(long)]
     pub list: bool,
     /// Entries to write, and the range that keys are taken from.
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 1_000_000,
+        default_value_if("preset", "peers", "5000000")
+    )]
     pub num: u64,
     /// Reads of each thread in a read workload; negative means as --num.
     #[arg(long, value_name = "COUNT", default_value_t = -1, allow_negative_numbers = true)]
@@ -112,6 +120,28 @@ pub struct Args {
     #[arg(long, value_parser = flag, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
     pub histogram: bool,
+    /// Engines to compare, with commas between: siltstone, leveldb, fjall, lmdb, redb, null.
+    ///
+    /// Each works in a process of its own, on a database of its own, with the same keys and values
+    /// in the same order, and all get the same memory, filters and durability. For each row they
+    /// take turns; who does not have its turn is stopped, its background work included. Ends with
+    /// a table of medians and ratios. Takes --benchmarks or --preset. Engines of others are built
+    /// in by features of tools/peers.
+    #[arg(long, value_name = "NAMES", verbatim_doc_comment)]
+    pub engine: Option<String>,
+    /// A whole table of rows for --engine, at --num=5000000 unless that is given.
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub preset: Option<Preset>,
+    /// How often --engine runs every row on every engine; the table holds medians.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub repeats: usize,
+    /// Settings of the engines that are compared: same for all, or what the makers advise.
+    #[arg(long = "engine_settings", value_name = "WHICH", value_enum,
+        default_value_t = EngineSettings::Same)]
+    pub engine_settings: EngineSettings,
+    /// Writes what --engine found to this file too: .json, or .md for Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// Prints one JSON document instead of lines.
     #[arg(long)]
     pub json: bool,
@@ -133,6 +163,23 @@ pub enum ReadModeName {
     Mapped,
     /// By positioned reads, through the block cache.
     Positioned,
+}
+
+/// Tables of rows that are run as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// Every path of the engine against others: fills, reads as the writes left them and after a
+    /// full compaction, bytes written, size and memory.
+    Peers,
+}
+
+/// Settings of the engines that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineSettings {
+    /// The same memory, filters, compression and durability for all.
+    Same,
+    /// What its makers advise for such a load, wherever that is something else.
+    Best,
 }
 
 /// A switch as gflags writes it: `--sync`, `--sync=1`, `--sync=true`.
@@ -180,7 +227,35 @@ impl Args {
         if self.use_existing_db && self.db.is_none() {
             return wrong("--use_existing_db needs --db");
         }
-        Ok(())
+        self.validate_comparison()
+    }
+
+    fn validate_comparison(&self) -> Result<()> {
+        let wrong = |message: &str| Err(Error::invalid_argument(message));
+        if self.engine.is_none() {
+            if self.preset.is_some() {
+                return wrong("--preset needs --engine");
+            }
+            if self.report.is_some() {
+                return wrong("--report needs --engine");
+            }
+            return Ok(());
+        }
+        if !(1..=REPEATS_MAX).contains(&self.repeats) {
+            return wrong("--repeats must be between 1 and 100");
+        }
+        if self.use_existing_db {
+            return wrong("--engine always begins with new databases: leave --use_existing_db out");
+        }
+        if self.preset.is_some() && self.benchmarks != DEFAULT_BENCHMARKS {
+            return wrong("--preset and --benchmarks exclude each other");
+        }
+        let ending = self.report.as_deref().map(std::path::Path::extension);
+        match ending {
+            None => Ok(()),
+            Some(Some(ending)) if ending == "json" || ending == "md" => Ok(()),
+            Some(_) => wrong("--report must end in .json or .md"),
+        }
     }
 
     /// Reads of each thread.

@@ -1,6 +1,6 @@
 //! Keys and values of the workloads, made as db_bench makes them.
 
-use crate::random::Random;
+use crate::random::{Random, mix};
 
 /// Bytes of the pool that values are cut from; values wrap around in it.
 const POOL_BYTES: usize = 1 << 20;
@@ -73,6 +73,48 @@ impl ValueMaker {
     }
 }
 
+/// Puts the numbers below a bound into another order, without a table of them.
+///
+/// Rounds of a multiplication by an odd number and a shift, each a bijection of the numbers of so
+/// many bits; what falls beyond the bound is sent round again until it does not (cycle walking,
+/// Black and Rogaway, 2002).
+#[derive(Clone, Debug)]
+pub(crate) struct Shuffle {
+    bound: u64,
+    mask: u64,
+    shift: u32,
+    factors: [u64; 3],
+}
+
+impl Shuffle {
+    /// An order of the numbers below `bound`, which is at least 1.
+    pub(crate) fn new(bound: u64, seed: u64) -> Self {
+        let bits = (64 - bound.saturating_sub(1).leading_zeros()).max(1);
+        Self {
+            bound,
+            mask: u64::MAX >> (64 - bits),
+            shift: bits.div_ceil(2),
+            factors: [1, 2, 3].map(|round| mix(seed ^ mix(round)) | 1),
+        }
+    }
+
+    /// Where `number`, which is below the bound, is put.
+    #[inline]
+    pub(crate) fn place(&self, number: u64) -> u64 {
+        debug_assert!(number < self.bound);
+        let mut at = number;
+        loop {
+            for factor in self.factors {
+                at = at.wrapping_mul(factor) & self.mask;
+                at ^= at >> self.shift;
+            }
+            if at < self.bound {
+                return at;
+            }
+        }
+    }
+}
+
 /// How many bytes of a piece are random; the rest repeats them.
 fn raw_bytes_of_piece(ratio: f64) -> usize {
     (1..=PIECE_BYTES)
@@ -96,6 +138,21 @@ mod tests {
         let earlier = keys.key(255).to_vec();
         assert!(earlier.as_slice() < keys.key(256));
         assert_eq!(KeyMaker::new(4).key(258), b"\0\0\x01\x02");
+    }
+
+    #[test]
+    fn a_shuffle_puts_every_number_in_a_place_of_its_own() {
+        for bound in [1, 2, 3, 64, 1000, 4097] {
+            let shuffle = Shuffle::new(bound, 301);
+            let mut places: Vec<u64> = (0..bound).map(|n| shuffle.place(n)).collect();
+            let rises = places.windows(2).filter(|pair| pair[0] < pair[1]).count();
+            if bound >= 1000 {
+                let part = rises * 100 / places.len();
+                assert!((40..60).contains(&part), "bound={bound} rises={part} %");
+            }
+            places.sort_unstable();
+            assert!(places.into_iter().eq(0..bound), "bound={bound}");
+        }
     }
 
     #[test]

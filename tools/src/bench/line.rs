@@ -65,7 +65,7 @@ pub(crate) fn as_f64(number: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "a rate is never negative, and the cast saturates"
 )]
-fn truncated(rate: f64) -> u64 {
+pub(crate) fn truncated(rate: f64) -> u64 {
     rate as u64
 }
 

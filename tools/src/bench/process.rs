@@ -42,6 +42,39 @@ impl DeviceBytes {
     }
 }
 
+/// The lines of `/proc/self/status` about memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryBytes {
+    /// Resident and backed by no file: memtables, caches, everything allocated.
+    pub anonymous: u64,
+    /// Resident pages of mapped files, which the system takes back when it needs them.
+    pub file: u64,
+    /// The most that was ever resident, mapped files included.
+    pub peak: u64,
+}
+
+impl MemoryBytes {
+    /// What the system says now; `None` where it does not tell.
+    pub fn now() -> Option<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/self/status").ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| {
+            text.lines().find_map(|line| {
+                let (found, value) = line.split_once(':')?;
+                let kibibytes = value.trim().strip_suffix(" kB")?;
+                (found == name).then(|| kibibytes.parse::<u64>().ok())?
+            })
+        };
+        Some(Self {
+            anonymous: value("RssAnon")? << 10,
+            file: value("RssFile")? << 10,
+            peak: value("VmHWM")? << 10,
+        })
+    }
+}
+
 /// How many ticks Linux counts in a second of processor time; part of its interface.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -76,6 +109,19 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(found.since(found), DeviceBytes::default());
         assert_eq!(DeviceBytes::parse("rchar: 1\n"), None);
+    }
+
+    #[test]
+    fn memory_is_told_apart_by_what_backs_it() {
+        let text = "Name:\tx\nVmHWM:\t  40 kB\nVmRSS:\t  30 kB\nRssAnon:\t  20 kB\n\
+            RssFile:\t  10 kB\n";
+        let expected = MemoryBytes {
+            anonymous: 20 << 10,
+            file: 10 << 10,
+            peak: 40 << 10,
+        };
+        assert_eq!(MemoryBytes::parse(text), Some(expected));
+        assert_eq!(MemoryBytes::parse("VmHWM:\t  40 kB\n"), None);
     }
 
     #[test]

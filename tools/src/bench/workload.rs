@@ -8,6 +8,7 @@ use base::{Error, Result};
 pub enum Workload {
     FillSeq,
     FillRandom,
+    FillUniqueRandom,
     FillBatch,
     FillSync,
     Overwrite,
@@ -29,9 +30,10 @@ pub enum Workload {
 
 impl Workload {
     /// Every one, in the order of the help.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::FillSeq,
         Self::FillRandom,
+        Self::FillUniqueRandom,
         Self::FillBatch,
         Self::FillSync,
         Self::Overwrite,
@@ -56,6 +58,7 @@ impl Workload {
         match self {
             Self::FillSeq => "fillseq",
             Self::FillRandom => "fillrandom",
+            Self::FillUniqueRandom => "filluniquerandom",
             Self::FillBatch => "fillbatch",
             Self::FillSync => "fillsync",
             Self::Overwrite => "overwrite",
@@ -80,7 +83,8 @@ impl Workload {
     pub const fn summary(self) -> &'static str {
         match self {
             Self::FillSeq => "write num entries in key order into a new database",
-            Self::FillRandom => "write num entries under random keys into a new database",
+            Self::FillRandom => "write num entries under keys drawn with repetition",
+            Self::FillUniqueRandom => "write each of num keys once, in random order",
             Self::FillBatch => "as fillseq, 1000 entries (or batch_size) a commit",
             Self::FillSync => "write num/1000 random entries, each on the disk before the next",
             Self::Overwrite => "write num entries under random keys over what is there",
@@ -105,7 +109,11 @@ impl Workload {
     pub const fn is_fresh(self) -> bool {
         matches!(
             self,
-            Self::FillSeq | Self::FillRandom | Self::FillBatch | Self::FillSync
+            Self::FillSeq
+                | Self::FillRandom
+                | Self::FillUniqueRandom
+                | Self::FillBatch
+                | Self::FillSync
         )
     }
 
@@ -117,14 +125,10 @@ impl Workload {
         if let Some(found) = Self::ALL.into_iter().find(|w| w.name() == name) {
             return Ok(found);
         }
-        let nearest = Self::ALL
-            .into_iter()
-            .min_by_key(|w| distance(w.name(), name))
-            .expect("there are workloads");
+        let nearest = nearest(name, Self::ALL.map(Self::name));
         Err(Error::invalid_argument(format!(
-            "unknown workload '{}'; the nearest is '{}' (--list names them all)",
+            "unknown workload '{}'; the nearest is '{nearest}' (--list names them all)",
             name.escape_debug(),
-            nearest.name()
         )))
     }
 }
@@ -144,6 +148,20 @@ pub fn parse_list(list: &str) -> Result<Vec<Workload>> {
         return Err(Error::invalid_argument("--benchmarks names no workload"));
     }
     Ok(workloads)
+}
+
+/// The one of `known` that is most like `name`.
+///
+/// # Panics
+/// If nothing is known.
+pub(crate) fn nearest<const COUNT: usize>(
+    name: &str,
+    known: [&'static str; COUNT],
+) -> &'static str {
+    known
+        .into_iter()
+        .min_by_key(|known| distance(known, name))
+        .expect("something is known")
 }
 
 /// How many letters must be changed, added or taken away to get from one word to the other

@@ -3,6 +3,7 @@
 use base::Result;
 use siltstone::{Durability, WriteBatch, WriteOptions};
 
+use super::data::Shuffle;
 use super::lane::Lane;
 use super::workload::Workload;
 
@@ -14,7 +15,10 @@ const FILLSYNC_DIVISOR: u64 = 1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     Sequential,
+    /// Drawn with repetition, as db_bench does.
     Random,
+    /// Each once.
+    Shuffled,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,7 @@ pub(crate) struct WritePlan {
     action: Action,
     entries_per_commit: u64,
     options: WriteOptions,
+    shuffle: Shuffle,
     /// Entries of each lane.
     pub(crate) count: u64,
 }
@@ -39,6 +44,7 @@ impl WritePlan {
     pub(crate) fn new(workload: Workload, args: &super::args::Args) -> Self {
         let order = match workload {
             Workload::FillSeq | Workload::FillBatch | Workload::DeleteSeq => Order::Sequential,
+            Workload::FillUniqueRandom => Order::Shuffled,
             _ => Order::Random,
         };
         let action = match workload {
@@ -58,6 +64,7 @@ impl WritePlan {
             } else {
                 Durability::Os
             }),
+            shuffle: Shuffle::new(args.num, args.seed),
             count: match workload {
                 Workload::FillSync => (args.num / FILLSYNC_DIVISOR).max(1),
                 _ => args.num,
@@ -91,7 +98,7 @@ fn write_singles(lane: &mut Lane<'_>, plan: &WritePlan) -> Result<()> {
 
 #[inline]
 fn write_one(lane: &mut Lane<'_>, plan: &WritePlan, index: u64) -> Result<u64> {
-    let number = number(lane, plan.order, index);
+    let number = number(lane, plan, index);
     let key = lane.keys.key(number);
     let mut bytes = key.len();
     match plan.action {
@@ -115,7 +122,7 @@ fn write_batches(lane: &mut Lane<'_>, plan: &WritePlan) -> Result<()> {
         let count = plan.entries_per_commit.min(plan.count - index);
         let mut bytes = 0;
         for index in index..index + count {
-            let number = number(lane, plan.order, index);
+            let number = number(lane, plan, index);
             let key = lane.keys.key(number);
             bytes += key.len();
             match plan.action {
@@ -137,10 +144,11 @@ fn write_batches(lane: &mut Lane<'_>, plan: &WritePlan) -> Result<()> {
 }
 
 #[inline]
-fn number(lane: &mut Lane<'_>, order: Order, index: u64) -> u64 {
-    match order {
+fn number(lane: &mut Lane<'_>, plan: &WritePlan, index: u64) -> u64 {
+    match plan.order {
         Order::Sequential => index,
         Order::Random => lane.random.below(lane.args.num),
+        Order::Shuffled => plan.shuffle.place(index),
     }
 }
 

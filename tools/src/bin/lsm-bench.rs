@@ -5,5 +5,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tools::bench::main()
+    tools::bench::main(&tools::bench::engine::OwnEngines)
 }
