@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::clock::Clock;
 use base::executor::{Executor, Step, StepFn, Worker};
+use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{Error, ErrorKind, Result};
 use compaction::policy::ManualStep;
@@ -12,6 +13,7 @@ use log::{Log, retention};
 use memtable::Memtable;
 
 use crate::commit::CommitPath;
+use crate::events::{Event, Listener};
 use crate::health::{HealthState, Job};
 use crate::seams::Seams;
 use crate::signals::Signals;
@@ -43,6 +45,9 @@ pub(crate) struct Background {
     pub(crate) log_keep_age: Duration,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) workers: Mutex<Vec<Arc<dyn Worker>>>,
+    pub(crate) listener: Listener,
+    /// The last segment of the log that the listener was told of.
+    told_segment: AtomicU64,
 }
 
 /// How long a failing step waits before it tries again.
@@ -82,6 +87,8 @@ impl Background {
             log_keep_age: settings.log_keep_age,
             sync_interval: settings.sync_interval,
             workers: Mutex::default(),
+            listener: seams.listener.clone(),
+            told_segment: AtomicU64::new(0),
         })
     }
 
@@ -230,6 +237,7 @@ impl Background {
     }
 
     fn helper_step(&self) -> Step {
+        self.tell_segment();
         if !self.health.is_poisoned() {
             match self.log.maintain() {
                 Ok(true) => {
@@ -249,6 +257,13 @@ impl Background {
         match self.sweeper.sweep() {
             Swept::Clean => Step::Idle,
             Swept::Waiting => Step::IdleFor(GRAVE_INTERVAL),
+        }
+    }
+
+    fn tell_segment(&self) {
+        let ordinal = self.log.end().ordinal;
+        if self.told_segment.fetch_max(ordinal, Ordering::Relaxed) < ordinal {
+            self.listener.tell(|| Event::SegmentCreated { ordinal });
         }
     }
 

@@ -14,7 +14,6 @@ use memtable::{Memtable, MemtableOptions};
 
 use crate::batch::{Operation, Operations, WriteBatch};
 use crate::health::HealthState;
-use crate::ledger::{Counter, Ledger};
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
 use crate::stall::{Gate, Patience, Toll};
@@ -92,7 +91,6 @@ pub(crate) struct CommitPath {
     pub(crate) gate: Gate,
     pub(crate) signals: Arc<Signals>,
     pub(crate) health: Arc<HealthState>,
-    pub(crate) ledger: Arc<Ledger>,
     pub(crate) memtables: MemtableMaker,
     pub(crate) hash_seed: HashSeed,
     pub(crate) log_bytes_max: u64,
@@ -159,10 +157,9 @@ impl CommitPath {
         state.log_end = appended.end;
         self.snapshots.publish(last_seq);
         drop(state);
-        self.ledger
-            .add(Counter::UserBytesWritten, batch.user_bytes());
-        self.ledger
-            .add(Counter::UserWriteCount, u64::from(batch.op_count()));
+        toll.keyspace
+            .ledger
+            .add_write(toll.bytes, u64::from(batch.op_count()));
         let is_durable = durability == Durability::Disk;
         if is_durable {
             self.sync_upto(appended.end)?;

@@ -10,9 +10,11 @@ use base::sync::{Arc, Mutex};
 use base::{ErrorKind, KeyspaceId, PinLedger, Result};
 use sstable::BlockCache;
 
+use crate::amplification::Amplification;
 use crate::background::Background;
 use crate::batch::WriteBatch;
 use crate::commit::{Commit, CommitPath, CommitState};
+use crate::events::is_telling;
 use crate::health::Health;
 use crate::keyspace::{Keyspace, Snapshot};
 use crate::options::{Options, WriteOptions};
@@ -131,6 +133,9 @@ impl Handle {
     fn close(&self) -> Result<()> {
         if self.commit.health.is_inherited() {
             return self.commit.health.check_open();
+        }
+        if is_telling() {
+            return self.commit.health.check_writable();
         }
         let Some(sealed) = self.commit.begin_close() else {
             return Ok(());
@@ -476,6 +481,17 @@ impl Db {
         self.0.stats()
     }
 
+    /// What it costs by cause: bytes written for each byte of user data, tables and blocks touched
+    /// for each read, bytes on disk for each byte that counts. Since it was opened.
+    ///
+    /// All zero in a process that was forked from the one that opened it.
+    pub fn amplification(&self) -> Amplification {
+        if self.0.commit.health.is_inherited() {
+            return Amplification::default();
+        }
+        self.0.amplification()
+    }
+
     /// Flushes, seals and syncs everything, so that the next open replays nothing, and lets go of
     /// the directory, whatever other handles there are. They return `Closed` from then on.
     ///
@@ -522,7 +538,6 @@ fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
         gate,
         signals: opened.signals,
         health: Arc::clone(&opened.health),
-        ledger: Arc::clone(&opened.ledger),
         memtables: opened.memtables,
         hash_seed: opened.hash_seed,
         log_bytes_max: settings.log_bytes_max,

@@ -5,7 +5,7 @@ use base::sync::Mutex;
 use base::sync::atomic::{AtomicU8, Ordering};
 use base::{Error, ErrorKind, Result, WriteOutcome};
 
-use crate::events::{Event, Listener};
+use crate::events::{Event, Listener, is_telling};
 
 /// The state of a database, from [`Db::health`](crate::Db::health).
 ///
@@ -94,7 +94,8 @@ impl HealthState {
     pub(crate) fn check_writable(&self) -> Result<()> {
         // Acquire: pairs with the Release in `poison`; a writer that learns of a failed sync from
         // a waiter finds the door shut.
-        if self.door.load(Ordering::Acquire) == GOOD && !self.origin.is_inherited() {
+        if self.door.load(Ordering::Acquire) == GOOD && !self.origin.is_inherited() && !is_telling()
+        {
             return Ok(());
         }
         Err(self.refusal())
@@ -107,6 +108,10 @@ impl HealthState {
         }
         if self.door.load(Ordering::Relaxed) == CLOSED {
             return closed();
+        }
+        if is_telling() {
+            return Error::invalid_argument("a listener may only read the database")
+                .with_outcome(WriteOutcome::Rejected);
         }
         let causes = self.causes.lock();
         let cause = causes

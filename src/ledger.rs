@@ -1,140 +1,132 @@
 //! What it all cost: counters that are always on.
 //!
-//! Striped by thread, so that two readers do not share a cache line; summed when asked for.
+//! Those of a keyspace hang off its state and are kept in stripes, one for each thread that reads
+//! or writes it: see `stripe`. What belongs to no keyspace, MANIFEST and waits at the gate, is
+//! counted here, and so is what dropped keyspaces have cost.
 
-use std::cell::Cell;
+use base::sync::atomic::{AtomicU64, Ordering};
+use base::sync::{Arc, Mutex};
 
-use base::Level;
-use base::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use sstable::ReadProbe;
+use crate::throttle::{ThrottleCause, Throttled};
 
-const STRIPE_COUNT: usize = 16;
+mod counts;
+mod keyspace;
+mod stripe;
 
-/// What is counted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Counter {
-    UserBytesWritten,
-    UserWriteCount,
-    FlushBytesWritten,
-    FlushCount,
-    CompactionBytesRead,
-    CompactionCount,
-    MoveCount,
-    ManifestBytes,
-    GetCount,
-    GetHitCount,
-    MemtableHitCount,
-    TablesConsidered,
-    FilterNegatives,
-    FilterFalsePositives,
-    IndexBlocks,
-    DataBlocks,
-    CacheHits,
-    CacheMisses,
-    ReadBytes,
-    StallMicros,
-    StallCount,
-    ThrottleMicros,
-    ThrottleCount,
-    SeekCount,
-}
+pub(crate) use counts::Counts;
+pub use counts::Written;
+pub(crate) use keyspace::{KeyspaceLedger, ReadSource};
 
-const COUNTER_COUNT: usize = Counter::SeekCount as usize + 1;
-
-#[repr(align(128))]
-#[derive(Debug)]
-struct Stripe([AtomicU64; COUNTER_COUNT]);
+/// The unit in which the operating system writes files.
+const PAGE_BYTES: u64 = 4096;
 
 /// The counters of one database since it was opened.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    stripes: [Stripe; STRIPE_COUNT],
-    compaction_bytes_written: [AtomicU64; Level::COUNT],
+    manifest: AtomicWritten,
+    stalls: [Waits; ThrottleCause::COUNT],
+    throttles: [Waits; ThrottleCause::COUNT],
+    /// What keyspaces had counted when they were dropped. LOCK: a leaf.
+    dropped: Mutex<Counts>,
 }
 
-static NEXT_STRIPE: AtomicUsize = AtomicUsize::new(0);
+/// How often somebody waited, and how long in all.
+#[derive(Debug, Default)]
+struct Waits {
+    count: AtomicU64,
+    micros: AtomicU64,
+}
 
-thread_local! {
-    static STRIPE: Cell<usize> =
-        Cell::new(NEXT_STRIPE.fetch_add(1, Ordering::Relaxed) % STRIPE_COUNT);
+/// Bytes as they were handed over, and as pages of the operating system.
+#[derive(Debug, Default)]
+struct AtomicWritten {
+    payload_bytes: AtomicU64,
+    page_bytes: AtomicU64,
+}
+
+impl AtomicWritten {
+    fn add(&self, written: Written) {
+        self.payload_bytes
+            .fetch_add(written.payload_bytes, Ordering::Relaxed);
+        self.page_bytes
+            .fetch_add(written.page_bytes, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Written {
+        Written {
+            payload_bytes: self.payload_bytes.load(Ordering::Relaxed),
+            page_bytes: self.page_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Waits for one cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WaitCounts {
+    pub(crate) count: u64,
+    pub(crate) micros: u64,
 }
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self {
-            stripes: [const { Stripe([const { AtomicU64::new(0) }; COUNTER_COUNT]) }; STRIPE_COUNT],
-            compaction_bytes_written: [const { AtomicU64::new(0) }; Level::COUNT],
+        Self::default()
+    }
+
+    /// Counters for one more keyspace.
+    pub(crate) fn keyspace(self: &Arc<Self>) -> KeyspaceLedger {
+        KeyspaceLedger::new(Arc::clone(self))
+    }
+
+    /// Takes in that MANIFEST, synced after every write, grew from `from` to `upto` bytes.
+    pub(crate) fn add_manifest(&self, from: u64, upto: u64) {
+        self.manifest.add(Written::synced(from, upto));
+    }
+
+    pub(crate) fn manifest(&self) -> Written {
+        self.manifest.get()
+    }
+
+    /// Takes in that a writer waited until the background had got on.
+    pub(crate) fn add_stall(&self, stall: Throttled) {
+        self.stalls[stall.cause.index()].add(stall.micros);
+    }
+
+    /// Takes in that a writer paid while writes were slowed down.
+    pub(crate) fn add_throttle(&self, throttled: Throttled) {
+        self.throttles[throttled.cause.index()].add(throttled.micros);
+    }
+
+    pub(crate) fn stalls(&self, cause: ThrottleCause) -> WaitCounts {
+        self.stalls[cause.index()].get()
+    }
+
+    pub(crate) fn throttles(&self, cause: ThrottleCause) -> WaitCounts {
+        self.throttles[cause.index()].get()
+    }
+
+    /// What dropped keyspaces had counted.
+    pub(crate) fn dropped(&self) -> Counts {
+        self.dropped.lock().clone()
+    }
+
+    fn retire(&self, counts: &Counts) {
+        self.dropped.lock().add(counts);
+    }
+}
+
+impl Waits {
+    fn add(&self, micros: u64) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> WaitCounts {
+        WaitCounts {
+            count: self.count.load(Ordering::Relaxed),
+            micros: self.micros.load(Ordering::Relaxed),
         }
-    }
-
-    #[inline]
-    fn stripe(&self) -> &Stripe {
-        // A thread that is ending has lost its number; any stripe will do.
-        &self.stripes[STRIPE.try_with(Cell::get).unwrap_or(0)]
-    }
-
-    #[inline]
-    pub(crate) fn add(&self, counter: Counter, amount: u64) {
-        self.stripe().0[counter as usize].fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// Takes in one point read.
-    #[inline]
-    pub(crate) fn add_get(&self, is_hit: bool, table_count: u32, probe: &ReadProbe) {
-        let stripe = &self.stripe().0;
-        let add = |counter: Counter, amount: u64| {
-            if amount != 0 {
-                stripe[counter as usize].fetch_add(amount, Ordering::Relaxed);
-            }
-        };
-        add(Counter::GetCount, 1);
-        add(Counter::GetHitCount, u64::from(is_hit));
-        if table_count == 0 {
-            add(Counter::MemtableHitCount, u64::from(is_hit));
-            return;
-        }
-        add(Counter::TablesConsidered, u64::from(table_count));
-        add(Counter::FilterNegatives, u64::from(probe.filter_negatives));
-        add(
-            Counter::FilterFalsePositives,
-            u64::from(probe.filter_false_positives),
-        );
-        add(Counter::IndexBlocks, u64::from(probe.index_blocks));
-        add(Counter::DataBlocks, u64::from(probe.data_blocks));
-        add(Counter::CacheHits, u64::from(probe.cache_hits));
-        add(Counter::CacheMisses, u64::from(probe.cache_misses));
-        add(Counter::ReadBytes, probe.bytes_read);
-    }
-
-    pub(crate) fn add_compaction_written(&self, level: Level, bytes: u64) {
-        self.compaction_bytes_written[level.index()].fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self, counter: Counter) -> u64 {
-        self.stripes
-            .iter()
-            .map(|s| s.0[counter as usize].load(Ordering::Relaxed))
-            .sum()
-    }
-
-    pub(crate) fn compaction_written(&self, level: Level) -> u64 {
-        self.compaction_bytes_written[level.index()].load(Ordering::Relaxed)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_of_all_threads_add_up() {
-        let ledger = Ledger::new();
-        std::thread::scope(|scope| {
-            for _ in 0..40 {
-                scope.spawn(|| (0..100).for_each(|_| ledger.add(Counter::GetCount, 2)));
-            }
-        });
-        assert_eq!(ledger.get(Counter::GetCount), 8000);
-        assert_eq!(ledger.get(Counter::GetHitCount), 0);
-    }
-}
+mod tests;

@@ -50,6 +50,7 @@ mod tree;
 mod background;
 mod recovery;
 // Floor 5: door.
+mod amplification;
 mod db;
 mod keyspace;
 mod options;
@@ -61,16 +62,21 @@ pub use base::{Error, ErrorKind, Level, Result, SequenceNumber, Slice, WriteOutc
 pub use log::RecoveryMode;
 pub use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 
+pub use amplification::{
+    Amplification, KeyspaceAmplification, LevelSpace, ReadAmplification, SpaceAmplification,
+    WriteAmplification,
+};
 pub use batch::WriteBatch;
 pub use commit::Commit;
 pub use db::Db;
 pub use events::Event;
 pub use health::Health;
 pub use keyspace::{Keyspace, Snapshot};
+pub use ledger::Written;
 pub use options::{KeyspaceOptions, Options, WriteOptions};
 pub use range::KeyRange;
 pub use scan::{Cursor, Iter};
-pub use stats::{LevelStats, Stats, ThrottleStats};
+pub use stats::{KeyspaceStats, LevelStats, Stats, ThrottleStats, WaitStats};
 pub use throttle::{ThrottleCause, Throttled};
 pub use tuning::Durability;
 

@@ -18,7 +18,7 @@ use log::{Position, RecordKind, RecordMeta, SegmentHeader, SegmentWriter};
 use sstable::TableCache;
 
 use crate::health::{HealthState, Job};
-use crate::ledger::{Counter, Ledger};
+use crate::ledger::Ledger;
 use crate::sweeper::Sweeper;
 
 mod load;
@@ -128,7 +128,7 @@ impl VersionSet {
         prepare_current(&rooms, number)?;
         switch_current(&rooms)?;
         let first_record_bytes = writer.bytes();
-        rooms.ledger.add(Counter::ManifestBytes, first_record_bytes);
+        rooms.ledger.add_manifest(0, first_record_bytes);
         let state = State {
             first_record_bytes,
             writer,
@@ -352,9 +352,7 @@ impl VersionSet {
             return Err(error);
         }
         state.edit_count += 1;
-        self.rooms
-            .ledger
-            .add(Counter::ManifestBytes, state.writer.bytes() - before);
+        self.rooms.ledger.add_manifest(before, state.writer.bytes());
         // Release: pairs with the Acquire in `next_file_number`.
         self.leased.store(leased, Ordering::Release);
         Ok(())
@@ -388,9 +386,7 @@ impl VersionSet {
             self.rooms.health.poison(&error);
             return Err(error);
         }
-        self.rooms
-            .ledger
-            .add(Counter::ManifestBytes, writer.bytes());
+        self.rooms.ledger.add_manifest(0, writer.bytes());
         self.rooms.health.job_succeeded(Job::ManifestRotation);
         state.first_record_bytes = writer.bytes();
         state.writer = writer;

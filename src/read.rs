@@ -6,7 +6,7 @@ use compaction::Table;
 use memtable::{Memtable, MemtableHit};
 use sstable::{ReadProbe, TableHit, TableReader};
 
-use crate::ledger::Ledger;
+use crate::ledger::{KeyspaceLedger, ReadSource};
 use crate::superversion::Superversion;
 
 /// A value where it lies.
@@ -41,7 +41,7 @@ pub(crate) struct Lookup<'a> {
     pub(crate) hash: KeyHash,
     pub(crate) hash_seed: HashSeed,
     pub(crate) seq: SequenceNumber,
-    pub(crate) ledger: &'a Ledger,
+    pub(crate) ledger: &'a KeyspaceLedger,
 }
 
 impl Lookup<'_> {
@@ -53,7 +53,9 @@ impl Lookup<'_> {
     pub(crate) fn run<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
         if let Some((memtable, hit)) = self.in_memtables() {
             let is_put = hit.kind == KeyKind::Put;
-            self.ledger.add_get(is_put, 0, &ReadProbe::default());
+            let is_active = Arc::ptr_eq(memtable, &self.view.active);
+            let source = [ReadSource::Sealed, ReadSource::Active][usize::from(is_active)];
+            self.ledger.tally().add_found(source, is_put);
             return Ok(is_put.then(|| found(Found::Memtable(memtable, hit))));
         }
         self.in_tables(found)
@@ -73,22 +75,23 @@ impl Lookup<'_> {
 
     /// The tables whose range holds the key, newest first.
     #[inline]
-    fn candidates(&self) -> impl Iterator<Item = &Arc<Table>> {
+    fn candidates(&self) -> impl Iterator<Item = (Level, &Arc<Table>)> {
         let version = &*self.view.version;
         let level0 = version
             .level(Level::ZERO)
             .iter()
-            .filter(|table| table.meta.seq_smallest <= self.seq && table.meta.contains(self.key));
+            .filter(|table| table.meta.seq_smallest <= self.seq && table.meta.contains(self.key))
+            .map(|table| (Level::ZERO, table));
         let deeper = Level::all()
             .skip(1)
-            .filter_map(|level| version.find(level, self.key));
+            .filter_map(|level| Some((level, version.find(level, self.key)?)));
         level0.chain(deeper)
     }
 
     /// Asks for the filter lines that [`Lookup::run`] will read, so that the misses of several
     /// lookups overlap.
     pub(crate) fn prefetch_filters(&self) {
-        for table in self.candidates() {
+        for (_, table) in self.candidates() {
             // A table that cannot be opened is an error of the lookup itself.
             if let Ok(reader) = table.handle().guard() {
                 reader.prefetch_filter(self.hash_for(&reader));
@@ -107,18 +110,19 @@ impl Lookup<'_> {
     }
 
     fn in_tables<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
-        let mut probe = ReadProbe::default();
-        let mut table_count = 0;
-        for table in self.candidates() {
-            table_count += 1;
+        let tally = self.ledger.tally();
+        for (level, table) in self.candidates() {
+            let mut probe = ReadProbe::default();
             let reader = table.handle().guard()?;
-            if let Some(hit) = self.in_table(table, &reader, &mut probe)? {
+            let hit = self.in_table(table, &reader, &mut probe)?;
+            tally.add_table(level, &probe);
+            if let Some(hit) = hit {
                 let is_put = hit.kind == KeyKind::Put;
-                self.ledger.add_get(is_put, table_count, &probe);
+                tally.add_found(ReadSource::Level(level), is_put);
                 return Ok(is_put.then(|| found(Found::Table(&reader, hit))));
             }
         }
-        self.ledger.add_get(false, table_count, &probe);
+        tally.add_absent();
         Ok(None)
     }
 

@@ -113,7 +113,12 @@ impl<'a> Recovery<'a> {
             settings.open_tables_max,
         );
         let rooms = Rooms {
-            sweeper: Sweeper::new(Arc::clone(&fs), dir.to_owned(), Arc::clone(&signals)),
+            sweeper: Sweeper::new(
+                Arc::clone(&fs),
+                dir.to_owned(),
+                Arc::clone(&signals),
+                seams.listener.clone(),
+            ),
             fs,
             clock: Arc::clone(&seams.clock),
             dir: dir.to_owned(),
@@ -345,6 +350,7 @@ impl<'a> Recovery<'a> {
                 .version(id)
                 .expect("checked when MANIFEST was loaded"),
             Arc::clone(&self.rooms.sweeper),
+            self.rooms.ledger.keyspace(),
         ))
     }
 

@@ -13,7 +13,7 @@ use memtable::MemtableCursor;
 use sstable::{ScanMode, TableCursor};
 
 use crate::health::HealthState;
-use crate::ledger::{Counter, Ledger};
+use crate::ledger::KeyspaceLedger;
 use crate::snapshots::Registration;
 use crate::superversion::Superversion;
 
@@ -27,7 +27,7 @@ pub(crate) struct ScanView {
     /// Keeps a snapshot registered for as long as the scan lives.
     pub(crate) registration: Option<Arc<Registration>>,
     pub(crate) health: Arc<HealthState>,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<KeyspaceLedger>,
 }
 
 impl ScanView {
@@ -372,7 +372,7 @@ impl Cursor {
 
     fn begin_seek(&mut self) -> Result<()> {
         self.place = Place::Nowhere;
-        self.scan.ledger.add(Counter::SeekCount, 1);
+        self.scan.ledger.add_seek();
         self.scan.health.check_open()
     }
 

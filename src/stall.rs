@@ -13,7 +13,7 @@ use base::{Error, ErrorKind, Result, WriteOutcome};
 
 use crate::events::{Event, Listener};
 use crate::health::HealthState;
-use crate::ledger::{Counter, Ledger};
+use crate::ledger::Ledger;
 use crate::signals::Signals;
 use crate::superversion::KeyspaceState;
 use crate::throttle::{ThrottleCause, Throttled, Verdict};
@@ -113,9 +113,9 @@ impl Gate {
         self.executor.pause(owed);
         till.grant();
         let micros = self.clock.monotonic_micros().saturating_sub(began);
-        self.ledger.add(Counter::ThrottleMicros, micros);
-        self.ledger.add(Counter::ThrottleCount, 1);
-        Ok(Some(Throttled { cause, micros }))
+        let throttled = Throttled { cause, micros };
+        self.ledger.add_throttle(throttled);
+        Ok(Some(throttled))
     }
 
     /// Makes a new verdict, and tells if writes come to be held back, or no longer are.
@@ -123,11 +123,11 @@ impl Gate {
         let turn = keyspace.till.look(|speeds| judge(keyspace, speeds));
         match (turn.before.cause(), turn.now.cause()) {
             (None, Some(cause)) => self.listener.tell(|| Event::ThrottleBegan {
-                keyspace: keyspace.name.clone(),
+                keyspace: String::from(&*keyspace.name),
                 cause,
             }),
             (Some(cause), None) => self.listener.tell(|| Event::ThrottleEnded {
-                keyspace: keyspace.name.clone(),
+                keyspace: String::from(&*keyspace.name),
                 cause,
             }),
             _ => {}
@@ -147,18 +147,18 @@ impl Gate {
         }
         let began = self.clock.monotonic_micros();
         if self.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
-            let keyspace = keyspace.name.clone();
+            let keyspace = String::from(&*keyspace.name);
             self.listener.tell(|| Event::StallBegan { keyspace, cause });
         }
         let result = self.wait_for_progress(keyspace, patience);
         let micros = self.clock.monotonic_micros().saturating_sub(began);
-        self.ledger.add(Counter::StallMicros, micros);
-        self.ledger.add(Counter::StallCount, 1);
+        let throttled = Throttled { cause, micros };
+        self.ledger.add_stall(throttled);
         if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.listener.tell(|| Event::StallEnded { micros });
         }
         match result {
-            Ok(true) => Ok(Throttled { cause, micros }),
+            Ok(true) => Ok(throttled),
             Ok(false) => Err(busy(cause)),
             Err(error) => Err(refused(error)),
         }

@@ -1,14 +1,13 @@
 //! What a database did and holds, as plain numbers.
+//!
+//! `gather` reads them; each by itself is exact, together they are of about one moment.
 
-use base::sync::Arc;
 use base::{Level, SequenceNumber};
 
-use crate::db::Handle;
-use crate::ledger::Counter;
-use crate::superversion::KeyspaceState;
 use crate::throttle::{ThrottleCause, Verdict};
 use crate::till::Till;
-use crate::tree::Tree;
+
+mod gather;
 
 /// Counters since the database was opened, and sizes as of now. Bytes unless the name says else.
 ///
@@ -63,6 +62,10 @@ pub struct Stats {
     pub get_hit_count: u64,
     /// Point reads that found it in a memtable.
     pub memtable_hit_count: u64,
+    /// Point reads that found it in a sealed memtable; those of levels are in `levels`.
+    pub sealed_hit_count: u64,
+    /// Point reads that found a tombstone.
+    pub get_tombstone_count: u64,
     /// Tables whose range held the key of a point read.
     pub tables_considered: u64,
     /// Tables that a filter spared a point read.
@@ -75,8 +78,11 @@ pub struct Stats {
     pub data_blocks: u64,
     /// Blocks that point reads found in the block cache.
     pub cache_hits: u64,
-    /// Blocks that point reads had to load.
+    /// Blocks that point reads did not find in it.
     pub cache_misses: u64,
+    /// Data blocks that point reads read from files, or expanded from mappings. Others were cached
+    /// or searched where they lie mapped.
+    pub loaded_blocks: u64,
     /// Data blocks that point reads read from files or touched in mappings, as stored; what the
     /// block cache had is not counted.
     pub get_bytes_read: u64,
@@ -100,7 +106,74 @@ pub struct Stats {
     pub throttle_micros: u64,
     /// How many writes paid it.
     pub throttle_count: u64,
-    /// How writes are held back now, as the last write that looked found it.
+    /// Both kinds of waiting by their cause; causes of which there was none are left out.
+    pub waits: Vec<WaitStats>,
+    /// How writes to the keyspace `default` are held back now, as the last write that looked found
+    /// it. Those of the others are in `keyspaces`.
+    pub throttle: ThrottleStats,
+    /// The oldest sequence number that a snapshot keeps.
+    pub oldest_snapshot_seq: Option<SequenceNumber>,
+    /// The keyspaces one by one; numbers above are of all together, dropped ones included.
+    pub keyspaces: Vec<KeyspaceStats>,
+}
+
+/// Waits of writers for one cause.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// db.put("key", "value")?;
+/// assert!(db.stats().waits.is_empty(), "nobody had to wait");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaitStats {
+    /// What was waited for.
+    pub cause: ThrottleCause,
+    /// Writes that waited until flush or compaction had got on.
+    pub stall_count: u64,
+    /// How long, in microseconds.
+    pub stall_micros: u64,
+    /// Writes that paid while writes were merely slowed down.
+    pub throttle_count: u64,
+    /// How much, in microseconds.
+    pub throttle_micros: u64,
+}
+
+/// One keyspace.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// db.put("key", "value")?;
+/// let keyspace = &db.stats().keyspaces[0];
+/// assert_eq!((&*keyspace.name, keyspace.user_bytes_written), ("default", 8));
+/// assert_eq!(keyspace.levels.len(), 8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeyspaceStats {
+    /// What it is called.
+    pub name: String,
+    /// Keys and values given to writes.
+    pub user_bytes_written: u64,
+    /// Operations written: puts and deletes.
+    pub user_write_count: u64,
+    /// Resident in its memtables, sealed ones included.
+    pub memtable_bytes: u64,
+    /// Its memtables that wait to be flushed.
+    pub sealed_memtable_count: u64,
+    /// Point reads.
+    pub get_count: u64,
+    /// Point reads that found a value.
+    pub get_hit_count: u64,
+    /// Its tree, from level 0 down.
+    pub levels: Vec<LevelStats>,
+    /// How writes to it are held back, as the last write that looked found it.
     pub throttle: ThrottleStats,
 }
 
@@ -186,6 +259,14 @@ pub struct LevelStats {
     pub raw_bytes: u64,
     /// Written into it by compactions since the database was opened.
     pub compaction_bytes_written: u64,
+    /// Point reads that found their value in it.
+    pub get_hit_count: u64,
+    /// Tables of it that a filter spared a point read.
+    pub filter_negatives: u64,
+    /// Tables of it that point reads searched.
+    pub tables_searched: u64,
+    /// Tables of it searched in vain because their filter passed an absent key.
+    pub filter_false_positives: u64,
     /// How much it asks to be compacted; at 1 and above it is.
     pub score: f64,
 }
@@ -209,87 +290,10 @@ impl Stats {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
-fn ratio(above: u64, below: u64) -> f64 {
+pub(crate) fn ratio(above: u64, below: u64) -> f64 {
     if below == 0 {
         0.0
     } else {
         above as f64 / below as f64
-    }
-}
-
-impl Handle {
-    /// Reads every counter; each by itself is exact, together they are of about one moment.
-    pub(crate) fn stats(&self) -> Stats {
-        let count = |counter| self.reads.ledger.get(counter);
-        let log = self.commit.log.stats();
-        let keyspace = self.default_keyspace();
-        let view = keyspace.pin();
-        let sealed_bytes: usize = view.sealed.iter().map(|s| s.memtable.bytes()).sum();
-        let levels = self.level_stats(keyspace);
-        Stats {
-            user_bytes_written: count(Counter::UserBytesWritten),
-            user_write_count: count(Counter::UserWriteCount),
-            log_bytes: log.appended_bytes,
-            log_sync_count: log.sync_count,
-            log_disk_bytes: self.commit.log.total_bytes(),
-            log_segment_count: log.segment_count,
-            flush_bytes_written: count(Counter::FlushBytesWritten),
-            flush_count: count(Counter::FlushCount),
-            compaction_bytes_read: count(Counter::CompactionBytesRead),
-            compaction_bytes_written: levels.iter().map(|l| l.compaction_bytes_written).sum(),
-            compaction_count: count(Counter::CompactionCount),
-            move_count: count(Counter::MoveCount),
-            manifest_bytes: count(Counter::ManifestBytes),
-            memtable_bytes: (view.active.bytes() + sealed_bytes) as u64,
-            sealed_memtable_count: view.sealed.len() as u64,
-            levels,
-            get_count: count(Counter::GetCount),
-            get_hit_count: count(Counter::GetHitCount),
-            memtable_hit_count: count(Counter::MemtableHitCount),
-            tables_considered: count(Counter::TablesConsidered),
-            filter_negatives: count(Counter::FilterNegatives),
-            filter_false_positives: count(Counter::FilterFalsePositives),
-            index_blocks: count(Counter::IndexBlocks),
-            data_blocks: count(Counter::DataBlocks),
-            cache_hits: count(Counter::CacheHits),
-            cache_misses: count(Counter::CacheMisses),
-            get_bytes_read: count(Counter::ReadBytes),
-            seek_count: count(Counter::SeekCount),
-            cache_bytes: self.cache.used_bytes(),
-            pinned_slice_count: self.pins.count(),
-            pinned_bytes: self.pins.bytes(),
-            snapshot_count: self.reads.snapshots.count() as u64,
-            visible_seq: self.reads.snapshots.visible(),
-            stall_micros: count(Counter::StallMicros),
-            stall_count: count(Counter::StallCount),
-            throttle_micros: count(Counter::ThrottleMicros),
-            throttle_count: count(Counter::ThrottleCount),
-            throttle: ThrottleStats::of(&keyspace.till),
-        }
-    }
-
-    fn level_stats(&self, keyspace: &KeyspaceState) -> Vec<LevelStats> {
-        let version = Arc::clone(&keyspace.peek().version);
-        let scores = Tree::level_scores(keyspace);
-        let score = |level| {
-            scores
-                .iter()
-                .find(|(l, _)| *l == level)
-                .map_or(0.0, |(_, s)| *s)
-        };
-        let stats = |level: Level| {
-            let tables = version.level(level);
-            LevelStats {
-                level,
-                table_count: tables.len() as u64,
-                bytes: tables.iter().map(|t| t.meta.file_bytes).sum(),
-                entry_count: tables.iter().map(|t| t.meta.entry_count).sum(),
-                tombstone_count: tables.iter().map(|t| t.meta.tombstone_count).sum(),
-                raw_bytes: tables.iter().map(|t| t.meta.raw_bytes).sum(),
-                compaction_bytes_written: self.reads.ledger.compaction_written(level),
-                score: score(level),
-            }
-        };
-        Level::all().map(stats).collect()
     }
 }

@@ -10,6 +10,7 @@ use compaction::Version;
 use log::Position;
 use memtable::Memtable;
 
+use crate::ledger::KeyspaceLedger;
 use crate::snapshots::Snapshots;
 use crate::sweeper::Sweeper;
 use crate::till::Till;
@@ -44,6 +45,8 @@ pub(crate) struct KeyspaceState {
     sweeper: Arc<Sweeper>,
     /// What its writes pay while flush or compaction is behind.
     pub(crate) till: Till,
+    /// What it costs.
+    pub(crate) ledger: Arc<KeyspaceLedger>,
 }
 
 impl KeyspaceState {
@@ -54,6 +57,7 @@ impl KeyspaceState {
         active: Arc<Memtable>,
         version: Arc<Version>,
         sweeper: Arc<Sweeper>,
+        ledger: KeyspaceLedger,
     ) -> Self {
         let first = Superversion {
             active,
@@ -68,6 +72,7 @@ impl KeyspaceState {
             replacing: Mutex::new(()),
             sweeper,
             till: Till::new(),
+            ledger: Arc::new(ledger),
         }
     }
 

@@ -8,6 +8,7 @@ use base::fs::FileSystem;
 use base::sync::{Arc, Mutex};
 use base::{FileKind, FileNumber};
 
+use crate::events::{Event, Listener};
 use crate::signals::Signals;
 
 /// Unlinks files that nothing names any more and frees what readers have let go of.
@@ -18,6 +19,7 @@ pub(crate) struct Sweeper {
     state: Mutex<State>,
     signals: Arc<Signals>,
     origin: Origin,
+    listener: Listener,
 }
 
 #[derive(Default)]
@@ -41,13 +43,19 @@ pub(crate) enum Swept {
 }
 
 impl Sweeper {
-    pub(crate) fn new(fs: Arc<dyn FileSystem>, dir: PathBuf, signals: Arc<Signals>) -> Arc<Self> {
+    pub(crate) fn new(
+        fs: Arc<dyn FileSystem>,
+        dir: PathBuf,
+        signals: Arc<Signals>,
+        listener: Listener,
+    ) -> Arc<Self> {
         Arc::new(Self {
             fs,
             dir,
             state: Mutex::default(),
             signals,
             origin: Origin::here(),
+            listener,
         })
     }
 
@@ -92,9 +100,11 @@ impl Sweeper {
         drop(free);
         let mut failed = Vec::new();
         for (kind, number) in files {
-            match self.fs.remove_file(&kind.path(&self.dir, number)) {
+            let path = kind.path(&self.dir, number);
+            match self.fs.remove_file(&path) {
                 Err(error) if !error.is_not_found() => failed.push((kind, number)),
-                Ok(()) | Err(_) => {}
+                Err(_) => {}
+                Ok(()) => self.listener.tell(|| Event::FileDeleted { path }),
             }
         }
         let mut state = self.state.lock();

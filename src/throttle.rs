@@ -25,6 +25,15 @@ pub enum ThrottleCause {
     Debt,
 }
 
+impl ThrottleCause {
+    pub(crate) const ALL: [Self; 4] = [Self::Memtables, Self::Memory, Self::Level0, Self::Debt];
+    pub(crate) const COUNT: usize = Self::ALL.len();
+
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
 impl fmt::Display for ThrottleCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -248,6 +248,13 @@ pub(crate) struct Done {
     pub(crate) ended_micros: u64,
 }
 
+impl Done {
+    /// How long it took.
+    pub(crate) fn micros(&self) -> u64 {
+        self.ended_micros.saturating_sub(self.began_micros)
+    }
+}
+
 /// Bytes over the time in which somebody worked, the last few seconds of work counting most.
 #[derive(Debug)]
 struct Speed {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use base::clock::Clock;
 use base::executor::{Executor, Scatter};
 use base::fs::FileSystem;
-use base::sync::atomic::{AtomicBool, Ordering};
+use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{HashSeed, Level, Result};
 use compaction::policy::{ManualCompaction, ManualStep};
@@ -18,7 +18,6 @@ use memtable::Memtable;
 use sstable::{CreationReason, TableOptions};
 
 use crate::events::{Event, Listener};
-use crate::ledger::{Counter, Ledger};
 use crate::manifest::{Rooms, VersionSet, numbers};
 use crate::seams::Seams;
 use crate::snapshots::Snapshots;
@@ -34,9 +33,9 @@ pub(crate) struct Tree {
     listener: Listener,
     dir: PathBuf,
     versions: Arc<VersionSet>,
-    ledger: Arc<Ledger>,
     hash_seed: HashSeed,
     in_progress: Mutex<InProgress>,
+    next_job: AtomicU64,
     /// Raised by close: jobs stop soon and leave nothing behind.
     cancel: Arc<AtomicBool>,
 }
@@ -58,7 +57,7 @@ impl Tree {
             listener: seams.listener.clone(),
             dir: rooms.dir.clone(),
             versions: Arc::clone(versions),
-            ledger: Arc::clone(&rooms.ledger),
+            next_job: AtomicU64::new(1),
             hash_seed,
             in_progress: Mutex::default(),
             cancel: Arc::default(),
@@ -149,9 +148,19 @@ impl Tree {
         );
         let context = self.context(keyspace, snapshots, false);
         let runs = memtables.iter().map(Memtable::cursor).collect();
+        let job = self.next_job();
+        let input_bytes = memtables.iter().map(|m| m.bytes() as u64).sum();
+        self.listener.tell(|| Event::FlushBegan {
+            keyspace: String::from(&*keyspace.name),
+            job,
+            memtable_count: memtables.len() as u64,
+            input_bytes,
+        });
         let began_micros = self.clock.monotonic_micros();
         let output = job::flush(&context, &view.version, runs)?;
         let stats = (output.stats.entries_out, output.stats.written_bytes);
+        let table_bytes = sizes(&output);
+        self.tell_created(keyspace, job, &output);
         let mut edit = KeyspaceEdit::new(keyspace.id);
         edit.flushed_upto = Some(newest.last_seq);
         edit.added = output.added;
@@ -162,12 +171,15 @@ impl Tree {
             .apply(edit, durable, snapshots.visible(), |version| {
                 keyspace.install_flush(Arc::clone(version), &memtables);
             })?;
-        keyspace.till.note_flush(self.done(began_micros, stats.1));
-        self.ledger.add(Counter::FlushCount, 1);
-        self.ledger.add(Counter::FlushBytesWritten, stats.1);
+        let done = self.done(began_micros, stats.1);
+        keyspace.till.note_flush(done);
+        keyspace.ledger.add_flush(table_bytes.into_iter());
         self.listener.tell(|| Event::Flushed {
+            keyspace: String::from(&*keyspace.name),
+            job,
             entry_count: stats.0,
             written_bytes: stats.1,
+            micros: done.micros(),
         });
         Ok(true)
     }
@@ -239,16 +251,56 @@ impl Tree {
             .deepest_used()
             .is_none_or(|deepest| deepest <= plan.output_level);
         let context = self.context(keyspace, snapshots, is_bottom);
+        let job = self.next_job();
+        self.listener.tell(|| Event::CompactionBegan {
+            keyspace: String::from(&*keyspace.name),
+            job,
+            input_level: plan.input_level,
+            output_level: plan.output_level,
+            table_count: plan.tables().count() as u64,
+            input_bytes: plan.bytes(),
+            is_move: plan.is_move,
+        });
         let began_micros = self.clock.monotonic_micros();
         let output = job::compact(&context, &version, plan)?;
+        if !plan.is_move {
+            self.tell_created(keyspace, job, &output);
+        }
+        let stats = output.stats;
         self.install(keyspace, snapshots, log, output, plan)?;
         let is_level0 = plan.input_level == Level::ZERO && !plan.is_in_place();
         let inputs = plan.inputs.iter().filter(|_| is_level0);
         let level0_bytes = inputs.map(|table| table.meta.file_bytes).sum();
         let done = self.done(began_micros, level0_bytes);
         keyspace.till.note_compaction(done);
+        self.listener.tell(|| Event::Compacted {
+            keyspace: String::from(&*keyspace.name),
+            job,
+            input_level: plan.input_level,
+            output_level: plan.output_level,
+            is_move: plan.is_move,
+            read_bytes: stats.read_bytes,
+            written_bytes: stats.written_bytes,
+            micros: done.micros(),
+        });
         drop(reservation);
         Ok(())
+    }
+
+    fn next_job(&self) -> u64 {
+        self.next_job.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn tell_created(&self, keyspace: &KeyspaceState, job: u64, output: &JobOutput) {
+        for (level, meta) in &output.added {
+            self.listener.tell(|| Event::TableCreated {
+                keyspace: String::from(&*keyspace.name),
+                job,
+                path: base::FileKind::Table.path(&self.dir, meta.number),
+                level: *level,
+                bytes: meta.file_bytes,
+            });
+        }
     }
 
     fn done(&self, began_micros: u64, bytes: u64) -> Done {
@@ -267,6 +319,7 @@ impl Tree {
         output: JobOutput,
         plan: &CompactionPlan,
     ) -> Result<()> {
+        let table_bytes = sizes(&output);
         let mut edit = KeyspaceEdit::new(keyspace.id);
         edit.added = output.added;
         edit.removed = output.removed;
@@ -274,24 +327,13 @@ impl Tree {
             .apply(edit, log.durable_upto(), snapshots.visible(), |version| {
                 keyspace.install(Arc::clone(version));
             })?;
-        let stats = output.stats;
-        self.ledger
-            .add(Counter::CompactionBytesRead, stats.read_bytes);
-        self.ledger
-            .add_compaction_written(plan.output_level, stats.written_bytes);
-        let counter = if plan.is_move {
-            Counter::MoveCount
+        if plan.is_move {
+            keyspace.ledger.add_move(plan.bytes());
         } else {
-            Counter::CompactionCount
-        };
-        self.ledger.add(counter, 1);
-        self.listener.tell(|| Event::Compacted {
-            input_level: plan.input_level,
-            output_level: plan.output_level,
-            is_move: plan.is_move,
-            read_bytes: stats.read_bytes,
-            written_bytes: stats.written_bytes,
-        });
+            let (level, read_bytes) = (plan.output_level, output.stats.read_bytes);
+            let ledger = &keyspace.ledger;
+            ledger.add_compaction(level, read_bytes, table_bytes.into_iter());
+        }
         Ok(())
     }
 
@@ -321,6 +363,12 @@ impl Tree {
         let tuning = keyspace.settings().compaction_tuning();
         policy::scores(&keyspace.peek().version, &tuning)
     }
+}
+
+/// The sizes of the tables that a job made.
+fn sizes(output: &JobOutput) -> Vec<u64> {
+    let metas = output.added.iter().map(|(_, meta)| meta);
+    metas.map(|meta| meta.file_bytes).collect()
 }
 
 type TableOptionsFn = Arc<dyn Fn(Level, CreationReason) -> TableOptions + Send + Sync>;

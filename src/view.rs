@@ -59,7 +59,7 @@ impl View<'_> {
             hash,
             hash_seed,
             seq,
-            ledger: &self.rooms.ledger,
+            ledger: &self.keyspace.ledger,
         }
         .run(f)
     }
@@ -83,7 +83,7 @@ impl View<'_> {
                     hash: hash_seed.hash(key.as_ref()),
                     hash_seed,
                     seq,
-                    ledger: &self.rooms.ledger,
+                    ledger: &self.keyspace.ledger,
                 })
                 .collect();
             lookups.iter().for_each(Lookup::prefetch_filters);
@@ -101,7 +101,7 @@ impl View<'_> {
             seq,
             registration: self.registration.cloned(),
             health: Arc::clone(&self.rooms.health),
-            ledger: Arc::clone(&self.rooms.ledger),
+            ledger: Arc::clone(&self.keyspace.ledger),
         };
         Cursor::new(scan, lower, upper)
     }

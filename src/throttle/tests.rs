@@ -108,32 +108,32 @@ fn a_faster_background_is_never_slower() {
 fn a_small_change_of_an_input_is_a_small_change_of_the_price() {
     for inputs in points() {
         for (cause, set, max) in AXES {
-            let mut before: Option<f64> = None;
+            let mut before: Option<(ThrottleCause, f64)> = None;
             for step in 0..=STEPS {
                 let mut moved = inputs;
                 set(&mut moved, max * f64::from(step) / f64::from(STEPS));
-                let verdict = rate(&moved, &LIMITS);
-                if matches!(verdict, Verdict::Stop(_)) {
-                    break;
-                }
-                let slowest = inputs.flush_speed.min(inputs.compaction_speed);
-                // In units of the background's own price: 64 is the highest.
-                let price = slowest / speed(verdict);
+                let Verdict::Slow(pace) = rate(&moved, &LIMITS) else {
+                    before = None;
+                    continue;
+                };
+                // In units of what the background would ask for itself: 64 is the highest.
+                let background = match pace.cause {
+                    ThrottleCause::Memtables | ThrottleCause::Memory => inputs.flush_speed,
+                    ThrottleCause::Level0 | ThrottleCause::Debt => inputs.compaction_speed,
+                };
+                let price = background / pace.bytes_per_second;
                 assert!((0.0..64.001).contains(&price), "{cause} of {inputs:?}");
-                let jump = before.map_or(0.0, |before| (price - before).abs());
-                // A step is a fraction of a span; the price is steepest next to a stop, where one
-                // step of it may take the price from 64 / (1 + 64 * step) to 64.
+                // Where the cause changes both ask the same, but in other units.
+                let jump = before
+                    .filter(|(last, _)| *last == pace.cause)
+                    .map_or(0.0, |(_, last)| (price - last).abs());
+                // A step is a small fraction of a span; next to a stop the price is steepest.
+                let most = if price < 4.0 { 0.3 } else { 16.0 };
                 assert!(
-                    jump < 16.0,
-                    "{cause} jumps by {jump} at step {step} of {inputs:?}"
+                    jump < most,
+                    "{cause} jumps by {jump} at {step} of {inputs:?}"
                 );
-                if price < 4.0 {
-                    assert!(
-                        jump < 0.3,
-                        "{cause} jumps by {jump} at step {step} of {inputs:?}"
-                    );
-                }
-                before = Some(price);
+                before = Some((pace.cause, price));
             }
         }
     }

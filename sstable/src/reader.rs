@@ -90,6 +90,9 @@ pub struct ReadProbe {
     pub cache_hits: u32,
     /// Blocks that were not.
     pub cache_misses: u32,
+    /// Blocks read from the file or expanded from a mapping: the rest was cached, or searched
+    /// where it lies mapped.
+    pub loaded_blocks: u32,
     /// Bytes of data blocks touched in a mapping or read from the file, as stored.
     pub bytes_read: u64,
 }

@@ -10,6 +10,7 @@ mod fault;
 mod fault_process;
 mod history;
 mod images;
+mod ledger;
 mod model;
 mod order;
 mod processes;

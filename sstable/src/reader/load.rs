@@ -312,6 +312,7 @@ impl TableReader {
             probe.cache_hits += 1;
         } else {
             probe.cache_misses += u32::from(self.cache.is_some());
+            probe.loaded_blocks += 1;
             probe.bytes_read += u64::from(entry.handle.len);
         }
         Ok(block)

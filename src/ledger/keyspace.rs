@@ -1,0 +1,162 @@
+//! The counters of one keyspace.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use base::Level;
+use base::sync::Arc;
+use base::sync::atomic::{AtomicU64, Ordering};
+
+use super::stripe::{Counter, LevelCounter, SLOT_COUNT, Stripe, Tally, slot};
+use super::{AtomicWritten, Counts, Ledger, Written};
+
+/// Where a get found its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadSource {
+    Active,
+    Sealed,
+    Level(Level),
+}
+
+/// Counts what one keyspace costs. Some hundred bytes until somebody reads or writes it; then a
+/// stripe for each thread that does.
+pub(crate) struct KeyspaceLedger {
+    stripes: [OnceLock<Box<Stripe>>; SLOT_COUNT],
+    flush: AtomicWritten,
+    flush_count: AtomicU64,
+    compactions: [AtomicWritten; Level::COUNT],
+    compaction_count: AtomicU64,
+    compaction_read_bytes: AtomicU64,
+    move_count: AtomicU64,
+    moved_bytes: AtomicU64,
+    database: Arc<Ledger>,
+}
+
+impl KeyspaceLedger {
+    pub(super) fn new(database: Arc<Ledger>) -> Self {
+        Self {
+            stripes: Default::default(),
+            flush: AtomicWritten::default(),
+            flush_count: AtomicU64::default(),
+            compactions: Default::default(),
+            compaction_count: AtomicU64::default(),
+            compaction_read_bytes: AtomicU64::default(),
+            move_count: AtomicU64::default(),
+            moved_bytes: AtomicU64::default(),
+            database,
+        }
+    }
+
+    /// What the calling thread adds to.
+    #[inline]
+    pub(crate) fn tally(&self) -> Tally<'_> {
+        let slot = slot();
+        Tally::new(self.stripes[slot].get_or_init(Box::default), slot)
+    }
+
+    pub(crate) fn add_write(&self, user_bytes: u64, op_count: u64) {
+        let tally = self.tally();
+        tally.add(Counter::UserBytes, user_bytes);
+        tally.add(Counter::UserWrites, op_count);
+    }
+
+    pub(crate) fn add_seek(&self) {
+        self.tally().add(Counter::Seeks, 1);
+    }
+
+    /// Takes in a flush that wrote tables of these sizes.
+    pub(crate) fn add_flush(&self, table_bytes: impl Iterator<Item = u64>) {
+        self.flush_count.fetch_add(1, Ordering::Relaxed);
+        table_bytes.for_each(|bytes| self.flush.add(Written::file(bytes)));
+    }
+
+    /// Takes in a compaction that wrote tables of these sizes into `level`.
+    pub(crate) fn add_compaction(
+        &self,
+        level: Level,
+        read_bytes: u64,
+        table_bytes: impl Iterator<Item = u64>,
+    ) {
+        self.compaction_count.fetch_add(1, Ordering::Relaxed);
+        self.compaction_read_bytes
+            .fetch_add(read_bytes, Ordering::Relaxed);
+        let written = &self.compactions[level.index()];
+        table_bytes.for_each(|bytes| written.add(Written::file(bytes)));
+    }
+
+    /// Takes in that tables changed level without being written.
+    pub(crate) fn add_move(&self, bytes: u64) {
+        self.move_count.fetch_add(1, Ordering::Relaxed);
+        self.moved_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The sums as of now.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            flush: self.flush.get(),
+            flush_count: self.flush_count.load(Ordering::Relaxed),
+            compaction_count: self.compaction_count.load(Ordering::Relaxed),
+            compaction_read_bytes: self.compaction_read_bytes.load(Ordering::Relaxed),
+            move_count: self.move_count.load(Ordering::Relaxed),
+            moved_bytes: self.moved_bytes.load(Ordering::Relaxed),
+            ..Counts::default()
+        };
+        for (level, written) in counts.levels.iter_mut().zip(&self.compactions) {
+            level.compaction = written.get();
+        }
+        for stripe in self.stripes.iter().filter_map(OnceLock::get) {
+            counts.user_bytes += stripe.get(Counter::UserBytes);
+            counts.user_write_count += stripe.get(Counter::UserWrites);
+            counts.active_hit_count += stripe.get(Counter::ActiveHits);
+            counts.sealed_hit_count += stripe.get(Counter::SealedHits);
+            counts.tombstone_count += stripe.get(Counter::Tombstones);
+            counts.absent_count += stripe.get(Counter::Absent);
+            counts.data_blocks += stripe.get(Counter::DataBlocks);
+            counts.cache_hits += stripe.get(Counter::CacheHits);
+            counts.cache_misses += stripe.get(Counter::CacheMisses);
+            counts.loaded_blocks += stripe.get(Counter::LoadedBlocks);
+            counts.read_bytes += stripe.get(Counter::ReadBytes);
+            counts.seek_count += stripe.get(Counter::Seeks);
+            for level in Level::all() {
+                let of = |counter| stripe.get_level(level, counter);
+                let counts = &mut counts.levels[level.index()];
+                counts.hit_count += of(LevelCounter::Hits);
+                counts.filter_negatives += of(LevelCounter::FilterNegatives);
+                counts.searched += of(LevelCounter::Searched);
+                counts.filter_false_positives += of(LevelCounter::FilterFalsePositives);
+            }
+        }
+        counts
+    }
+}
+
+impl Tally<'_> {
+    /// Takes in where a get ended.
+    #[inline]
+    pub(crate) fn add_found(self, source: ReadSource, is_put: bool) {
+        match source {
+            _ if !is_put => self.add(Counter::Tombstones, 1),
+            ReadSource::Active => self.add(Counter::ActiveHits, 1),
+            ReadSource::Sealed => self.add(Counter::SealedHits, 1),
+            ReadSource::Level(level) => self.add_level(level, LevelCounter::Hits),
+        }
+    }
+
+    /// Takes in that a get found nothing.
+    #[inline]
+    pub(crate) fn add_absent(self) {
+        self.add(Counter::Absent, 1);
+    }
+}
+
+impl Drop for KeyspaceLedger {
+    fn drop(&mut self) {
+        self.database.retire(&self.counts());
+    }
+}
+
+impl fmt::Debug for KeyspaceLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counts().fmt(f)
+    }
+}

@@ -1,0 +1,84 @@
+use sstable::ReadProbe;
+
+use super::*;
+use base::Level;
+
+#[test]
+fn counts_of_more_threads_than_slots_add_up() {
+    let database = Arc::new(Ledger::new());
+    let ledger = database.keyspace();
+    // Twice, so that slots are handed on; 40 at once, so that some must share.
+    for _ in 0..2 {
+        let together = std::sync::Barrier::new(40);
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| {
+                    ledger.tally().add_absent();
+                    together.wait();
+                    (0..999).for_each(|_| ledger.tally().add_absent());
+                });
+            }
+        });
+    }
+    assert_eq!(ledger.counts().get_count(), 80_000);
+    assert_eq!(ledger.counts().hit_count(), 0);
+}
+
+#[test]
+fn a_get_is_counted_where_it_ended_and_at_every_table_it_asked() {
+    let database = Arc::new(Ledger::new());
+    let ledger = database.keyspace();
+    let level = Level::new(3).expect("there is one");
+    let tally = ledger.tally();
+    let ruled_out = ReadProbe {
+        filter_negatives: 1,
+        ..ReadProbe::default()
+    };
+    let searched = ReadProbe {
+        filter_false_positives: 1,
+        index_blocks: 1,
+        data_blocks: 1,
+        loaded_blocks: 1,
+        bytes_read: 100,
+        ..ReadProbe::default()
+    };
+    tally.add_table(Level::ZERO, &ruled_out);
+    tally.add_table(level, &searched);
+    tally.add_found(ReadSource::Level(level), true);
+    tally.add_found(ReadSource::Sealed, true);
+    tally.add_found(ReadSource::Active, false);
+    let counts = ledger.counts();
+    assert_eq!((counts.get_count(), counts.hit_count()), (3, 2));
+    assert_eq!((counts.tombstone_count, counts.sealed_hit_count), (1, 1));
+    assert_eq!(counts.levels[0].filter_negatives, 1);
+    let deep = &counts.levels[3];
+    assert_eq!((deep.hit_count, deep.searched), (1, 1));
+    assert_eq!(deep.filter_false_positives, 1);
+    assert_eq!((counts.loaded_blocks, counts.read_bytes), (1, 100));
+}
+
+#[test]
+fn what_a_dropped_keyspace_has_cost_stays_in_the_books() {
+    let database = Arc::new(Ledger::new());
+    let ledger = database.keyspace();
+    ledger.add_write(10, 2);
+    ledger.add_flush([5000, 1].into_iter());
+    ledger.add_compaction(Level::ZERO, 7, [4096].into_iter());
+    drop(ledger);
+    let dropped = database.dropped();
+    assert_eq!((dropped.user_bytes, dropped.user_write_count), (10, 2));
+    let flush = Written {
+        payload_bytes: 5001,
+        page_bytes: 3 * 4096,
+    };
+    assert_eq!((dropped.flush, dropped.flush_count), (flush, 1));
+    assert_eq!(dropped.compaction().page_bytes, 4096);
+}
+
+#[test]
+fn a_synced_page_that_is_written_again_counts_again() {
+    let written = Written::synced(100, 200);
+    assert_eq!((written.payload_bytes, written.page_bytes), (100, 4096));
+    assert_eq!(Written::synced(4000, 4200).page_bytes, 8192);
+    assert_eq!(Written::synced(4096, 8192).page_bytes, 4096);
+}

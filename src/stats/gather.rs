@@ -1,0 +1,171 @@
+//! Reads every counter there is.
+
+use base::Level;
+use base::sync::Arc;
+
+use super::{KeyspaceStats, LevelStats, Stats, ThrottleStats, WaitStats};
+use crate::db::Handle;
+use crate::ledger::{Counts, Ledger};
+use crate::superversion::KeyspaceState;
+use crate::throttle::ThrottleCause;
+use crate::tree::Tree;
+
+impl Handle {
+    /// Those that are open, `default` first.
+    pub(crate) fn keyspaces(&self) -> Vec<Arc<KeyspaceState>> {
+        self.commit.keyspaces.all().map(Arc::clone).collect()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut counts = self.reads.ledger.dropped();
+        let mut levels = empty_levels();
+        let mut keyspaces = Vec::new();
+        for state in self.keyspaces() {
+            let own = state.ledger.counts();
+            let stats = keyspace_stats(&state, &own);
+            for (all, level) in levels.iter_mut().zip(&stats.levels) {
+                add_level(all, level);
+            }
+            counts.add(&own);
+            keyspaces.push(stats);
+        }
+        let mut stats = self.totals(&counts);
+        stats.memtable_bytes = keyspaces.iter().map(|k| k.memtable_bytes).sum();
+        stats.sealed_memtable_count = keyspaces.iter().map(|k| k.sealed_memtable_count).sum();
+        stats.levels = levels;
+        stats.keyspaces = keyspaces;
+        stats.waits = waits(&self.reads.ledger);
+        stats.stall_count = stats.waits.iter().map(|w| w.stall_count).sum();
+        stats.stall_micros = stats.waits.iter().map(|w| w.stall_micros).sum();
+        stats.throttle_count = stats.waits.iter().map(|w| w.throttle_count).sum();
+        stats.throttle_micros = stats.waits.iter().map(|w| w.throttle_micros).sum();
+        stats
+    }
+
+    /// What does not come keyspace by keyspace.
+    fn totals(&self, counts: &Counts) -> Stats {
+        let log = self.commit.log.stats();
+        let snapshots = &self.reads.snapshots;
+        let searched = counts.sum(|level| level.searched);
+        let filter_negatives = counts.sum(|level| level.filter_negatives);
+        Stats {
+            user_bytes_written: counts.user_bytes,
+            user_write_count: counts.user_write_count,
+            log_bytes: log.appended_bytes,
+            log_sync_count: log.sync_count,
+            log_disk_bytes: self.commit.log.total_bytes(),
+            log_segment_count: log.segment_count,
+            flush_bytes_written: counts.flush.payload_bytes,
+            flush_count: counts.flush_count,
+            compaction_bytes_read: counts.compaction_read_bytes,
+            compaction_bytes_written: counts.compaction().payload_bytes,
+            compaction_count: counts.compaction_count,
+            move_count: counts.move_count,
+            manifest_bytes: self.reads.ledger.manifest().payload_bytes,
+            get_count: counts.get_count(),
+            get_hit_count: counts.hit_count(),
+            memtable_hit_count: counts.memtable_hit_count(),
+            sealed_hit_count: counts.sealed_hit_count,
+            get_tombstone_count: counts.tombstone_count,
+            tables_considered: searched + filter_negatives,
+            filter_negatives,
+            filter_false_positives: counts.sum(|level| level.filter_false_positives),
+            index_blocks: searched,
+            data_blocks: counts.data_blocks,
+            cache_hits: counts.cache_hits,
+            cache_misses: counts.cache_misses,
+            loaded_blocks: counts.loaded_blocks,
+            get_bytes_read: counts.read_bytes,
+            seek_count: counts.seek_count,
+            cache_bytes: self.cache.used_bytes(),
+            pinned_slice_count: self.pins.count(),
+            pinned_bytes: self.pins.bytes(),
+            snapshot_count: snapshots.count() as u64,
+            oldest_snapshot_seq: snapshots.capture().registered.first().copied(),
+            visible_seq: snapshots.visible(),
+            throttle: ThrottleStats::of(&self.default_keyspace().till),
+            ..Stats::default()
+        }
+    }
+}
+
+fn waits(ledger: &Ledger) -> Vec<WaitStats> {
+    let waits = ThrottleCause::ALL.map(|cause| {
+        let (stalls, throttles) = (ledger.stalls(cause), ledger.throttles(cause));
+        WaitStats {
+            cause,
+            stall_count: stalls.count,
+            stall_micros: stalls.micros,
+            throttle_count: throttles.count,
+            throttle_micros: throttles.micros,
+        }
+    });
+    let were_any = |waits: &WaitStats| waits.stall_count + waits.throttle_count > 0;
+    waits.into_iter().filter(were_any).collect()
+}
+
+fn empty_levels() -> Vec<LevelStats> {
+    let empty = |level| LevelStats {
+        level,
+        table_count: 0,
+        bytes: 0,
+        entry_count: 0,
+        tombstone_count: 0,
+        raw_bytes: 0,
+        compaction_bytes_written: 0,
+        get_hit_count: 0,
+        filter_negatives: 0,
+        tables_searched: 0,
+        filter_false_positives: 0,
+        score: 0.0,
+    };
+    Level::all().map(empty).collect()
+}
+
+/// The levels of all keyspaces taken together have the score of the neediest.
+fn add_level(all: &mut LevelStats, level: &LevelStats) {
+    all.table_count += level.table_count;
+    all.bytes += level.bytes;
+    all.entry_count += level.entry_count;
+    all.tombstone_count += level.tombstone_count;
+    all.raw_bytes += level.raw_bytes;
+    all.compaction_bytes_written += level.compaction_bytes_written;
+    all.get_hit_count += level.get_hit_count;
+    all.filter_negatives += level.filter_negatives;
+    all.tables_searched += level.tables_searched;
+    all.filter_false_positives += level.filter_false_positives;
+    all.score = all.score.max(level.score);
+}
+
+fn keyspace_stats(keyspace: &KeyspaceState, counts: &Counts) -> KeyspaceStats {
+    let view = keyspace.pin();
+    let sealed_bytes: usize = view.sealed.iter().map(|s| s.memtable.bytes()).sum();
+    let mut levels = empty_levels();
+    for (stats, counted) in levels.iter_mut().zip(&counts.levels) {
+        let tables = view.version.level(stats.level);
+        stats.table_count = tables.len() as u64;
+        stats.bytes = tables.iter().map(|t| t.meta.file_bytes).sum();
+        stats.entry_count = tables.iter().map(|t| t.meta.entry_count).sum();
+        stats.tombstone_count = tables.iter().map(|t| t.meta.tombstone_count).sum();
+        stats.raw_bytes = tables.iter().map(|t| t.meta.raw_bytes).sum();
+        stats.compaction_bytes_written = counted.compaction.payload_bytes;
+        stats.get_hit_count = counted.hit_count;
+        stats.filter_negatives = counted.filter_negatives;
+        stats.tables_searched = counted.searched;
+        stats.filter_false_positives = counted.filter_false_positives;
+    }
+    for (level, score) in Tree::level_scores(keyspace) {
+        levels[level.index()].score = score;
+    }
+    KeyspaceStats {
+        name: String::from(&*keyspace.name),
+        user_bytes_written: counts.user_bytes,
+        user_write_count: counts.user_write_count,
+        memtable_bytes: (view.active.bytes() + sealed_bytes) as u64,
+        sealed_memtable_count: view.sealed.len() as u64,
+        get_count: counts.get_count(),
+        get_hit_count: counts.hit_count(),
+        levels,
+        throttle: ThrottleStats::of(&keyspace.till),
+    }
+}

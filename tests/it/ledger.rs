@@ -1,0 +1,188 @@
+//! The books: what is counted is what happened, by keyspace, level and cause.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use siltstone::{Db, ErrorKind, Event, Level, Options};
+
+use crate::support::{World, for_each_seed, tagged};
+
+fn fill(db: &Db, count: u64, seed: u64) {
+    for number in 0..count {
+        let key = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % count).to_be_bytes();
+        db.put(key, tagged(number ^ seed, 60)).expect("a put");
+    }
+}
+
+#[test]
+fn every_byte_of_a_file_was_written_for_a_cause() {
+    for_each_seed("every_byte_of_a_file_was_written_for_a_cause", 6, |seed| {
+        let world = World::new(seed);
+        let fs = Arc::new(siltstone::seam::CountingFs::new(world.fs.clone()));
+        let counts = fs.counts();
+        let db = world.options().file_system(fs).open("/db").expect("opens");
+        let before = counts.written_bytes();
+        let written = |db: &Db| db.amplification().write.total().payload_bytes;
+        let opening = written(&db);
+        fill(&db, 2000, seed);
+        db.compact_range(..).expect("compacts");
+        let handed_over = counts.written_bytes() - before;
+        let booked = written(&db) - opening;
+        // Not in the books: CURRENT and the indexes of sealed segments.
+        assert!(booked <= handed_over, "{booked} booked of {handed_over}");
+        let missing = handed_over - booked;
+        assert!(
+            missing * 50 <= handed_over,
+            "{missing} of {handed_over} are missing"
+        );
+        let write = db.amplification().write;
+        assert!(write.flush.page_bytes >= write.flush.payload_bytes);
+        assert_eq!(write.user_bytes, 2000 * 68);
+    });
+}
+
+#[test]
+fn every_get_is_counted_once_and_where_it_ended() {
+    let world = World::new(3);
+    let db = world.open().expect("opens");
+    fill(&db, 500, 3);
+    db.compact_range(..).expect("compacts");
+    for number in 0..100_u64 {
+        db.put(number.to_be_bytes(), "new").expect("a put");
+    }
+    for number in 100..150_u64 {
+        db.delete(number.to_be_bytes()).expect("a delete");
+    }
+    let before = db.stats();
+    let mut found = 0;
+    for number in 0..1000_u64 {
+        found += u64::from(db.get(number.to_be_bytes()).expect("a get").is_some());
+    }
+    let after = db.stats();
+    assert_eq!(after.get_count - before.get_count, 1000);
+    assert_eq!(after.get_hit_count - before.get_hit_count, found);
+    let level_hits: u64 = after.levels.iter().map(|level| level.get_hit_count).sum();
+    let old_hits: u64 = before.levels.iter().map(|level| level.get_hit_count).sum();
+    let memtable_hits = after.memtable_hit_count - before.memtable_hit_count;
+    assert_eq!(memtable_hits + level_hits - old_hits, found);
+    let read = db.amplification().read;
+    let ended: f64 = read.from_active + read.from_sealed + read.from_levels.iter().sum::<f64>();
+    assert!((ended + read.not_found - 1.0).abs() < 1e-9, "{read:?}");
+    assert!((read.filter_negatives + read.tables_searched - read.tables_considered).abs() < 1e-9);
+    assert_eq!(after.keyspaces[0].get_count, after.get_count);
+}
+
+#[test]
+fn events_come_in_pairs_and_name_what_was_made() {
+    let seen: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let listening = Arc::clone(&seen);
+    let world = World::new(5);
+    let listener = move |event: &Event| listening.lock().expect("unbroken").push(event.clone());
+    let options = world.options().on_event(Arc::new(listener));
+    let db = options.open("/db").expect("opens");
+    fill(&db, 2000, 5);
+    db.wait_for_compactions().expect("comes to rest");
+    let stats = db.stats();
+    db.close().expect("closes");
+    let seen = seen.lock().expect("unbroken");
+    let count = |is: fn(&Event) -> bool| seen.iter().filter(|event| is(event)).count() as u64;
+    let began = count(|event| matches!(event, Event::FlushBegan { .. }));
+    assert_eq!(began, count(|event| matches!(event, Event::Flushed { .. })));
+    assert!(began >= stats.flush_count && stats.flush_count > 1);
+    let began = count(|event| matches!(event, Event::CompactionBegan { .. }));
+    assert_eq!(
+        began,
+        count(|event| matches!(event, Event::Compacted { .. }))
+    );
+    assert!(began > 0, "2000 entries were compacted");
+    let mut written = 0;
+    let mut created = 0;
+    let mut jobs = Vec::new();
+    for event in &*seen {
+        match event {
+            Event::Flushed {
+                written_bytes, job, ..
+            }
+            | Event::Compacted {
+                written_bytes, job, ..
+            } => {
+                written += written_bytes;
+                jobs.push(*job);
+            }
+            Event::TableCreated { bytes, level, .. } => {
+                assert!(*level < Level::LAST);
+                created += bytes;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(written, created, "bytes of jobs and of tables");
+    let job_count = jobs.len();
+    jobs.sort_unstable();
+    jobs.dedup();
+    assert_eq!(jobs.len(), job_count, "each job has a number of its own");
+    assert!(count(|event| matches!(event, Event::FileDeleted { .. })) > 0);
+    assert!(count(|event| matches!(event, Event::SegmentCreated { .. })) > 0);
+}
+
+#[test]
+fn a_listener_that_panics_is_not_called_again_and_nothing_else_happens() {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&calls);
+    let world = World::new(7);
+    let listener = move |event: &Event| {
+        if let Event::FlushBegan { .. } = event {
+            counting.fetch_add(1, Ordering::SeqCst);
+            panic!("this one is meant");
+        }
+    };
+    let options = world.options().on_event(Arc::new(listener));
+    let db = options.open("/db").expect("opens");
+    fill(&db, 1000, 7);
+    db.compact_range(..).expect("compacts");
+    assert!(db.stats().flush_count > 1);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert!(matches!(db.health(), siltstone::Health::Good));
+    db.close().expect("closes");
+}
+
+#[test]
+fn a_listener_may_read_but_not_write() {
+    let handle: Arc<OnceLock<Db>> = Arc::default();
+    let results: Arc<Mutex<Vec<ErrorKind>>> = Arc::default();
+    let (inside, seen) = (Arc::clone(&handle), Arc::clone(&results));
+    let dir = tempfile::tempdir().expect("a directory");
+    let listener = move |event: &Event| {
+        let (Event::FlushBegan { .. }, Some(db)) = (event, inside.get()) else {
+            return;
+        };
+        assert!(db.get("key").is_ok_and(|value| value.is_some()));
+        assert_eq!(db.stats().flush_count, 0);
+        let failed = [
+            db.put("key", "other").map(drop),
+            db.flush(),
+            db.sync(),
+            db.compact_range(..),
+            db.wait_for_compactions(),
+            db.close(),
+        ];
+        let kinds = failed
+            .into_iter()
+            .map(|result| result.expect_err("refused").kind());
+        seen.lock().expect("unbroken").extend(kinds);
+    };
+    let options = Options::new().on_event(Arc::new(listener));
+    let db = options.open(dir.path()).expect("opens");
+    handle.set(db.clone()).expect("once");
+    db.put("key", "value").expect("a put");
+    db.flush().expect("a flush");
+    assert_eq!(
+        *results.lock().expect("unbroken"),
+        [ErrorKind::InvalidArgument; 6]
+    );
+    assert_eq!(
+        db.get("key").expect("a get").as_deref(),
+        Some(&b"value"[..])
+    );
+    db.close().expect("closes");
+}
