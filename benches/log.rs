@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::clock::SystemClock;
-use base::fs::OsFs;
+use base::fs::{FileSystem, OsFs};
 use base::{FileNumber, SequenceNumber};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use log::{Log, LogConfig, RecordKind, Replay, Successor};
+use log::{Log, LogAppend, LogConfig, RecordKind, Replay, Successor};
 use tempfile::TempDir;
 
 /// What one iteration appends, in bytes of payload: less than a segment.
@@ -15,7 +15,12 @@ const APPENDED_BYTES: usize = 16 << 20;
 /// Records that are each synced, of one iteration.
 const SYNC_COUNT: u64 = 500;
 
-fn empty() -> (TempDir, Arc<Log>) {
+const FORMS: [(&str, LogAppend); 2] = [
+    ("mapped", LogAppend::Mapped),
+    ("positioned", LogAppend::Positioned),
+];
+
+fn empty(append: LogAppend) -> (TempDir, Arc<Log>) {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let next = AtomicU64::new(1);
     let config = LogConfig {
@@ -28,6 +33,7 @@ fn empty() -> (TempDir, Arc<Log>) {
         segment_bytes: 64 << 20,
         index_interval_bytes: 64 << 10,
         reserve: true,
+        append,
     };
     let log = Log::start(config, Successor::first(seq(1))).expect("an empty directory");
     (dir, log)
@@ -49,14 +55,17 @@ fn append_all(log: &Log, payload: &[u8]) -> u64 {
 fn append(c: &mut Criterion) {
     let mut group = c.benchmark_group("log/append");
     group.sample_size(10);
-    for payload_bytes in [120, 1200, 12_000] {
+    for (payload_bytes, (form, append)) in [120, 1200, 12_000]
+        .into_iter()
+        .flat_map(|bytes| FORMS.map(|form| (bytes, form)))
+    {
         let payload = vec![0x5a; payload_bytes];
         group.throughput(Throughput::Elements(
             (APPENDED_BYTES / payload_bytes) as u64,
         ));
-        group.bench_function(BenchmarkId::from_parameter(payload_bytes), |b| {
+        group.bench_function(BenchmarkId::new(form, payload_bytes), |b| {
             b.iter_batched(
-                empty,
+                || empty(append),
                 |(dir, log)| {
                     append_all(&log, &payload);
                     (dir, log)
@@ -74,25 +83,47 @@ fn append_and_sync(c: &mut Criterion) {
         .sample_size(10)
         .throughput(Throughput::Elements(SYNC_COUNT));
     let payload = [0x5a; 120];
-    group.bench_function("each append", |b| {
+    // What the machine gives: the same bytes and syncs, and nothing else.
+    group.bench_function("raw", |b| {
         b.iter_batched(
-            empty,
-            |(dir, log)| {
+            || {
+                let dir = tempfile::tempdir().expect("a temporary directory can be made");
+                let file = OsFs.create(&dir.path().join("raw")).expect("created");
+                file.reserve(64 << 20).expect("reserved");
+                file.sync().expect("synced");
+                (dir, file)
+            },
+            |(dir, file)| {
                 for n in 0..SYNC_COUNT {
-                    let kind = RecordKind::Batch;
-                    let appended = log.append(kind, seq(n + 1), 1, &payload).expect("appended");
-                    log.sync_upto(appended.end).expect("synced");
+                    file.write_at(n * 160, &[0x5a; 160]).expect("written");
+                    file.sync().expect("synced");
                 }
-                (dir, log)
+                (dir, file)
             },
             BatchSize::PerIteration,
         );
     });
+    for (form, append) in FORMS {
+        group.bench_function(form, |b| {
+            b.iter_batched(
+                || empty(append),
+                |(dir, log)| {
+                    for n in 0..SYNC_COUNT {
+                        let kind = RecordKind::Batch;
+                        let appended = log.append(kind, seq(n + 1), 1, &payload).expect("appended");
+                        log.sync_upto(appended.end).expect("synced");
+                    }
+                    (dir, log)
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.finish();
 }
 
 fn replay(c: &mut Criterion) {
-    let (dir, log) = empty();
+    let (dir, log) = empty(LogAppend::Auto);
     let count = append_all(&log, &[0x5a; 120]);
     log.rotate().expect("rotated");
     while log.maintain().expect("sealed") {}

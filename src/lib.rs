@@ -59,7 +59,7 @@ mod stats;
 mod view;
 
 pub use base::{Error, ErrorKind, Level, Result, SequenceNumber, Slice, WriteOutcome};
-pub use log::RecoveryMode;
+pub use log::{LogAppend, RecoveryMode};
 pub use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 
 pub use amplification::{

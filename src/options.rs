@@ -10,7 +10,7 @@ use base::executor::{Executor, Threads};
 use base::fs::{FileSystem, OsFs};
 use base::sync::Arc;
 use compaction::pool::RayonPool;
-use log::RecoveryMode;
+use log::{LogAppend, RecoveryMode};
 use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 
 use crate::db::Db;
@@ -83,6 +83,13 @@ impl Options {
 
         /// How long the log is kept although it is flushed. Default: not at all.
         log_keep_age: Duration,
+
+        /// How writes come into the log. Default: [`LogAppend::Auto`], the faster form.
+        ///
+        /// Through a mapping, a write makes no system call; but a disk that fails in the middle of
+        /// a write ends the process with SIGBUS. No write that was acknowledged as durable is lost
+        /// by that. [`LogAppend::Positioned`] makes it an error.
+        log_append: LogAppend,
 
         /// How tables are read. Default: mapped.
         ///

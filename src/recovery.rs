@@ -334,6 +334,7 @@ impl<'a> Recovery<'a> {
             segment_bytes: self.settings.log_segment_bytes,
             index_interval_bytes: INDEX_INTERVAL_BYTES,
             reserve: true,
+            append: self.settings.log_append,
         }
     }
 

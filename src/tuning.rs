@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base::error::{Error, Result};
 use base::key::VALUE_BYTES_HARD_MAX;
-use log::RecoveryMode;
+use log::{LogAppend, RecoveryMode};
 use sstable::{ReadMode, Verify};
 
 mod keyspace;
@@ -46,6 +46,7 @@ pub(crate) struct Settings {
     pub(crate) log_bytes_max: u64,
     pub(crate) log_keep_bytes: u64,
     pub(crate) log_keep_age: Duration,
+    pub(crate) log_append: LogAppend,
     pub(crate) read_mode: ReadMode,
     pub(crate) verify_reads: Verify,
     pub(crate) cache_bytes: u64,
@@ -71,6 +72,7 @@ impl Default for Settings {
             log_bytes_max: GIB,
             log_keep_bytes: 0,
             log_keep_age: Duration::ZERO,
+            log_append: LogAppend::Auto,
             read_mode: ReadMode::Mapped,
             verify_reads: Verify::Once,
             cache_bytes: 256 * MIB,

@@ -3,25 +3,28 @@
 //! Rules for everyone who uses it:
 //! 1. A finished file is made durable by [`File::sync`] *and* [`FileSystem::sync_dir`].
 //! 2. After a failed write or sync a file is unfit; it is not written again.
-//! 3. A mapped file is never written or truncated, it is only unlinked.
+//! 3. A mapped file is never written or truncated, it is only unlinked. The one exception is a live
+//!    segment, which is written through its [`LiveMap`] and not truncated while that lives.
 
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 mod count;
 #[cfg(any(test, feature = "testing"))]
 pub mod fault;
+mod live;
 mod os;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 
 pub use count::{CountingFs, IoCounts};
+pub use live::{LiveAhead, LiveMap, LiveRange};
 pub use os::OsFs;
 
 /// A file system, as much of it as an engine needs. Every method blocks.
@@ -197,6 +200,19 @@ pub trait File: fmt::Debug + Send + Sync {
     /// # Errors
     /// `Unsupported` if the platform cannot; otherwise if the system refuses.
     fn map(&self, access: Access) -> Result<Mapping>;
+
+    /// Maps the first `len` bytes for writing, all of which [`File::reserve`] has reserved. Until
+    /// the mapping was closed the file keeps its length; it may be written in both ways.
+    ///
+    /// # Errors
+    /// `Unsupported` where a store could meet a full disk although space was reserved, or where
+    /// nothing can be mapped; otherwise if the system refuses. The file is as it was.
+    fn map_live(&self, len: u64) -> Result<LiveMap> {
+        let message = "this file cannot be written through a mapping";
+        Err(Error::new(ErrorKind::Unsupported, message)
+            .with_path(self.path())
+            .with_value("len", len))
+    }
 
     /// Reads exactly `buffer.len()` bytes at `offset`.
     ///

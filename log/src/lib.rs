@@ -7,6 +7,7 @@
 #![doc = include_str!("../FORMAT.md")]
 #![forbid(unsafe_code)]
 
+mod completion;
 mod index;
 mod reader;
 mod record;
@@ -20,10 +21,11 @@ mod tail;
 mod testing;
 mod writer;
 
+pub use completion::Completed;
 pub use reader::{Ending, SegmentReader};
 pub use record::{OwnedRecord, Position, Record, RecordKind, RecordMeta};
 pub use recovery::RecoveryMode;
 pub use replay::Replay;
 pub use segment::{Predecessor, SealedSegment, SegmentHeader, SegmentWriter};
 pub use tail::{Follow, Tail, TailUpto};
-pub use writer::{Appended, Log, LogConfig, LogStats, Successor};
+pub use writer::{Appended, Log, LogAppend, LogConfig, LogSlot, LogStats, Successor};

@@ -235,6 +235,19 @@ impl SegmentReader {
         }
     }
 
+    /// Whether a record that is not whole may still be coming, although later ones are there: they
+    /// are written side by side. Through a mapping the first word comes last, and a positioned
+    /// write fills its place from the front.
+    pub(crate) fn may_come(&mut self) -> Result<bool> {
+        self.refresh()?;
+        let at = self.position();
+        if !self.fill(at.offset, HEADER_BYTES)? {
+            return Ok(true);
+        }
+        let is_empty = self.window_from(at.offset).iter().take(8).all(|b| *b == 0);
+        Ok(is_empty || self.header_at(at).is_some())
+    }
+
     /// The record at `at` once more, which was the last to be loaded.
     ///
     /// # Panics

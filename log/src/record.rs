@@ -138,6 +138,20 @@ pub(crate) fn encode(
     file_id: u64,
     at: Position,
 ) {
+    out.clear();
+    out.extend_from_slice(&encode_header(meta, payload, file_id, at));
+    out.extend_from_slice(payload);
+    out.resize(out.len().next_multiple_of(8), 0);
+}
+
+/// The header of a record that will lie at `at` of the segment with this id. What is read of the
+/// payload is its checksum and its length.
+pub(crate) fn encode_header(
+    meta: &RecordMeta,
+    payload: &[u8],
+    file_id: u64,
+    at: Position,
+) -> [u8; HEADER_BYTES] {
     assert!(
         payload.len() <= PAYLOAD_BYTES_MAX,
         "payloads are bounded at the door"
@@ -146,21 +160,18 @@ pub(crate) fn encode(
     let (durable_back, durable_words) = encode_durable(meta.durable_upto, at.ordinal);
     let payload_len = u32::try_from(payload.len()).expect("bounded above");
     let payload_crc = Crc::at(file_id, at.offset).and(payload).finish();
-    out.clear();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&payload_crc.to_le_bytes());
-    out.extend_from_slice(&payload_len.to_le_bytes());
-    out.extend_from_slice(&[meta.kind as u8, 0]);
-    out.extend_from_slice(&durable_back.to_le_bytes());
-    out.extend_from_slice(&meta.first_seq.get().to_le_bytes());
-    out.extend_from_slice(&meta.commit_micros.to_le_bytes());
-    out.extend_from_slice(&meta.op_count.to_le_bytes());
-    out.extend_from_slice(&durable_words.to_le_bytes());
-    debug_assert_eq!(out.len(), HEADER_BYTES);
+    let mut out = [0; HEADER_BYTES];
+    out[4..8].copy_from_slice(&payload_crc.to_le_bytes());
+    out[8..12].copy_from_slice(&payload_len.to_le_bytes());
+    out[12] = meta.kind as u8;
+    out[14..16].copy_from_slice(&durable_back.to_le_bytes());
+    out[16..24].copy_from_slice(&meta.first_seq.get().to_le_bytes());
+    out[24..32].copy_from_slice(&meta.commit_micros.to_le_bytes());
+    out[32..36].copy_from_slice(&meta.op_count.to_le_bytes());
+    out[36..].copy_from_slice(&durable_words.to_le_bytes());
     let header_crc = Crc::at(file_id, at.offset).and(&out[4..]).finish();
     out[..4].copy_from_slice(&header_crc.to_le_bytes());
-    out.extend_from_slice(payload);
-    out.resize(out.len().next_multiple_of(8), 0);
+    out
 }
 
 fn encode_durable(durable: Option<Position>, ordinal: u64) -> (u16, u32) {

@@ -205,6 +205,7 @@ fn copy_config(config: &RecoverConfig<'_>) -> LogConfig {
         segment_bytes: config.segment_bytes,
         index_interval_bytes: INDEX_INTERVAL_BYTES,
         reserve: false,
+        append: crate::writer::LogAppend::Positioned,
     }
 }
 

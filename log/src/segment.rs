@@ -4,11 +4,14 @@ use std::path::Path;
 
 use base::checksum::Crc;
 use base::coding::{FIRST_SKIPPABLE_TAG, Fields, Malformed, Reader, put_varint_field};
-use base::fs::{File, FileSystem};
-use base::sync::Arc;
 use base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 
 use crate::record::{self, Position, Record, RecordKind, RecordMeta};
+
+mod writer;
+
+pub(crate) use writer::Place;
+pub use writer::SegmentWriter;
 
 /// Bytes of a segment's header: one sector, so that it is written whole or not at all.
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = HEADER_LEN as u64;
@@ -19,8 +22,6 @@ const VERSION: u16 = 1;
 const TAGGED_OFFSET: usize = 80;
 /// Room for an end record, with two fields that say which segment follows.
 pub(crate) const END_BYTES_MAX: u64 = record::HEADER_BYTES as u64 + 24;
-/// Buffers grown beyond this by one large record are not kept.
-const KEPT_BUFFER_BYTES_MAX: usize = 1 << 20;
 
 const FLAG_IS_COPY: u64 = 1;
 const KNOWN_INCOMPATIBLE_FEATURES: u64 = FLAG_IS_COPY;
@@ -215,6 +216,8 @@ pub(crate) struct Begun {
     pub(crate) first_seq: SequenceNumber,
     /// When it was begun; no record before it is younger, and none behind it older.
     pub(crate) commit_micros: u64,
+    /// Everything before this was on the disk when it was begun.
+    pub(crate) durable_upto: Option<Position>,
 }
 
 impl Begun {
@@ -234,6 +237,7 @@ impl Begun {
             before,
             first_seq: record.meta.first_seq,
             commit_micros: record.meta.commit_micros,
+            durable_upto: record.meta.durable_upto,
         })
     }
 }
@@ -323,163 +327,6 @@ impl SealedSegment {
             accepted_bytes: self.bytes,
             last_seq: self.last_seq,
         }
-    }
-}
-
-/// Appends records to one new file. MANIFEST is written with it as it is.
-///
-/// Used by one thread at a time. After a failed write it refuses every further one: what follows a
-/// half-written record would never be read.
-#[derive(Debug)]
-pub struct SegmentWriter {
-    file: Arc<dyn File>,
-    header: SegmentHeader,
-    offset: u64,
-    reserved_bytes: u64,
-    buffer: Vec<u8>,
-    failed: Option<Error>,
-}
-
-impl SegmentWriter {
-    /// Creates the file at `path` and writes its header; reserves `reserve_bytes` where that is not
-    /// 0 and the file system can.
-    ///
-    /// Neither the file nor its name is durable before [`SegmentWriter::sync`] and a sync of the
-    /// directory.
-    ///
-    /// # Errors
-    /// If the file cannot be created, reserved or written; it is then to be removed.
-    pub fn create(
-        fs: &dyn FileSystem,
-        path: &Path,
-        header: SegmentHeader,
-        reserve_bytes: u64,
-    ) -> Result<Self> {
-        Self::begin(fs.create(path)?, header, reserve_bytes)
-    }
-
-    /// As [`SegmentWriter::create`], in a file that was just created.
-    pub(crate) fn begin(
-        file: Arc<dyn File>,
-        header: SegmentHeader,
-        reserve_bytes: u64,
-    ) -> Result<Self> {
-        let is_reserved = reserve_bytes > 0 && file.reserve(reserve_bytes)?;
-        file.write_at(0, &header.encode())?;
-        Ok(Self {
-            file,
-            header,
-            offset: SEGMENT_HEADER_BYTES,
-            reserved_bytes: if is_reserved { reserve_bytes } else { 0 },
-            buffer: Vec::new(),
-            failed: None,
-        })
-    }
-
-    /// Appends a record in one write and returns where the next one begins. Not durable before
-    /// [`SegmentWriter::sync`].
-    ///
-    /// # Errors
-    /// If the write fails, now or before.
-    ///
-    /// # Panics
-    /// If the payload exceeds 1 GiB and 1 MiB.
-    pub fn append(&mut self, meta: RecordMeta, payload: &[u8]) -> Result<Position> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let at = self.end();
-        record::encode(&mut self.buffer, &meta, payload, self.header.file_id, at);
-        if let Err(error) = self.file.write_at(at.offset, &self.buffer) {
-            self.failed = Some(error.clone());
-            return Err(error);
-        }
-        self.offset += self.buffer.len() as u64;
-        if self.buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
-            self.buffer = Vec::new();
-        }
-        Ok(self.end())
-    }
-
-    /// Reserves space, where the file system can, so that a record with a payload of `payload_len`
-    /// bytes and the end record cannot run out of it; if so, in steps of `step_bytes`.
-    ///
-    /// # Errors
-    /// `NoSpace`: nothing was written, and the file can be used as before.
-    pub fn reserve_for(&mut self, payload_len: usize, step_bytes: u64) -> Result<()> {
-        let needed = self.offset + record::framed_bytes(payload_len) + END_BYTES_MAX;
-        if needed <= self.reserved_bytes {
-            return Ok(());
-        }
-        self.reserve_upto(needed.next_multiple_of(step_bytes.max(1)))
-    }
-
-    /// Reserves space up to `bytes` if space was reserved at all, so that no write up to there can
-    /// run out of it.
-    ///
-    /// # Errors
-    /// `NoSpace`: nothing was written, and the file can be used as before.
-    pub(crate) fn reserve_more(&mut self, bytes: u64) -> Result<()> {
-        if self.reserved_bytes == 0 || bytes <= self.reserved_bytes {
-            return Ok(());
-        }
-        self.reserve_upto(bytes)
-    }
-
-    fn reserve_upto(&mut self, bytes: u64) -> Result<()> {
-        if self.file.reserve(bytes)? {
-            self.reserved_bytes = bytes;
-        }
-        Ok(())
-    }
-
-    /// Makes everything appended durable.
-    ///
-    /// # Errors
-    /// If the sync fails; it must not be tried again.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync()
-    }
-
-    /// Appends the end record, syncs, and gives back what was reserved and not used.
-    ///
-    /// # Errors
-    /// If a write or sync fails.
-    pub fn seal(mut self, commit_micros: u64, next_seq: SequenceNumber) -> Result<()> {
-        self.append(end_meta(commit_micros, next_seq), &[])?;
-        self.sync()?;
-        self.give_back()
-    }
-
-    /// Cuts what was reserved behind the records. Either length is valid.
-    pub(crate) fn give_back(&self) -> Result<()> {
-        if self.reserved_bytes > self.offset {
-            self.file.set_len(self.offset)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Where the next record begins.
-    pub(crate) fn end(&self) -> Position {
-        Position {
-            ordinal: self.header.ordinal,
-            offset: self.offset,
-        }
-    }
-
-    /// Bytes written so far, header included.
-    pub fn bytes(&self) -> u64 {
-        self.offset
-    }
-
-    /// What the header says.
-    pub fn header(&self) -> &SegmentHeader {
-        &self.header
-    }
-
-    pub(crate) fn file(&self) -> &Arc<dyn File> {
-        &self.file
     }
 }
 

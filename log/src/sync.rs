@@ -3,6 +3,7 @@
 //! One syncer at a time, which is one of the waiters itself: no hand-over, no extra thread. Whoever
 //! comes while it is under way waits for the next one, which covers everybody who came meanwhile.
 
+use base::sync::atomic::{AtomicBool, Ordering};
 use base::sync::{Condvar, Mutex};
 use base::{Error, Result};
 
@@ -11,6 +12,8 @@ use crate::record::Position;
 /// How far the log is durable, and who is making it more so.
 #[derive(Debug)]
 pub(crate) struct GroupSync {
+    /// Raised under the lock of `state`, once there is a failure in it.
+    is_failed: AtomicBool,
     state: Mutex<SyncState>,
     changed: Condvar,
 }
@@ -32,6 +35,7 @@ impl GroupSync {
             failed: None,
         };
         Self {
+            is_failed: AtomicBool::new(false),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
@@ -41,13 +45,14 @@ impl GroupSync {
         self.state.lock().durable_upto
     }
 
-    /// How far it is durable, or why it never will be any further.
-    pub(crate) fn check(&self) -> Result<Position> {
-        let state = self.state.lock();
-        match &state.failed {
-            Some(error) => Err(error.clone()),
-            None => Ok(state.durable_upto),
+    /// Says why it will never be durable any further, if so. Costs one load while it can be.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `fail_locked`.
+        if self.is_failed.load(Ordering::Acquire) {
+            return self.failed().map_or(Ok(()), Err);
         }
+        Ok(())
     }
 
     pub(crate) fn sync_count(&self) -> u64 {
@@ -61,8 +66,13 @@ impl GroupSync {
     /// Fails everybody who waits and everybody who comes, with the first cause.
     pub(crate) fn poison(&self, error: &Error) {
         let mut state = self.state.lock();
-        state.failed.get_or_insert_with(|| error.clone());
+        self.fail_locked(&mut state, || error.clone());
         self.changed.notify_all();
+    }
+
+    fn fail_locked(&self, state: &mut SyncState, error: impl FnOnce() -> Error) {
+        state.failed.get_or_insert_with(error);
+        self.is_failed.store(true, Ordering::Release);
     }
 
     /// Returns once everything before `target` is durable.
@@ -106,7 +116,7 @@ impl GroupSync {
                     state.sync_count += 1;
                 }
                 Err(error) => {
-                    state.failed.get_or_insert(error);
+                    self.fail_locked(&mut state, || error);
                 }
             }
             self.changed.notify_all();
@@ -127,7 +137,7 @@ impl Drop for Syncing<'_> {
         }
         let mut state = self.group.state.lock();
         state.is_syncing = false;
-        state.failed.get_or_insert_with(|| {
+        self.group.fail_locked(&mut state, || {
             Error::new(
                 base::ErrorKind::Poisoned,
                 "a thread panicked while it synced the log",
@@ -139,7 +149,7 @@ impl Drop for Syncing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use base::ErrorKind;
 

@@ -13,7 +13,7 @@ use base::{FileKind, FileNumber, Result, SequenceNumber, ids};
 
 use crate::recovery::{Prepared, RecoverConfig, prepare};
 use crate::{
-    Appended, Log, LogConfig, Position, RecordKind, RecordMeta, RecoveryMode, Replay,
+    Appended, Log, LogAppend, LogConfig, Position, RecordKind, RecordMeta, RecoveryMode, Replay,
     SealedSegment, SegmentHeader, SegmentReader, Successor,
 };
 
@@ -96,6 +96,16 @@ pub(crate) fn image_of(fs: &SimFs, model: CrashModel) -> Arc<SimFs> {
     fs.crash_image(&model, fs.random_u64())
 }
 
+/// The form in which the tests append: `SILTSTONE_LOG_APPEND` may say `mapped` or `positioned`.
+pub(crate) fn append_form() -> LogAppend {
+    match std::env::var("SILTSTONE_LOG_APPEND").as_deref() {
+        Ok("mapped") => LogAppend::Mapped,
+        Ok("positioned") => LogAppend::Positioned,
+        Ok(other) => panic!("SILTSTONE_LOG_APPEND is neither mapped nor positioned: {other}"),
+        Err(_) => LogAppend::Auto,
+    }
+}
+
 /// A place for a log: file system, clock, numbers and options.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
@@ -106,6 +116,7 @@ pub(crate) struct Site {
     pub(crate) epoch: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) reserve: bool,
+    pub(crate) append: LogAppend,
 }
 
 impl Site {
@@ -127,6 +138,7 @@ impl Site {
             epoch: 1,
             segment_bytes: 4096,
             reserve: true,
+            append: append_form(),
         }
     }
 
@@ -150,6 +162,7 @@ impl Site {
             segment_bytes: self.segment_bytes,
             index_interval_bytes: 256,
             reserve: self.reserve,
+            append: self.append,
         }
     }
 

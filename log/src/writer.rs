@@ -12,8 +12,9 @@ use base::fs::FileSystem;
 use base::sync::{Arc, Bell, Mutex, MutexGuard};
 use base::{Error, FileNumber, Result, SequenceNumber, WriteOutcome};
 
+use crate::completion::{Completed, Completion, IN_FLIGHT_MAX};
 use crate::index::IndexEntry;
-use crate::record::{self, Position, RecordKind, RecordMeta};
+use crate::record::{self, Position};
 use crate::segment::{
     END_BYTES_MAX, NextSegment, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment, SegmentWriter,
     end_meta,
@@ -21,10 +22,12 @@ use crate::segment::{
 use crate::sync::GroupSync;
 
 mod live;
+mod slot;
 mod upkeep;
 
 pub(crate) use live::create_segment;
 use live::{Live, Rotated};
+pub use slot::LogSlot;
 
 /// What a log works with.
 #[derive(Clone)]
@@ -47,6 +50,29 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// Whether to reserve the space of a segment ahead.
     pub reserve: bool,
+    /// How records are written.
+    pub append: LogAppend,
+}
+
+/// How records come into the live segment. Both forms are equally safe and look the same on disk.
+///
+/// # Examples
+/// ```
+/// use log::LogAppend;
+/// assert_eq!(LogAppend::default(), LogAppend::Auto);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogAppend {
+    /// Whatever is faster here.
+    #[default]
+    Auto,
+    /// Through a mapping of reserved space; with positioned writes where the file system cannot
+    /// reserve space that stays reserved, or where it cannot be mapped.
+    ///
+    /// A disk that fails in the middle of a store ends the process with a signal.
+    Mapped,
+    /// With one positioned write a record: a failing disk is an error.
+    Positioned,
 }
 
 impl std::fmt::Debug for LogConfig {
@@ -82,7 +108,7 @@ impl Successor {
     }
 }
 
-/// What [`Log::append`] did.
+/// Where a record went: see [`Log::append`] and [`LogSlot::complete`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Where the record begins.
@@ -110,7 +136,8 @@ pub struct LogStats {
 
 /// A log being written.
 ///
-/// `Send` and `Sync`; appends are serialised by a lock of its own.
+/// `Send` and `Sync`. Places are given out under a lock of its own; records are written into them
+/// side by side, and count as far as there is no hole.
 #[derive(Debug)]
 pub struct Log {
     config: LogConfig,
@@ -124,6 +151,8 @@ pub struct Log {
     prepared: Mutex<Option<SegmentWriter>>,
     /// Rung after every append and every sync; tails listen.
     bell: Bell,
+    /// Which records count. LOCK: a leaf, see there.
+    completion: Completion,
 }
 
 #[derive(Debug)]
@@ -135,7 +164,12 @@ struct State {
     sealed: Vec<SealedSegment>,
     sealed_bytes: u64,
     commit_micros: u64,
-    failed: Option<Error>,
+    /// The ticket of the next record in `completion`.
+    next_ticket: u64,
+    /// What records say was durable when they were written; may lag behind.
+    durable_upto: Position,
+    /// How far pages of the live segment were made ready for stores.
+    populated_upto: u64,
     is_closed: bool,
     stats: LogStats,
 }
@@ -159,13 +193,19 @@ impl Log {
         let commit_micros = live.begin(&config, before, after.commit_micros, None)?;
         live.writer.sync()?;
         let durable = live.writer.end();
+        let completed = Completed {
+            position: durable,
+            seq: live.last_seq,
+        };
         let state = State {
             sealed_bytes: after.sealed.iter().map(|segment| segment.bytes).sum(),
             live,
             rotated: Vec::new(),
             sealed: after.sealed,
             commit_micros,
-            failed: None,
+            next_ticket: 0,
+            durable_upto: durable,
+            populated_upto: 0,
             is_closed: false,
             stats: LogStats::default(),
         };
@@ -176,52 +216,8 @@ impl Log {
             sync: GroupSync::new(durable),
             prepared: Mutex::new(None),
             bell: Bell::new(),
+            completion: Completion::new(completed, IN_FLIGHT_MAX),
         }))
-    }
-
-    /// Appends one record and hands it to the operating system.
-    ///
-    /// Amortised cost: encoding, a checksum and one positioned write; at a switch of segments three
-    /// more writes, and where no segment was prepared its creation and two syncs.
-    ///
-    /// # Errors
-    /// With outcome `Rejected` if the next segment cannot be made: the log is as it was. With
-    /// outcome `Indeterminate` if the write fails: the log takes no more appends.
-    pub fn append(
-        &self,
-        kind: RecordKind,
-        first_seq: SequenceNumber,
-        op_count: u32,
-        payload: &[u8],
-    ) -> Result<Appended> {
-        let mut state = self.state.lock();
-        self.check_locked(&state)?;
-        self.make_room_locked(&mut state, record::framed_bytes(payload.len()), first_seq)?;
-        let commit_micros = self.config.clock.now_micros().max(state.commit_micros);
-        let durable_upto = Some(self.sync.durable_upto());
-        let meta = RecordMeta {
-            kind,
-            first_seq,
-            op_count,
-            commit_micros,
-            durable_upto,
-        };
-        let start = state.live.writer.end();
-        let end = match state.live.append(&self.config, meta, payload) {
-            Ok(end) => end,
-            Err(error) => return Err(self.fail_locked(&mut state, error)),
-        };
-        state.commit_micros = commit_micros;
-        state.stats.appended_bytes += end.offset - start.offset;
-        state.stats.payload_bytes += payload.len() as u64;
-        state.stats.record_count += 1;
-        drop(state);
-        self.bell.ring();
-        Ok(Appended {
-            start,
-            end,
-            commit_micros,
-        })
     }
 
     /// Switches to a new segment if `framed` more bytes do not fit into the live one.
@@ -277,44 +273,65 @@ impl Log {
         next_seq: SequenceNumber,
     ) -> Result<()> {
         let writer = self.next_writer_locked(state, framed)?;
+        let ticket = self.next_ticket_locked(state)?;
         let accepted = state.live.info(state.commit_micros);
         let end = end_meta(state.commit_micros, next_seq);
         let next = NextSegment::of(writer.header()).encode();
+        // Into its place, though records before it may still be filled: should they never be, then
+        // the log ends before them, and this record does not count either.
         if let Err(error) = state.live.writer.append(end, &next) {
-            return Err(self.fail_locked(state, error));
+            return Err(self.poison(&error));
         }
-        let old = std::mem::replace(&mut state.live, Live::new(writer, next_seq));
+        let mut old = std::mem::replace(&mut state.live, Live::new(writer, next_seq));
         state.stats.appended_bytes += old.writer.bytes() - accepted.bytes;
+        let map = old.writer.take_map();
+        state.populated_upto = 0;
         state.rotated.push(Arc::new(Rotated {
             live: old,
             info: accepted,
+            map: Mutex::new(map),
         }));
-        let durable = Some(self.sync.durable_upto());
+        let durable = Some(state.durable_upto);
         let before = accepted.as_predecessor();
         let begun = state
             .live
             .begin(&self.config, Some(&before), state.commit_micros, durable);
         match begun {
             Ok(commit_micros) => state.commit_micros = commit_micros,
-            Err(error) => return Err(self.fail_locked(state, error)),
+            Err(error) => return Err(self.poison(&error)),
         }
         state.stats.appended_bytes += state.live.writer.bytes();
+        let upto = Completed {
+            position: state.live.writer.end(),
+            seq: accepted.last_seq,
+        };
+        self.completion.complete(ticket, upto);
         Ok(())
+    }
+
+    /// The place of one more record in the order in which they complete. What takes it must
+    /// complete it or poison the log.
+    fn next_ticket_locked(&self, state: &mut State) -> Result<u64> {
+        let ticket = state.next_ticket;
+        // Those who complete take no lock but the completion's own.
+        let room = self.completion.make_room(ticket);
+        room.map_err(|error| error.with_outcome(WriteOutcome::Rejected))?;
+        state.next_ticket += 1;
+        Ok(ticket)
     }
 
     /// Fails if nothing may be written any more: after a failed write, and after a failed sync,
     /// which leaves files that are not to be touched again.
     fn check_locked(&self, state: &State) -> Result<()> {
-        let usable = state.check().and_then(|()| self.sync.check());
-        usable
-            .map(|_| ())
-            .map_err(|error| error.with_outcome(WriteOutcome::Rejected))
+        let usable = self.sync.check().and_then(|()| state.check());
+        usable.map_err(|error| error.with_outcome(WriteOutcome::Rejected))
     }
 
-    fn fail_locked(&self, state: &mut State, error: Error) -> Error {
-        let error = error.with_outcome(WriteOutcome::Indeterminate);
-        state.failed.get_or_insert_with(|| error.clone());
+    /// Lets no record be written any more, and wakes everybody who waits for one.
+    fn poison(&self, error: &Error) -> Error {
+        let error = error.clone().with_outcome(WriteOutcome::Indeterminate);
         self.sync.poison(&error);
+        self.completion.fail(&error);
         self.bell.ring();
         error
     }
@@ -343,28 +360,47 @@ impl Log {
 
     /// Syncs older segments first: a newer one may not be acknowledged before them.
     fn sync_once(&self) -> Result<Position> {
-        let (files, end) = {
+        // INVARIANT: taken before the files: only what was whole by then is sure to be covered, and
+        // what lies behind a hole is never said to be durable.
+        let end = self.completion.upto().position;
+        let files: Vec<_> = {
             let state = self.state.lock();
             let durable = self.sync.durable_upto();
-            let files: Vec<_> = state
+            state
                 .rotated
                 .iter()
                 .map(|rotated| &rotated.live.writer)
                 .filter(|writer| writer.end() > durable)
                 .chain([&state.live.writer])
+                .filter(|writer| writer.header().ordinal <= end.ordinal)
                 .map(|writer| Arc::clone(writer.file()))
-                .collect();
-            (files, state.live.writer.end())
+                .collect()
         };
         for file in files {
             file.sync()?;
         }
+        let mut state = self.state.lock();
+        state.durable_upto = state.durable_upto.max(end);
         Ok(end)
     }
 
-    /// Where the next record will begin.
+    /// Every record before this is whole, and no hole is between them. Where the next one begins,
+    /// unless some are being written now.
     pub fn end(&self) -> Position {
-        self.state.lock().live.writer.end()
+        self.completion.upto().position
+    }
+
+    /// How far the log is whole, without a hole.
+    pub fn completed(&self) -> Completed {
+        self.completion.upto()
+    }
+
+    /// Returns once every record up to `seq`, which was reserved, is whole.
+    ///
+    /// # Errors
+    /// If one of them failed: it never will be.
+    pub fn wait_completed(&self, seq: SequenceNumber) -> Result<()> {
+        self.completion.wait_seq(seq)
     }
 
     /// Everything before this is durable.
@@ -499,9 +535,6 @@ impl SegmentsGuard<'_> {
 
 impl State {
     fn check(&self) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
         if self.is_closed {
             return Err(Error::new(base::ErrorKind::Closed, "the log was closed")
                 .with_outcome(WriteOutcome::Rejected));

@@ -12,7 +12,7 @@ use base::{FileKind, PinLedger, Slice};
 use siltstone::{Db, Options, Result, WriteBatch};
 use sstable::{ReadMode, ReaderOptions, TableReader, Verify};
 
-use crate::support::Rng;
+use crate::support::{Rng, log_append};
 
 const FILE: &str = "debian-packages.ndjson.zst";
 const RECORD_COUNT: usize = 63_666;
@@ -46,6 +46,7 @@ fn read_records(path: &Path) -> Records {
 /// Small memtables and tables, so that several levels are used.
 fn options() -> Options {
     Options::new()
+        .log_append(log_append())
         .memtable_bytes_max(1 << 20)
         .table_bytes_target(512 << 10)
         .level_base_bytes(4 << 20)

@@ -21,6 +21,7 @@ const MODULE_ORDER: [(&str, &[&str]); 5] = [
             "record",
             "segment",
             "sync",
+            "completion",
             "reader",
             "index",
             "writer",

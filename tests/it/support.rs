@@ -8,7 +8,7 @@ use std::sync::Arc;
 use base::clock::ManualClock;
 use base::executor::Stepped;
 use base::fs::sim::SimFs;
-use siltstone::{Compression, Db, FilterPolicy, Options, ReadMode, Result, Verify};
+use siltstone::{Compression, Db, FilterPolicy, LogAppend, Options, ReadMode, Result, Verify};
 
 use crate::order::Order;
 use crate::reads::Reads;
@@ -152,6 +152,17 @@ impl Setup {
             .bottom_compression(self.bottom_compression)
             .verify_reads(self.verify)
             .cache_bytes(self.cache_bytes)
+            .log_append(log_append())
+    }
+}
+
+/// The form in which the log is written: `SILTSTONE_LOG_APPEND` may say `mapped` or `positioned`.
+pub(crate) fn log_append() -> LogAppend {
+    match std::env::var("SILTSTONE_LOG_APPEND").as_deref() {
+        Ok("mapped") => LogAppend::Mapped,
+        Ok("positioned") => LogAppend::Positioned,
+        Ok(other) => panic!("SILTSTONE_LOG_APPEND is neither mapped nor positioned: {other}"),
+        Err(_) => LogAppend::Auto,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    Access, Arc, AtomicU64, DirEntry, File, FileSystem, LockGuard, Mapping, Ordering, Result,
-    Status, Watch,
+    Access, Arc, AtomicU64, DirEntry, File, FileSystem, LiveMap, LockGuard, Mapping, Ordering,
+    Result, Status, Watch,
 };
 
 /// What passed through a [`CountingFs`].
@@ -22,9 +22,13 @@ impl IoCounts {
         self.read_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes handed to writes.
+    /// Bytes handed to writes, or stored through live mappings.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn wrote(&self, bytes: u64) {
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Successful syncs of files.
@@ -141,9 +145,7 @@ impl File for CountedFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.inner.write_at(offset, bytes)?;
-        self.counts
-            .written_bytes
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.counts.wrote(bytes.len() as u64);
         Ok(())
     }
 
@@ -167,5 +169,10 @@ impl File for CountedFile {
 
     fn map(&self, access: Access) -> Result<Mapping> {
         self.inner.map(access)
+    }
+
+    fn map_live(&self, len: u64) -> Result<LiveMap> {
+        let map = self.inner.map_live(len)?;
+        Ok(map.counted(Arc::clone(&self.counts)))
     }
 }

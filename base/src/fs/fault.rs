@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use super::{Access, Arc, DirEntry, File, FileSystem, LockGuard, Mapping, Result, Status, Watch};
+use super::{
+    Access, Arc, DirEntry, File, FileSystem, LiveMap, LockGuard, Mapping, Result, Status, Watch,
+};
 
 mod plan;
 
@@ -198,6 +200,12 @@ impl File for FaultFile {
                 Effect::Fail(error) | Effect::FailPartly { error, .. } | Effect::FailAfter(error),
             ) => Err(error.to_error(OpKind::Map, self.path())),
         }
+    }
+
+    /// The mapping may be refused; a store through it never fails.
+    fn map_live(&self, len: u64) -> Result<LiveMap> {
+        let map = || self.inner.map_live(len);
+        self.plan.around(OpKind::MapLive, self.path(), map)
     }
 }
 

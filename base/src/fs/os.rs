@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use super::live::LiveKind;
 use super::{
     Access, Arc, DirEntry, File, FileSystem, LockGuard, Mapping, MappingKind, Result, Status, Watch,
 };
@@ -262,6 +264,39 @@ impl File for OsFile {
         let _ = map.advise(advice);
         Ok(Mapping(MappingKind::Os(Arc::new(map))))
     }
+
+    #[cfg(target_os = "linux")]
+    fn map_live(&self, len: u64) -> Result<super::LiveMap> {
+        let error = |source| Error::io(&self.path, "map", source);
+        let unsupported =
+            |message: &str| Err(Error::new(ErrorKind::Unsupported, message).with_path(&self.path));
+        if !overwrites_in_place(&self.file).map_err(|errno| error(errno.into()))? {
+            return unsupported("the file system may need space to write what was reserved");
+        }
+        if self.len()? < len {
+            return unsupported("not all of the file was reserved");
+        }
+        let Ok(bytes) = usize::try_from(len) else {
+            return unsupported("the file does not fit into memory");
+        };
+        let map = memmap2::MmapOptions::new()
+            .len(bytes)
+            .map_raw(&self.file)
+            .map_err(error)?;
+        Ok(super::LiveMap::new(LiveKind::Os(map), len))
+    }
+}
+
+/// Whether this file system keeps reserved blocks where they are, however often they are written.
+/// One that copies on write needs new space for every page that a sync has cleaned; a store that
+/// finds none ends the process.
+#[cfg(target_os = "linux")]
+fn overwrites_in_place(file: &fs::File) -> Result<bool, rustix::io::Errno> {
+    let kind = rustix::fs::fstatfs(file)?.f_type;
+    Ok(matches!(
+        kind,
+        libc::EXT4_SUPER_MAGIC | libc::XFS_SUPER_MAGIC | libc::TMPFS_MAGIC
+    ))
 }
 
 /// Starts to write the dirty pages of the range, without waiting for any.

@@ -29,6 +29,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use self::content::Content;
+pub(super) use self::file::SimLive;
 use self::file::{SimFile, SimLock, SimWatch};
 use self::state::{NodeId, State, os_error};
 use super::fault::{Fault, FaultPlan, OpKind};
@@ -56,9 +57,10 @@ pub struct Op<'a> {
     pub path: &'a Path,
     /// The new name of a rename.
     pub to: Option<&'a Path>,
-    /// Of a write where it starts; of `set_len` and `reserve` the length; otherwise 0.
+    /// Of a write or store where it starts; of `set_len` and `reserve` the length; otherwise 0.
     pub offset: u64,
-    /// What is written; of a write that a fault cuts short, the part that is stored, maybe none.
+    /// What is written or stored; of a write that a fault cuts short, what is still stored, maybe
+    /// nothing.
     pub bytes: &'a [u8],
 }
 

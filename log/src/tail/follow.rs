@@ -32,6 +32,12 @@ pub struct Follow {
     passed: HashSet<FileNumber>,
 }
 
+/// How long to wait before looking again: a store through a mapping is no change of the directory
+/// that a watch hears of.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often to look at a header that is not whole: it is copied in a moment.
+const HEADER_LOOK_COUNT: usize = 100;
+
 /// A begun segment, and what its begin record says.
 struct Found {
     ordinal: u64,
@@ -76,7 +82,8 @@ impl Follow {
             if left == 0 {
                 return Ok(None);
             }
-            self.watch.wait(Duration::from_micros(left))?;
+            let left = Duration::from_micros(left);
+            self.watch.wait(left.min(LOOK_INTERVAL))?;
         }
     }
 
@@ -93,7 +100,9 @@ impl Follow {
             if let Some(record) = self.read_current()? {
                 return Ok(Some(record));
             }
-            self.check_end(&next.begun)?;
+            if !self.is_passed(&next.begun)? {
+                return Ok(None);
+            }
             self.current = Some(next.reader);
         }
     }
@@ -116,24 +125,40 @@ impl Follow {
         }
     }
 
-    /// Checks that the current segment was read as far as the one begun after it says it counts.
-    fn check_end(&self, next: &Begun) -> Result<()> {
-        let (Some(current), Some(before)) = (&self.current, next.before) else {
-            return Ok(());
+    /// Whether the current segment was read as far as the one begun after it says it counts. If
+    /// not, then a writer is still at it, or never will be again and a recovery cuts it there.
+    ///
+    /// # Errors
+    /// `Corruption` if neither can be.
+    fn is_passed(&mut self, next: &Begun) -> Result<bool> {
+        let (Some(current), Some(before)) = (&mut self.current, next.before) else {
+            return Ok(true);
         };
         let is_next = before.file_id == current.header().file_id;
-        if is_next && current.position().offset < before.accepted_bytes {
-            return Err(damaged(current));
+        let at = current.position();
+        if !is_next || at.offset >= before.accepted_bytes {
+            return Ok(true);
         }
-        Ok(())
+        // What is durable was whole, and so was everything before it.
+        let was_whole = next.durable_upto.is_some_and(|durable| durable > at);
+        if !was_whole {
+            for _ in 0..HEADER_LOOK_COUNT {
+                if current.may_come()? {
+                    return Ok(false);
+                }
+                std::thread::yield_now();
+            }
+        }
+        Err(damaged(current))
     }
 
     /// The segment to go on with, if there is one.
     fn find_next(&mut self) -> Result<Option<Found>> {
         let mut found = self.begun_later()?;
-        if found.is_empty() {
+        let durable = found.iter().map(|found| found.begun.durable_upto).max();
+        let Some(durable) = durable else {
             return Ok(None);
-        }
+        };
         found.sort_by_key(|found| found.ordinal);
         let current = self.current.as_ref().map(|c| c.header().file_id);
         let before = |found: &Found| found.begun.before;
@@ -149,7 +174,10 @@ impl Follow {
             None if current.is_none() => 0,
             None => return Err(retired(self.from)),
         };
-        Ok(Some(found.swap_remove(place)))
+        let mut next = found.swap_remove(place);
+        // Of all that say something about it, the one that knows most.
+        next.begun.durable_upto = durable;
+        Ok(Some(next))
     }
 
     /// Every segment that was begun after the current one, in no order.

@@ -1,11 +1,13 @@
 //! The segment that is being written, and how a new one is made.
 
+use base::fs::LiveMap;
+use base::sync::Mutex;
 use base::{FileKind, Result, SequenceNumber, WriteOutcome};
 
-use super::LogConfig;
+use super::{LogAppend, LogConfig};
 use crate::index::{IndexEntry, SparseIndex};
 use crate::record::{Position, RecordKind, RecordMeta};
-use crate::segment::{Predecessor, SealedSegment, SegmentHeader, SegmentWriter};
+use crate::segment::{Place, Predecessor, SealedSegment, SegmentHeader, SegmentWriter};
 
 /// A begun segment and what is known of its content.
 #[derive(Debug)]
@@ -17,11 +19,22 @@ pub(super) struct Live {
     pub(super) record_count: u64,
 }
 
-/// A segment that ends with its end record, but is not known to be durable.
+/// A segment that has its end record, but is not known to be durable; records before the end may
+/// still be filled.
 #[derive(Debug)]
 pub(super) struct Rotated {
     pub(super) live: Live,
     pub(super) info: SealedSegment,
+    /// Its mapping, until it is sealed: unmapping takes long, and is not for the write path.
+    pub(super) map: Mutex<Option<LiveMap>>,
+}
+
+impl Rotated {
+    /// Unmaps it, gives back unused space and writes the index; the records are durable already.
+    pub(super) fn write_out(&self, config: &LogConfig) -> Result<()> {
+        let map = self.map.lock().take();
+        self.live.write_out(config, map)
+    }
 }
 
 impl Live {
@@ -55,23 +68,22 @@ impl Live {
         Ok(commit_micros)
     }
 
-    pub(super) fn append(
+    /// Hands out the place of a record, and notes it.
+    pub(super) fn place(
         &mut self,
         config: &LogConfig,
-        meta: RecordMeta,
-        payload: &[u8],
-    ) -> Result<Position> {
-        let offset = self.writer.bytes();
-        let end = self.writer.append(meta, payload)?;
+        meta: &RecordMeta,
+        payload_len: usize,
+    ) -> Place {
         let entry = IndexEntry {
             seq: meta.first_seq,
-            offset,
+            offset: self.writer.bytes(),
             commit_micros: meta.commit_micros,
         };
         self.index.note(entry, config.index_interval_bytes);
         self.last_seq = self.last_seq.max(meta.last_seq());
         self.record_count += 1;
-        Ok(end)
+        self.writer.place(payload_len)
     }
 
     pub(super) fn info(&self, commit_micros: u64) -> SealedSegment {
@@ -87,9 +99,17 @@ impl Live {
         }
     }
 
-    /// Gives back unused space and writes the index; the records are durable already.
-    pub(super) fn write_out(&self, config: &LogConfig) -> Result<()> {
-        let given_back = self.writer.give_back();
+    /// Closes the mapping, gives back unused space and writes the index; the records are durable
+    /// already.
+    pub(super) fn write_out(&self, config: &LogConfig, map: Option<LiveMap>) -> Result<()> {
+        // INVARIANT: nothing is truncated while it is mapped. Every place was filled and given
+        // back; were one still held, the space would stay reserved, which is no error.
+        let is_unmapped = map.is_none_or(LiveMap::close);
+        let given_back = if is_unmapped {
+            self.writer.give_back()
+        } else {
+            Ok(())
+        };
         let header = self.writer.header();
         let path = FileKind::SegmentIndex.path(&config.dir, header.number);
         let written = self.index.write(&*config.fs, &path, header.file_id);
@@ -122,9 +142,12 @@ pub(crate) fn create_segment(
     let rejected = |error: base::Error| error.with_outcome(WriteOutcome::Rejected);
     let file = config.fs.create(&path).map_err(rejected)?;
     let make = || {
-        let writer = SegmentWriter::begin(file, header, reserve)?;
+        let mut writer = SegmentWriter::begin(file, header, reserve)?;
         writer.sync()?;
         config.fs.sync_dir(&config.dir)?;
+        if config.append != LogAppend::Positioned {
+            writer.map();
+        }
         Ok(writer)
     };
     make().map_err(|error| {

@@ -7,10 +7,12 @@ use base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use base::{ErrorKind, FileKind};
 
 use super::*;
+use crate::RecordKind;
 use crate::reader::SegmentReader;
 use crate::testing::{DIR, Feeder, START_MICROS, Site, seq, sim};
 
 mod faults;
+mod slots;
 
 /// The file calls of these kinds, by path, from now on.
 fn watch_calls(fs: &SimFs, kinds: &'static [OpKind]) -> Arc<Mutex<Vec<(OpKind, PathBuf)>>> {

@@ -29,6 +29,10 @@ pub enum OpKind {
     Sync,
     /// `File::map`.
     Map,
+    /// `File::map_live`.
+    MapLive,
+    /// A store through a live mapping, which is counted and seen, and never fails.
+    Store,
     /// `FileSystem::rename`.
     Rename,
     /// `FileSystem::remove_file`.
@@ -58,12 +62,13 @@ const KIND_COUNT: usize = OpKind::Watch as usize + 1;
 
 impl OpKind {
     /// Whether a call of this kind can change what is stored: create, write, set_len, reserve,
-    /// sync, rename, remove, create_dir, sync_dir.
+    /// sync, rename, remove, create_dir, sync_dir, store.
     pub const fn is_mutating(self) -> bool {
         matches!(
             self,
             Self::Create
                 | Self::Write
+                | Self::Store
                 | Self::SetLen
                 | Self::Reserve
                 | Self::Sync
@@ -94,7 +99,8 @@ impl OpKind {
             Self::SetLen => "truncate",
             Self::Reserve => "reserve",
             Self::Sync => "sync",
-            Self::Map => "map",
+            Self::Map | Self::MapLive => "map",
+            Self::Store => "store",
             Self::Rename => "rename",
             Self::Remove => "unlink",
             Self::CreateDir => "create directory",
@@ -388,6 +394,8 @@ const ALL: [OpKind; KIND_COUNT] = [
     OpKind::Reserve,
     OpKind::Sync,
     OpKind::Map,
+    OpKind::MapLive,
+    OpKind::Store,
     OpKind::Rename,
     OpKind::Remove,
     OpKind::CreateDir,

@@ -143,6 +143,8 @@ fn reads_are_cut_short_and_damaged() {
 fn every_kind_of_call_can_fail() {
     let (_sim, fs) = prepared();
     let file = fs.create(&path("a")).expect("created");
+    let segment = fs.create(&path("000001.log")).expect("created");
+    segment.reserve(10).expect("reserved");
     let root = Path::new("/");
     let call = |kind| -> Result<()> {
         match kind {
@@ -154,6 +156,7 @@ fn every_kind_of_call_can_fail() {
             OpKind::Reserve => file.reserve(10).map(drop),
             OpKind::Sync => file.sync(),
             OpKind::Map => file.map(Access::Random).map(drop),
+            OpKind::MapLive => segment.map_live(10).map(drop),
             OpKind::Rename => fs.rename(&path("b"), &path("c")),
             OpKind::Remove => fs.remove_file(&path("c")),
             OpKind::CreateDir => fs.create_dir(&path("d")),
@@ -163,7 +166,7 @@ fn every_kind_of_call_can_fail() {
             OpKind::Lock => fs.lock(&path("LOCK")).map(drop),
             OpKind::FreeBytes => fs.free_bytes(root).map(drop),
             OpKind::Watch => fs.watch(root).map(drop),
-            OpKind::AnyMutating | OpKind::Any => unreachable!("no call is of this kind"),
+            OpKind::Store | OpKind::AnyMutating | OpKind::Any => unreachable!("it cannot fail"),
         }
     };
     for kind in [
@@ -184,6 +187,7 @@ fn every_kind_of_call_can_fail() {
         OpKind::FreeBytes,
         OpKind::Watch,
         OpKind::Map,
+        OpKind::MapLive,
     ] {
         let before = fs.calls(kind);
         fs.fail(Fault::new(kind, FaultError::Erofs));
@@ -191,5 +195,5 @@ fn every_kind_of_call_can_fail() {
         call(kind).expect("once");
         assert_eq!(fs.calls(kind), before + 2, "{kind:?}");
     }
-    assert_eq!(fs.faults().fired(), 17);
+    assert_eq!(fs.faults().fired(), 18);
 }

@@ -10,7 +10,8 @@ use super::state::{NodeId, os_error};
 use super::{Op, SimFs, crashed};
 use crate::error::Result;
 use crate::fs::fault::{Effect, OpKind, flip};
-use crate::fs::{Access, File, LockGuard, Mapping, Watch};
+use crate::fs::live::LiveKind;
+use crate::fs::{Access, File, LiveMap, LockGuard, Mapping, Watch};
 use crate::sync::{Arc, Bell};
 
 pub(super) struct SimFile {
@@ -177,6 +178,52 @@ impl File for SimFile {
         let mut damaged = bytes.to_vec();
         flip(&mut damaged, bit);
         Ok(Mapping::from_memory(Arc::from(damaged)))
+    }
+
+    fn map_live(&self, len: u64) -> Result<LiveMap> {
+        self.check_writable(OpKind::MapLive)?;
+        self.fs.faults().around(OpKind::MapLive, &self.path, || {
+            let mut state = self.fs.look(OpKind::MapLive, &self.path)?;
+            state.map_live(self.node, &self.path, len)?;
+            let live = SimLive {
+                fs: self.fs.clone(),
+                node: self.node,
+                path: self.path.clone(),
+            };
+            Ok(LiveMap::new(LiveKind::Sim(live), len))
+        })
+    }
+}
+
+/// A live mapping of a simulated file. A store is a write that rings no watch and cannot run out of
+/// space; a power cut may keep any of its sectors, in any order.
+pub(in crate::fs) struct SimLive {
+    fs: SimFs,
+    node: NodeId,
+    path: PathBuf,
+}
+
+impl SimLive {
+    /// Stores, and when the system crashes in it, only a part.
+    pub(in crate::fs) fn store(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let op = Op {
+            offset,
+            bytes,
+            ..Op::new(OpKind::Store, &self.path)
+        };
+        let (mut state, crashes) = self.fs.admit(&op)?;
+        if !crashes {
+            return state.store(self.node, &self.path, offset, bytes);
+        }
+        let kept = state.chance.index(bytes.len() + 1);
+        state.write_unchecked(self.node, offset, &bytes[..kept]);
+        Err(crashed(OpKind::Store, &self.path))
+    }
+}
+
+impl Drop for SimLive {
+    fn drop(&mut self) {
+        self.fs.shared.state.lock().unmap_live(self.node);
     }
 }
 

@@ -45,7 +45,10 @@ impl State {
         if !self.order_checked {
             return Ok(());
         }
-        let (health, mapped) = (self.file(id).health, self.file(id).mapped);
+        let file = self.file(id);
+        // A live segment may be written in both ways, but only where it was reserved.
+        let grows = offset.saturating_add(len as u64) > file.current.len();
+        let (health, mapped) = (file.health, file.mapped || file.live_maps > 0 && grows);
         if mapped {
             return Err(self.violated(format!(
                 "a mapped file is written file={} offset={offset}",
@@ -72,6 +75,41 @@ impl State {
         )))
     }
 
+    /// Rule 5 for a store: the live segment is mapped and written, and within what was reserved.
+    /// Writers may be at it when a sync fails, so that no store comes too late.
+    pub(super) fn check_store(
+        &mut self,
+        id: NodeId,
+        path: &Path,
+        offset: u64,
+        len: usize,
+    ) -> Result<()> {
+        let file = self.file(id);
+        let is_inside = offset.saturating_add(len as u64) <= file.current.len();
+        if self.order_checked && !(is_inside && file.live_maps > 0) {
+            return Err(self.violated(format!(
+                "a store hits what is not reserved and mapped file={} offset={offset} len={len}",
+                path.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Rule 5 for a live mapping: one, of a segment that nobody reads through another, and all of
+    /// it reserved.
+    pub(super) fn check_map_live(&mut self, id: NodeId, path: &Path, len: u64) -> Result<()> {
+        let file = self.file(id);
+        let is_alone = !file.mapped && file.live_maps == 0;
+        let is_fine = file.health == Health::Fine && len <= file.current.len();
+        if self.order_checked && !(is_alone && is_fine && is_segment(path)) {
+            return Err(self.violated(format!(
+                "a file is mapped for writing that must not be file={} len={len}",
+                path.display()
+            )));
+        }
+        Ok(())
+    }
+
     /// Rules 5 and 6 for a change of length. Cutting off what a failed write may have left is part
     /// of sealing a segment.
     pub(super) fn check_resize(&mut self, id: NodeId, path: &Path, len: u64) -> Result<()> {
@@ -79,7 +117,7 @@ impl State {
             return Ok(());
         }
         let file = self.file(id);
-        let (health, mapped) = (file.health, file.mapped);
+        let (health, mapped) = (file.health, file.mapped || file.live_maps > 0);
         if mapped && len != file.current.len() {
             return Err(self.violated(format!(
                 "a mapped file is truncated or extended file={} len={len}",

@@ -85,6 +85,8 @@ pub(super) struct FileNode {
     pub(super) diverged: bool,
     pub(super) health: Health,
     pub(super) mapped: bool,
+    /// How many live mappings there are.
+    pub(super) live_maps: u32,
     /// The last contiguous copy, and of what.
     pub(super) snapshot: Option<(Content, Arc<[u8]>)>,
     pub(super) links: u32,
@@ -102,6 +104,7 @@ impl FileNode {
             diverged: false,
             health: Health::Fine,
             mapped: false,
+            live_maps: 0,
             snapshot: None,
             links: 1,
             handles: 0,
@@ -286,6 +289,36 @@ impl State {
         }
     }
 
+    /// Stores through a live mapping. Nobody who watches the directory hears of it.
+    pub(super) fn store(
+        &mut self,
+        id: NodeId,
+        path: &Path,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        self.check_store(id, path, offset, bytes.len())?;
+        let change = FileChange::Write {
+            offset,
+            bytes: Box::from(bytes),
+        };
+        self.change_quietly(id, change);
+        Ok(())
+    }
+
+    /// Counts a live mapping, which is a handle too.
+    pub(super) fn map_live(&mut self, id: NodeId, path: &Path, len: u64) -> Result<()> {
+        self.check_map_live(id, path, len)?;
+        self.opened(id);
+        self.file_mut(id).live_maps += 1;
+        Ok(())
+    }
+
+    pub(super) fn unmap_live(&mut self, id: NodeId) {
+        self.file_mut(id).live_maps -= 1;
+        self.closed(id);
+    }
+
     pub(super) fn write_unchecked(&mut self, id: NodeId, offset: u64, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -325,15 +358,19 @@ impl State {
     }
 
     fn change(&mut self, id: NodeId, change: FileChange) {
+        self.change_quietly(id, change);
+        let dir = self.file(id).dir;
+        self.ring(dir);
+    }
+
+    fn change_quietly(&mut self, id: NodeId, change: FileChange) {
         let seq = self.next_seq();
         let file = self.file_mut(id);
         let before = file.current.len();
         change.apply(&mut file.current);
         let after = file.current.len();
         file.pending.push(Pending { seq, change });
-        let dir = file.dir;
         self.used_bytes = self.used_bytes + after - before;
-        self.ring(dir);
     }
 
     pub(super) fn sync(&mut self, id: NodeId) {

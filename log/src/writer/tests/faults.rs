@@ -9,6 +9,14 @@ fn is_segment(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "log")
 }
 
+/// A store through a mapping does not fail.
+fn positioned(fs: &Arc<SimFs>) -> Site {
+    Site {
+        append: LogAppend::Positioned,
+        ..Site::new(fs.clone())
+    }
+}
+
 /// The calls that make a segment.
 const CREATION: [OpKind; 5] = [
     OpKind::Create,
@@ -138,7 +146,7 @@ fn a_failed_write_closes_the_log() {
     // 1: the record itself; 2 and 3: end and begin record of a switch.
     for (effect, rotates) in effects.iter().flat_map(|e| [(e, 0), (e, 1), (e, 2)]) {
         let fs = sim(1);
-        let log = Site::new(fs.clone()).start();
+        let log = positioned(&fs).start();
         let mut feeder = Feeder::new();
         feeder.append_many(&log, 5);
         log.sync().expect("synced");
@@ -327,13 +335,13 @@ fn a_log_that_cannot_be_started_can_be_started_again() {
     let calls = {
         let fs = sim(1);
         let before = fs.mutation_count();
-        drop(Site::new(fs.clone()).start());
+        drop(positioned(&fs).start());
         fs.mutation_count() - before
     };
     for nth in 1..=calls {
         for error in [FaultError::Enospc, FaultError::Eio] {
             let fs = sim(1);
-            let site = Site::new(fs.clone());
+            let site = positioned(&fs);
             fs.fail(Fault::new(OpKind::AnyMutating, error).nth(nth));
             let started = Log::start(site.config(), Successor::first(seq(1)));
             started.expect_err("it fails");

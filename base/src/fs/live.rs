@@ -1,0 +1,255 @@
+//! A writable mapping of reserved space at the end of a file that grows: the live segment.
+//!
+//! [`LiveMap`] hands out places from front to back, each once. Whoever holds a [`LiveRange`] is the
+//! only one who can write there, so that several threads fill their places at the same time. Bytes
+//! are read back through the file, never through the mapping. Called by the log alone.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::MmapRaw;
+
+use super::count::IoCounts;
+#[cfg(any(test, feature = "testing"))]
+use super::sim::SimLive;
+use super::{Arc, Result};
+
+/// What stands behind a live mapping.
+pub(super) enum LiveKind {
+    Os(MmapRaw),
+    #[cfg(any(test, feature = "testing"))]
+    Sim(SimLive),
+}
+
+struct Shared {
+    kind: LiveKind,
+    len: u64,
+    counts: Option<Arc<IoCounts>>,
+}
+
+/// A writable mapping of the first bytes of a file, all of them reserved.
+///
+/// INVARIANT: the file is not truncated before [`LiveMap::close`] has returned true.
+pub struct LiveMap {
+    shared: Arc<Shared>,
+    /// Everything before was handed out or passed over.
+    next: u64,
+}
+
+/// A place in a [`LiveMap`] that nobody else can write to. Keeps the mapping alive.
+pub struct LiveRange {
+    shared: Arc<Shared>,
+    start: u64,
+    len: usize,
+}
+
+impl LiveMap {
+    pub(super) fn new(kind: LiveKind, len: u64) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                kind,
+                len,
+                counts: None,
+            }),
+            next: 0,
+        }
+    }
+
+    /// Counts what is stored from now on, if nothing was handed out yet.
+    pub(super) fn counted(mut self, counts: Arc<IoCounts>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.counts = Some(counts);
+        }
+        self
+    }
+
+    /// How far the mapping reaches, in bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.shared.len
+    }
+
+    /// Hands out `len` bytes at `start`; `None` if they are not all mapped, or if something from
+    /// `start` on was handed out before. What is passed over is never handed out.
+    pub fn take(&mut self, start: u64, len: usize) -> Option<LiveRange> {
+        let end = start.checked_add(len as u64)?;
+        if start < self.next || end > self.shared.len {
+            return None;
+        }
+        self.next = end;
+        Some(LiveRange {
+            shared: Arc::clone(&self.shared),
+            start,
+            len,
+        })
+    }
+
+    /// Another hold on the mapping, with which pages can be made ready ahead of the writers.
+    pub fn ahead(&self) -> LiveAhead {
+        LiveAhead {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Lets go. Returns whether the mapping is gone: it is not while a place is still held.
+    pub fn close(self) -> bool {
+        Arc::into_inner(self.shared).is_some()
+    }
+}
+
+/// Makes pages of a [`LiveMap`] ready before they are written. Keeps the mapping alive.
+pub struct LiveAhead {
+    shared: Arc<Shared>,
+}
+
+impl LiveAhead {
+    /// Takes the page faults of writing between `start` and `end`; changes no byte. Returns whether
+    /// the system can do that.
+    pub fn populate(&self, start: u64, end: u64) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            let map = match &self.shared.kind {
+                LiveKind::Os(map) => map,
+                #[cfg(any(test, feature = "testing"))]
+                LiveKind::Sim(_) => return false,
+            };
+            let end = end.min(self.shared.len);
+            let start = start - start % 4096;
+            let (Ok(offset), Ok(len)) = (
+                usize::try_from(start),
+                usize::try_from(end.saturating_sub(start)),
+            ) else {
+                return false;
+            };
+            // A hint: a system that refuses it takes the faults one by one.
+            let advice = memmap2::Advice::PopulateWrite;
+            len > 0 && map.advise_range(advice, offset, len).is_ok()
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (start, end);
+            false
+        }
+    }
+}
+
+impl LiveRange {
+    /// How many bytes it has.
+    pub fn bytes(&self) -> usize {
+        self.len
+    }
+
+    /// Stores `parts` one behind the other, `at` bytes into the range. Other threads and processes
+    /// that read the file may see any part of it at any time.
+    ///
+    /// # Errors
+    /// Only a simulated mapping fails. Where the disk behind a real one fails, the system ends the
+    /// process with a signal.
+    ///
+    /// # Panics
+    /// If the range is shorter.
+    pub fn store(&mut self, at: usize, parts: &[&[u8]]) -> Result<()> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        self.check(at, len);
+        match &self.shared.kind {
+            LiveKind::Os(map) => {
+                let mut offset = self.offset(at);
+                for part in parts {
+                    #[expect(unsafe_code, reason = "all mapping happens here")]
+                    // SAFETY: `check` has found `offset` plus the length of the part within the
+                    // mapping, which `shared` keeps alive.
+                    let target = unsafe { map.as_mut_ptr().add(offset) };
+                    #[expect(unsafe_code, reason = "all mapping happens here")]
+                    // SAFETY: the target is valid for the length of the part, see above. No
+                    // reference to mapped memory is ever made, so nothing overlaps the part. No
+                    // other thread writes there: `LiveMap::take` gives each byte to one range, and
+                    // this one is borrowed mutably. A store cannot reach beyond the file: its
+                    // space was reserved, and it is not truncated while it is mapped (fs rule 3).
+                    unsafe {
+                        std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len());
+                    }
+                    offset += part.len();
+                }
+            }
+            #[cfg(any(test, feature = "testing"))]
+            LiveKind::Sim(live) => live.store(self.start + at as u64, &parts.concat())?,
+        }
+        self.count(len);
+        Ok(())
+    }
+
+    /// Stores eight bytes at once, after everything stored before: who reads the file and finds
+    /// them finds the rest too.
+    ///
+    /// # Errors
+    /// As [`LiveRange::store`].
+    ///
+    /// # Panics
+    /// If the range is shorter, or the place in the file is no multiple of 8.
+    pub fn store_word(&mut self, at: usize, word: [u8; 8]) -> Result<()> {
+        self.check(at, word.len());
+        let offset = self.offset(at);
+        assert!(offset.is_multiple_of(8), "a word is stored where one lies");
+        match &self.shared.kind {
+            LiveKind::Os(map) => {
+                #[expect(unsafe_code, reason = "all mapping happens here")]
+                // SAFETY: `check` has found the eight bytes within the mapping.
+                let target = unsafe { map.as_mut_ptr().add(offset) };
+                #[expect(clippy::cast_ptr_alignment, reason = "a page and a multiple of 8")]
+                let target = target.cast::<u64>();
+                #[expect(unsafe_code, reason = "all mapping happens here")]
+                // SAFETY: the pointer is aligned, since mappings begin at pages and `offset` is a
+                // multiple of 8, and valid while `shared` lives. Only this range writes there.
+                let target = unsafe { AtomicU64::from_ptr(target) };
+                // Release: orders the stores of the record before its first word, for readers of
+                // the page cache, in this process or another.
+                target.store(u64::from_le_bytes(word).to_le(), Ordering::Release);
+            }
+            #[cfg(any(test, feature = "testing"))]
+            LiveKind::Sim(live) => live.store(self.start + at as u64, &word)?,
+        }
+        self.count(word.len());
+        Ok(())
+    }
+
+    fn check(&self, at: usize, len: usize) {
+        let end = at.checked_add(len).expect("parts lie in memory");
+        assert!(end <= self.len, "a store stays within its range");
+    }
+
+    fn offset(&self, at: usize) -> usize {
+        usize::try_from(self.start).expect("a mapping lies in memory") + at
+    }
+
+    fn count(&self, len: usize) {
+        if let Some(counts) = &self.shared.counts {
+            counts.wrote(len as u64);
+        }
+    }
+}
+
+impl fmt::Debug for LiveMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveMap")
+            .field("bytes", &self.shared.len)
+            .field("next", &self.next)
+            .finish()
+    }
+}
+
+impl fmt::Debug for LiveRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveRange")
+            .field("start", &self.start)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LiveAhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveAhead").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
