@@ -29,6 +29,8 @@ use crate::tree::Tree;
 use crate::tuning::Settings;
 use crate::view::{ReadRooms, View, read_methods};
 
+mod read_only;
+
 /// Buffers of single writes up to this size are kept for the thread's next one.
 const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -136,6 +138,10 @@ impl Handle {
         }
         if is_telling() {
             return self.commit.health.check_writable();
+        }
+        if self.commit.health.is_read_only() {
+            self.finish();
+            return Ok(());
         }
         let Some(sealed) = self.commit.begin_close() else {
             return Ok(());

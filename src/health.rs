@@ -33,8 +33,9 @@ pub enum Health {
 }
 
 const GOOD: u8 = 0;
-const POISONED: u8 = 1;
-const CLOSED: u8 = 2;
+const READ_ONLY: u8 = 1;
+const POISONED: u8 = 2;
+const CLOSED: u8 = 3;
 
 #[derive(Debug)]
 pub(crate) struct HealthState {
@@ -114,10 +115,13 @@ impl HealthState {
                 .with_outcome(WriteOutcome::Rejected);
         }
         let causes = self.causes.lock();
-        let cause = causes
-            .poison
-            .clone()
-            .expect("a poisoned state has its cause");
+        let Some(cause) = causes.poison.clone() else {
+            return Error::new(
+                ErrorKind::Unsupported,
+                "the database was opened for reading only; open it with `Db::open` to write",
+            )
+            .with_outcome(WriteOutcome::Rejected);
+        };
         Error::new(
             ErrorKind::Poisoned,
             "an earlier failure closed the database for writes; reopen it",
@@ -141,6 +145,15 @@ impl HealthState {
         self.listener.tell(|| Event::Poisoned {
             error: cause.clone(),
         });
+    }
+
+    /// Lets no write through from the start. Only before anybody else has it.
+    pub(crate) fn set_read_only(&self) {
+        self.door.store(READ_ONLY, Ordering::Release);
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.door.load(Ordering::Acquire) == READ_ONLY
     }
 
     /// Closes everything. Returns whether it was open.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::Result;
 use base::clock::{Clock, SystemClock};
-use base::executor::{Executor, Threads};
+use base::executor::{Executor, Inline, Scatter, Threads};
 use base::fs::{FileSystem, OsFs};
 use base::sync::Arc;
 use compaction::pool::RayonPool;
@@ -197,19 +197,59 @@ impl Options {
     /// ```
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         self.settings.validate()?;
-        let executor = match self.executor {
-            Some(executor) => executor,
-            None => Arc::new(Threads::new(RayonPool::new(
-                self.settings.compaction_threads,
-            )?)),
-        };
-        let seams = Seams {
-            fs: self.fs.unwrap_or_else(|| Arc::new(OsFs)),
-            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
-            executor,
-            listener: self.listener,
-        };
+        let pool = || RayonPool::new(self.settings.compaction_threads);
+        let seams = self.seams(|| Ok(pool()?))?;
         Db::open_with(path.as_ref(), &self.settings, &seams)
+    }
+
+    /// Opens the database in the directory `path` as it is now, for reading only.
+    ///
+    /// Nothing in the directory is written, created, removed or locked, and another process, or
+    /// this one, may have the database open for writing at the same time. The handle shows what had
+    /// been written when it was opened and nothing later: open another one to see more. Of a log
+    /// that is being written it shows everything up to the first record that is not whole.
+    ///
+    /// What the log holds is replayed into memory, and kept there. Every table is opened at once
+    /// and stays open, whatever `open_tables_max` says: a writer may unlink it. With positioned
+    /// reads each costs a file descriptor. `create_if_missing` has no effect. Writes, `flush`,
+    /// `sync` and `compact_range` return `Unsupported`.
+    ///
+    /// # Errors
+    /// As for [`Options::open`], but never `AlreadyOpen`. Beside a writer, what looks damaged or
+    /// missing is looked at again before it is reported.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// use siltstone::{Db, Options};
+    /// let db = Db::open(dir.path())?;
+    /// db.put("key", "value")?;
+    /// let reader = Options::new().open_read_only(dir.path())?;
+    /// db.put("key", "new")?;
+    /// assert_eq!(reader.get("key")?.as_deref(), Some(&b"value"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_read_only(self, path: impl AsRef<Path>) -> Result<Db> {
+        self.settings.validate()?;
+        // Nothing is compacted; what recovery scatters is little.
+        let seams = self.seams(|| Ok(Arc::new(Inline)))?;
+        Db::open_read_only_with(path.as_ref(), &self.settings, &seams)
+    }
+
+    /// The seams that were given, and those of the system; `pool` makes one to scatter on.
+    fn seams(&self, pool: impl FnOnce() -> Result<Arc<dyn Scatter>>) -> Result<Seams> {
+        let executor = match &self.executor {
+            Some(executor) => Arc::clone(executor),
+            None => Arc::new(Threads::new(pool()?)),
+        };
+        let fs = self.fs.clone().unwrap_or_else(|| Arc::new(OsFs));
+        let clock = self.clock.clone();
+        Ok(Seams {
+            fs,
+            clock: clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            executor,
+            listener: self.listener.clone(),
+        })
     }
 }
 

@@ -34,6 +34,7 @@ use crate::tree::Tree;
 use crate::tuning::Settings;
 
 mod directory;
+pub(crate) mod read_only;
 use directory::Directory;
 
 /// The name of the keyspace that `Db`'s own reads and writes use.

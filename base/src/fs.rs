@@ -20,12 +20,14 @@ mod count;
 pub mod fault;
 mod live;
 mod os;
+mod overlay;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 
 pub use count::{CountingFs, IoCounts};
 pub use live::{LiveAhead, LiveMap, LiveRange};
 pub use os::OsFs;
+pub use overlay::OverlayFs;
 
 /// A file system, as much of it as an engine needs. Every method blocks.
 pub trait FileSystem: fmt::Debug + Send + Sync + 'static {

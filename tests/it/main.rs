@@ -8,6 +8,7 @@ mod debian;
 mod endings;
 mod fault;
 mod fault_process;
+mod fault_read_only;
 mod history;
 mod images;
 mod ledger;

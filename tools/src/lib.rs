@@ -4,7 +4,6 @@
 pub mod admin;
 pub mod bench;
 pub mod interrupt;
-pub mod overlay_fs;
 pub mod random;
 pub mod read_only_fs;
 pub mod scratch;

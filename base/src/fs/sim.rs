@@ -95,6 +95,8 @@ pub enum FailedSync {
 #[derive(Clone)]
 pub struct SimFs {
     shared: Arc<Shared>,
+    /// Whether a change or a lock through this handle breaks rule 7.
+    only_reads: bool,
 }
 
 struct Shared {
@@ -123,6 +125,16 @@ impl SimFs {
                 observer: Mutex::new(None),
                 faults: FaultPlan::default(),
             }),
+            only_reads: false,
+        })
+    }
+
+    /// Another handle of the same simulation, for somebody who must change nothing: a mutating call
+    /// or a lock through it breaks rule 7 of the order checker.
+    pub fn for_reading(&self) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::clone(&self.shared),
+            only_reads: true,
         })
     }
 
@@ -138,7 +150,7 @@ impl SimFs {
     /// The state, for one mutating call, and whether the system crashes in it.
     fn admit(&self, op: &Op<'_>) -> Result<(MutexGuard<'_, State>, bool)> {
         debug_assert!(op.kind.is_mutating());
-        drop(self.look(op.kind, op.path)?);
+        self.check_may_change(op.kind, op.path)?;
         let observer = self.shared.observer.lock().clone();
         if let Some(observer) = observer {
             observer(self, op);
@@ -151,6 +163,19 @@ impl SimFs {
             state.crash();
         }
         Ok((state, crashes))
+    }
+
+    /// Rule 7: who opened for reading changes nothing and keeps nobody out.
+    fn check_may_change(&self, kind: OpKind, path: &Path) -> Result<()> {
+        let mut state = self.look(kind, path)?;
+        if !self.only_reads || !state.order_checked {
+            return Ok(());
+        }
+        Err(state.violated(format!(
+            "a handle for reading would {} file={}",
+            kind.verb(),
+            path.display()
+        )))
     }
 
     /// Makes one mutating call. When the system crashes in it, it may be done all the same.
@@ -268,6 +293,7 @@ impl FileSystem for SimFs {
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
         self.faults().around(OpKind::Lock, path, || {
+            self.check_may_change(OpKind::Lock, path)?;
             let is_there = || Ok(self.look(OpKind::Lock, path)?.resolve_file(path).is_ok());
             if !is_there()?
                 && let Err(error) = self.create_node(path)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::clock::SystemClock;
 use base::error::{Error, Result};
-use base::fs::FileSystem;
+use base::fs::{FileSystem, OverlayFs};
 use base::{FileKind, FileNumber, KeyKind, SequenceNumber};
 use log::recovery::{DroppedTail, Prepared, RecoverConfig, prepare};
 use log::{
@@ -23,7 +23,6 @@ use super::interrupt::Interrupt;
 use super::operations;
 use super::output::{Columns, Output};
 use super::records::put_bytes;
-use crate::overlay_fs::OverlayFs;
 use crate::text::{bytes_for_people, count_for_people, time_of_micros};
 
 /// How often a follower looks whether it should end.

@@ -1,12 +1,12 @@
-//! A file system over another that keeps every change to itself: what a program would do to files
-//! can be tried without doing it.
+//! A file system over another that keeps every change to itself: what an engine or a tool would do
+//! to files happens in memory only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use base::error::{Error, ErrorKind, Result};
-use base::fs::{Access, DirEntry, File, FileSystem, LockGuard, Mapping, Status, Watch, parent_of};
-use base::sync::{Arc, Mutex};
+use super::{Access, DirEntry, File, FileSystem, LockGuard, Mapping, Status, Watch, parent_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, Mutex};
 
 /// What may be written into memory in all, in bytes.
 const WRITTEN_BYTES_MAX: usize = 2 << 30;
@@ -55,6 +55,11 @@ impl OverlayFs {
         found.unwrap_or_else(|| Name::Below(path.to_owned()))
     }
 }
+
+#[derive(Debug)]
+struct NoLock;
+
+impl LockGuard for NoLock {}
 
 fn not_found(path: &Path) -> Error {
     Error::new(ErrorKind::NotFound, "there is no such file").with_path(path)
@@ -150,8 +155,9 @@ impl FileSystem for OverlayFs {
         }
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
-        self.below.lock(path)
+    /// Changes stay here, so that nobody need be kept away: no lock is taken below.
+    fn lock(&self, _path: &Path) -> Result<Box<dyn LockGuard>> {
+        Ok(Box::new(NoLock))
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64> {
@@ -230,9 +236,8 @@ impl File for MemoryFile {
 
 #[cfg(test)]
 mod tests {
-    use base::fs::OsFs;
-
     use super::*;
+    use crate::fs::OsFs;
 
     fn names(fs: &dyn FileSystem, dir: &Path) -> Vec<String> {
         let listed = fs.list(dir).expect("it is there");
