@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base::clock::Clock;
 use base::executor::{Executor, Step, StepFn, Worker};
-use base::sync::atomic::{AtomicU64, Ordering};
+use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{Error, ErrorKind, Result};
 use compaction::policy::ManualStep;
@@ -15,6 +15,7 @@ use memtable::Memtable;
 use crate::commit::CommitPath;
 use crate::events::{Event, Listener};
 use crate::health::{HealthState, Job};
+use crate::reserve::SpaceReserve;
 use crate::seams::Seams;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
@@ -39,8 +40,11 @@ pub(crate) struct Background {
     pub(crate) sweeper: Arc<Sweeper>,
     pub(crate) signals: Arc<Signals>,
     pub(crate) health: Arc<HealthState>,
+    pub(crate) reserve: Arc<SpaceReserve>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The wall clock when it began, and the steady one.
+    pub(crate) began_micros: (u64, u64),
     pub(crate) log_keep_bytes: u64,
     pub(crate) log_keep_age: Duration,
     pub(crate) sync_interval: Option<Duration>,
@@ -48,18 +52,30 @@ pub(crate) struct Background {
     pub(crate) listener: Listener,
     /// The last segment of the log that the listener was told of.
     told_segment: AtomicU64,
+    /// Somebody asked for a flush and waits for it: it is tried, however full the disk was.
+    pub(crate) is_flush_asked: AtomicBool,
 }
 
 /// How long a failing step waits before it tries again.
 #[derive(Debug, Default)]
-struct Backoff(Option<Duration>);
+struct Backoff {
+    last: Option<Duration>,
+    full: Option<FullDisk>,
+}
+
+/// How a job that found no space left the disk.
+#[derive(Clone, Copy, Debug)]
+struct FullDisk {
+    free_bytes: u64,
+    retry_micros: u64,
+}
 
 impl Backoff {
     fn next(&mut self) -> Duration {
         let next = self
-            .0
+            .last
             .map_or(BACKOFF_MIN, |last| (last * 2).min(BACKOFF_MAX));
-        self.0 = Some(next);
+        self.last = Some(next);
         next
     }
 }
@@ -81,14 +97,17 @@ impl Background {
             sweeper,
             signals: Arc::clone(&commit.signals),
             health: Arc::clone(&commit.health),
+            reserve: Arc::clone(&commit.reserve),
             executor: Arc::clone(&seams.executor),
             clock: Arc::clone(&seams.clock),
+            began_micros: (seams.clock.now_micros(), seams.clock.monotonic_micros()),
             log_keep_bytes: settings.log_keep_bytes,
             log_keep_age: settings.log_keep_age,
             sync_interval: settings.sync_interval,
             workers: Mutex::default(),
             listener: seams.listener.clone(),
             told_segment: AtomicU64::new(0),
+            is_flush_asked: AtomicBool::new(false),
         })
     }
 
@@ -129,6 +148,14 @@ impl Background {
         Ok(worker)
     }
 
+    /// Runs a job on the thread of a caller, for whom a panic in it is an error like any other.
+    fn guarded(&self, job: impl FnOnce() -> Result<()>) -> Result<()> {
+        catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+            self.panicked(&*panic);
+            self.health.check_writable()
+        })
+    }
+
     /// A panic is a broken promise of ours: what it left half done must not be built upon.
     fn panicked(&self, panic: &(dyn std::any::Any + Send)) {
         let message = panic
@@ -161,17 +188,39 @@ impl Background {
         if error.kind() != ErrorKind::Poisoned && self.log.poisoned().is_some() {
             self.health.poison(&error);
         }
+        let is_full = error.is_no_space();
         self.health.job_failed(job, error);
         self.signals.job_failed();
         if self.health.is_poisoned() {
-            Step::Idle
-        } else {
-            Step::IdleFor(backoff.next())
+            return Step::Idle;
         }
+        let pause = backoff.next();
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        backoff.full = is_full.then(|| FullDisk {
+            free_bytes: self.tree.free_bytes(),
+            retry_micros: self.clock.monotonic_micros().saturating_add(micros),
+        });
+        Step::IdleFor(pause)
+    }
+
+    /// How long a job that found no space is not to run: it would write as much again in vain.
+    /// Whoever woke it learns that it still fails. It runs when there is more space than it left,
+    /// or when its pause is over, since a quota may have been raised unseen.
+    fn still_full(&self, backoff: &Backoff) -> Option<Step> {
+        let full = backoff.full?;
+        let left = full
+            .retry_micros
+            .saturating_sub(self.clock.monotonic_micros());
+        if left == 0 || self.tree.free_bytes() > full.free_bytes {
+            return None;
+        }
+        self.signals.job_failed();
+        Some(Step::IdleFor(Duration::from_micros(left)))
     }
 
     fn succeeded(&self, job: Job, backoff: &mut Backoff) {
-        if backoff.0.take().is_some() {
+        backoff.full = None;
+        if backoff.last.take().is_some() {
             self.health.job_succeeded(job);
         }
         self.signals.progress.ring();
@@ -180,6 +229,10 @@ impl Background {
     fn flush_step(&self, backoff: &mut Backoff) -> Step {
         if self.health.is_poisoned() {
             return Step::Idle;
+        }
+        let is_asked = self.is_flush_asked.swap(false, Ordering::AcqRel);
+        if !is_asked && let Some(step) = self.still_full(backoff) {
+            return step;
         }
         for keyspace in self.keyspaces.all() {
             match self.tree.flush(keyspace, &self.snapshots, Some(&self.log)) {
@@ -199,6 +252,9 @@ impl Background {
     fn compaction_step(&self, backoff: &mut Backoff) -> Step {
         if self.health.is_poisoned() || self.tree.is_cancelled() {
             return Step::Idle;
+        }
+        if let Some(step) = self.still_full(backoff) {
+            return step;
         }
         for keyspace in self.keyspaces.all() {
             let plans = self.tree.plan(keyspace);
@@ -254,6 +310,8 @@ impl Background {
                 Err(error) => self.health.job_failed(Job::LogUpkeep, error),
             }
         }
+        // While it is spent and there is no room, puts are refused and nothing is wrong here.
+        let _ = self.reserve.refill();
         match self.sweeper.sweep() {
             Swept::Clean => Step::Idle,
             Swept::Waiting => Step::IdleFor(GRAVE_INTERVAL),
@@ -265,6 +323,14 @@ impl Background {
         if self.told_segment.fetch_max(ordinal, Ordering::Relaxed) < ordinal {
             self.listener.tell(|| Event::SegmentCreated { ordinal });
         }
+    }
+
+    /// What the wall clock shows, without what it jumped forward since the database was opened: a
+    /// jump must not make anything look old enough to go.
+    fn steady_micros(&self) -> u64 {
+        let (wall, steady) = self.began_micros;
+        let passed = self.clock.monotonic_micros().saturating_sub(steady);
+        self.clock.now_micros().min(wall.saturating_add(passed))
     }
 
     /// Lets go of segments that every keyspace has flushed past and that nothing keeps.
@@ -281,7 +347,7 @@ impl Background {
         };
         let floor = floors.min().unwrap_or_default();
         let sealed = self.log.sealed();
-        let gone = retention::removable(&sealed, floor, &keep, &[], self.clock.now_micros());
+        let gone = retention::removable(&sealed, floor, &keep, &[], self.steady_micros());
         self.log.forget(&gone);
         self.sweeper.unlink_segments(&gone);
     }
@@ -292,6 +358,7 @@ impl Background {
         keyspace: &KeyspaceState,
         memtable: &Arc<Memtable>,
     ) -> Result<()> {
+        self.is_flush_asked.store(true, Ordering::Release);
         self.signals.flush.wake();
         self.wait_for(&mut || {
             !keyspace
@@ -352,12 +419,15 @@ impl Background {
             let ManualStep::Run(plan) = step else {
                 return Ok(());
             };
-            let result = self.tree.run_plans(
-                keyspace,
-                &self.snapshots,
-                &self.log,
-                std::slice::from_ref(&plan),
-            );
+            let plans = std::slice::from_ref(&plan);
+            let result = self.guarded(|| {
+                self.tree
+                    .run_plans(keyspace, &self.snapshots, &self.log, plans)
+            });
+            match &result {
+                Ok(()) => self.health.job_succeeded(Job::Compaction),
+                Err(error) => self.health.sync_failed(Job::Compaction, error),
+            }
             self.signals.progress.ring();
             self.signals.compaction.wake();
             result?;

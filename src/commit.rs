@@ -14,12 +14,15 @@ use memtable::{Memtable, MemtableOptions};
 
 use crate::batch::{Operation, Operations, WriteBatch};
 use crate::health::HealthState;
+use crate::reserve::SpaceReserve;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
 use crate::stall::{Gate, Patience, Toll};
 use crate::superversion::{KeyspaceState, Keyspaces};
 use crate::throttle::Throttled;
 use crate::tuning::{Durability, KeyspaceSettings};
+
+mod space;
 
 /// What a write got: its place in the order of all writes, and how safe it is already.
 ///
@@ -93,6 +96,7 @@ pub(crate) struct CommitPath {
     pub(crate) health: Arc<HealthState>,
     pub(crate) memtables: MemtableMaker,
     pub(crate) hash_seed: HashSeed,
+    pub(crate) reserve: Arc<SpaceReserve>,
     pub(crate) log_bytes_max: u64,
     pub(crate) log_segment_bytes: u64,
     pub(crate) value_bytes_max: usize,
@@ -128,21 +132,26 @@ impl CommitPath {
             keyspace: self.keyspaces.default(),
             bytes: batch.user_bytes(),
         };
-        let throttled = self.gate.pass([toll], patience)?;
+        self.check_space(batch)?;
+        let throttled = match self.gate.pass([toll], patience) {
+            Err(refusal) => self.admit_deletes(batch, refusal)?,
+            passed => passed?,
+        };
         let mut state = self.state.lock();
         self.check_locked(&state)?;
         self.make_room_locked(&state);
         let first_seq = state.next_seq;
         let last_seq = first_seq.plus(u64::from(batch.op_count()) - 1);
-        let appended = self
-            .log
-            .append(
-                RecordKind::Batch,
-                first_seq,
-                batch.op_count(),
-                batch.payload(),
-            )
-            .map_err(|error| self.write_failed(error))?;
+        let append = || {
+            let (op_count, payload) = (batch.op_count(), batch.payload());
+            self.log
+                .append(RecordKind::Batch, first_seq, op_count, payload)
+        };
+        let appended = match append() {
+            Err(error) if self.has_freed_space(batch, &error) => append(),
+            appended => appended,
+        };
+        let appended = appended.map_err(|error| self.write_failed(error))?;
         let view = self.keyspaces.default().peek();
         for operation in Operations::new(batch.payload(), first_seq, batch.op_count()) {
             let operation = operation.expect("a batch encodes what it was given");

@@ -20,6 +20,7 @@ use crate::keyspace::{Keyspace, Snapshot};
 use crate::options::{Options, WriteOptions};
 use crate::range::KeyRange;
 use crate::recovery::{self, Opened};
+use crate::reserve::SpaceReserve;
 use crate::seams::Seams;
 use crate::stall::Gate;
 use crate::stats::Stats;
@@ -546,6 +547,11 @@ fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
         health: Arc::clone(&opened.health),
         memtables: opened.memtables,
         hash_seed: opened.hash_seed,
+        reserve: SpaceReserve::new(
+            Arc::clone(&opened.rooms.fs),
+            &opened.rooms.dir,
+            settings.reserve_bytes(),
+        ),
         log_bytes_max: settings.log_bytes_max,
         log_segment_bytes: settings.log_segment_bytes,
         value_bytes_max: settings.value_bytes_max,

@@ -37,6 +37,9 @@ const READ_ONLY: u8 = 1;
 const POISONED: u8 = 2;
 const CLOSED: u8 = 3;
 
+/// So many failed syncs of a job's output in a row close the door.
+const FAILED_SYNC_COUNT_MAX: u32 = 2;
+
 #[derive(Debug)]
 pub(crate) struct HealthState {
     /// What can be asked without the lock; changes only under it, and only upwards.
@@ -50,6 +53,8 @@ pub(crate) struct HealthState {
 struct Causes {
     poison: Option<Error>,
     background: [Option<Error>; Job::COUNT],
+    /// How often each has failed to sync its output since it last succeeded.
+    failed_syncs: [u32; Job::COUNT],
 }
 
 /// Background work that can fail and be tried again; each has its own last failure.
@@ -164,12 +169,31 @@ impl HealthState {
     /// Notes the failure of a job that will be tried again.
     pub(crate) fn job_failed(&self, job: Job, error: Error) {
         self.causes.lock().background[job as usize] = Some(error.clone());
+        self.sync_failed(job, &error);
         self.listener.tell(|| Event::BackgroundError { error });
+    }
+
+    /// Counts an output that could not be synced. The first was discarded and made anew; a disk
+    /// that fails again is not trusted any more.
+    pub(crate) fn sync_failed(&self, job: Job, error: &Error) {
+        if !error.is_failed_sync() || error.is_no_space() {
+            return;
+        }
+        let is_poison = {
+            let count = &mut self.causes.lock().failed_syncs[job as usize];
+            *count += 1;
+            *count >= FAILED_SYNC_COUNT_MAX
+        };
+        if is_poison {
+            self.poison(error);
+        }
     }
 
     /// Notes that a job succeeded: its last failure is over.
     pub(crate) fn job_succeeded(&self, job: Job) {
-        self.causes.lock().background[job as usize] = None;
+        let mut causes = self.causes.lock();
+        causes.background[job as usize] = None;
+        causes.failed_syncs[job as usize] = 0;
     }
 
     /// Why flush or compaction is not getting on, if so.

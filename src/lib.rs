@@ -35,6 +35,7 @@ mod tuning;
 mod health;
 mod ledger;
 mod manifest;
+mod reserve;
 mod signals;
 mod snapshots;
 mod stall;

@@ -78,6 +78,13 @@ impl Options {
         /// Bounds the time that a recovery takes. At least `log_segment_bytes`.
         log_bytes_max: u64,
 
+        /// Whether space is kept back so that deletes work on a full disk. Default: `true`.
+        ///
+        /// Five quarters of `log_segment_bytes`, in a file called `RESERVE`, where the file system
+        /// can reserve space. Once deletes have used it up, puts fail with `NoSpace` until twice as
+        /// much is free.
+        keep_space_for_deletes: bool,
+
         /// How much of the log is kept although it is flushed, in bytes. Default: 0.
         log_keep_bytes: u64,
 

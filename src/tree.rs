@@ -77,6 +77,11 @@ impl Tree {
         self.cancel.load(Ordering::Acquire)
     }
 
+    /// What the directory's file system can still take; everything if it does not say.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.fs.free_bytes(&self.dir).unwrap_or(u64::MAX)
+    }
+
     fn table_options(&self, keyspace: &KeyspaceState, is_bottom: bool) -> TableOptionsFn {
         let (settings, clock) = (Arc::clone(keyspace.settings()), Arc::clone(&self.clock));
         let (hash_seed, keyspace) = (self.hash_seed, keyspace.id);

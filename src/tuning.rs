@@ -44,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) keyspace: KeyspaceSettings,
     pub(crate) log_segment_bytes: u64,
     pub(crate) log_bytes_max: u64,
+    pub(crate) keep_space_for_deletes: bool,
     pub(crate) log_keep_bytes: u64,
     pub(crate) log_keep_age: Duration,
     pub(crate) log_append: LogAppend,
@@ -70,6 +71,7 @@ impl Default for Settings {
             keyspace: KeyspaceSettings::default(),
             log_segment_bytes: 64 * MIB,
             log_bytes_max: GIB,
+            keep_space_for_deletes: true,
             log_keep_bytes: 0,
             log_keep_age: Duration::ZERO,
             log_append: LogAppend::Auto,
@@ -115,6 +117,15 @@ impl Settings {
             in_range("sync_interval (ms)", millis, 1, 3_600_000)?;
         }
         Ok(())
+    }
+
+    /// What is kept back for deletes: a segment of the log, and a little for flush and MANIFEST.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        if self.keep_space_for_deletes {
+            self.log_segment_bytes / 4 * 5
+        } else {
+            0
+        }
     }
 }
 

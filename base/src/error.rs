@@ -92,6 +92,7 @@ struct Inner {
     path: Option<PathBuf>,
     offset: Option<u64>,
     outcome: Option<WriteOutcome>,
+    is_failed_sync: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -104,6 +105,7 @@ impl Error {
             path: None,
             offset: None,
             outcome: None,
+            is_failed_sync: false,
             source: None,
         }))
     }
@@ -120,7 +122,8 @@ impl Error {
         Self::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// A failed system call on `path`; `operation` is a verb such as `write`.
+    /// A failed system call on `path`; `operation` is a verb such as `write`. One that begins with
+    /// `sync` makes a failed sync.
     ///
     /// A full disk or quota becomes [`ErrorKind::NoSpace`], a missing file
     /// [`ErrorKind::NotFound`], everything else [`ErrorKind::Io`].
@@ -131,9 +134,11 @@ impl Error {
             io::ErrorKind::Unsupported => ErrorKind::Unsupported,
             _ => ErrorKind::Io,
         };
+        let is_failed_sync = operation.starts_with("sync");
         Self::new(kind, format!("{operation} failed"))
             .with_path(path)
             .with_source(source)
+            .map(|inner| inner.is_failed_sync = is_failed_sync)
     }
 
     fn map(self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -197,6 +202,12 @@ impl Error {
     /// For a failed write: whether it can still turn up after a reopen.
     pub fn outcome(&self) -> Option<WriteOutcome> {
         self.0.outcome
+    }
+
+    /// Whether the system could not make a file or a directory durable: then nothing is known of
+    /// what was written to it.
+    pub fn is_failed_sync(&self) -> bool {
+        self.0.is_failed_sync
     }
 
     /// Whether bytes on disk are damaged.

@@ -148,6 +148,8 @@ pub const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
 pub const LOCK: &str = "LOCK";
 /// The folder into which recovery moves what it must not replay and must not delete.
 pub const LOST: &str = "lost";
+/// Keeps space back for deletes on a full disk; says nothing and can be removed at any time.
+pub const RESERVE: &str = "RESERVE";
 
 #[cfg(test)]
 mod tests {

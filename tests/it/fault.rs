@@ -229,6 +229,51 @@ fn a_failed_sync_of_a_table_fails_its_job_only() {
 }
 
 #[test]
+fn a_second_failed_sync_of_a_table_closes_the_door_for_writes() {
+    for_each_seed(
+        "a_second_failed_sync_of_a_table_closes_the_door_for_writes",
+        6,
+        |seed| {
+            for is_compaction in [false, true] {
+                let mut runner = Runner::new(seed);
+                runner.is_faulty = true;
+                runner.open().expect("a new database");
+                for _ in 0..10 {
+                    runner.commit().expect("a commit");
+                }
+                if is_compaction {
+                    runner.flush().expect("a flush");
+                }
+                let fault = Fault::new(OpKind::Sync, FaultError::Eio).for_ever();
+                runner.world.fs.fail(fault.only(is_kind(FileKind::Table)));
+                let run = |runner: &mut Runner| {
+                    let result = if is_compaction {
+                        runner.compact()
+                    } else {
+                        runner.flush()
+                    };
+                    result.expect_err("its output cannot be synced")
+                };
+                assert_eq!(run(&mut runner).kind(), ErrorKind::Io);
+                assert!(!matches!(runner.db().health(), Health::Poisoned(_)));
+                run(&mut runner);
+                assert!(matches!(runner.db().health(), Health::Poisoned(_)));
+                let error = runner.put(Durability::Os).expect_err("the door is closed");
+                assert_eq!(error.kind(), ErrorKind::Poisoned);
+                runner.look().expect("reads go on");
+                runner.world.fs.clear_faults();
+                runner.drop_handle();
+                runner.open().expect("a reopen");
+                runner.put(Durability::Disk).expect("it takes writes again");
+                runner.compact().expect("a compaction");
+                runner.close().expect("a clean close");
+                check_no_leak(&runner.world.fs);
+            }
+        },
+    );
+}
+
+#[test]
 fn a_new_segment_that_does_not_fit_is_a_rejected_write() {
     for kind in [OpKind::Create, OpKind::Reserve, OpKind::SyncDir] {
         let mut runner = Runner::new(5);

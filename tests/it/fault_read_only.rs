@@ -147,7 +147,8 @@ fn a_torn_end_of_the_log_is_where_it_ends() {
         image.install(&segment, &torn).expect("a directory");
         let world = World::on(image, 3);
         let found = contents(&open_for_reading(&world).expect("it opens")).expect("a scan");
-        assert_eq!(found.len(), 19);
+        // A single byte may have been zero before.
+        assert!(found.len() == 19 || missing == 1 && found.len() == 20);
         let found = files(&world.fs).remove(&segment).expect("it is there");
         assert!(found == torn, "the end was changed");
     }

@@ -26,6 +26,7 @@ pub(crate) struct ParsedRecord {
     pub(crate) end: u64,
     pub(crate) first_seq: SequenceNumber,
     pub(crate) last_seq: SequenceNumber,
+    pub(crate) commit_micros: u64,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -251,6 +252,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Vec<ParsedRecord> {
             end: record.end.offset,
             first_seq: record.meta.first_seq,
             last_seq: record.meta.first_seq.plus(last),
+            commit_micros: record.meta.commit_micros,
             payload: record.payload.to_vec(),
         });
     }
