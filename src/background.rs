@@ -257,7 +257,7 @@ impl Background {
             return step;
         }
         for keyspace in self.keyspaces.all() {
-            let plans = self.tree.plan(keyspace);
+            let plans = self.tree.plan(keyspace, &self.snapshots);
             if plans.is_empty() {
                 continue;
             }
@@ -376,7 +376,7 @@ impl Background {
         self.wait_for(&mut || {
             self.keyspaces
                 .all()
-                .all(|keyspace| self.tree.is_at_rest(keyspace))
+                .all(|keyspace| self.tree.is_at_rest(keyspace, &self.snapshots))
         })
     }
 

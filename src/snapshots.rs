@@ -73,6 +73,13 @@ impl Snapshots {
         }
     }
 
+    /// The lowest number at which somebody may read. Only ever rises.
+    pub(crate) fn oldest(&self) -> SequenceNumber {
+        let registered = self.registered.lock();
+        let first = registered.keys().next().copied();
+        first.unwrap_or_else(|| self.visible())
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.registered.lock().values().sum()
     }
@@ -129,8 +136,9 @@ mod tests {
             }
         );
         drop(first);
-        assert_eq!(snapshots.count(), 1);
+        assert_eq!((snapshots.count(), snapshots.oldest()), (1, seq(5)));
         drop(second);
+        assert_eq!(snapshots.oldest(), seq(9));
         assert_eq!(snapshots.capture().registered, []);
     }
 }

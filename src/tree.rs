@@ -189,14 +189,33 @@ impl Tree {
         Ok(true)
     }
 
-    /// Plans what the tree needs most and reserves it, up to as many plans as can run at once.
-    pub(crate) fn plan(&self, keyspace: &KeyspaceState) -> Vec<CompactionPlan> {
+    /// The compaction that is most due or, if none is, one that is worth what it drops.
+    fn pick(
+        keyspace: &KeyspaceState,
+        snapshots: &Snapshots,
+        version: &Version,
+        in_progress: &InProgress,
+    ) -> Option<CompactionPlan> {
         let tuning = keyspace.settings().compaction_tuning();
-        let version = Arc::clone(&keyspace.peek().version);
+        policy::pick(version, in_progress, &tuning).or_else(|| {
+            let oldest = snapshots.oldest();
+            policy::pick_garbage(version, in_progress, &tuning, oldest)
+        })
+    }
+
+    /// Plans what the tree needs most and reserves it, up to as many plans as can run at once.
+    pub(crate) fn plan(
+        &self,
+        keyspace: &KeyspaceState,
+        snapshots: &Snapshots,
+    ) -> Vec<CompactionPlan> {
         let mut in_progress = self.in_progress.lock();
+        // LOCK: looked at only now: an edit that came before would have taken tables away that
+        // nothing in progress names any more.
+        let version = Arc::clone(&keyspace.peek().version);
         let mut plans = Vec::new();
         while plans.len() < self.executor.width() {
-            let Some(plan) = policy::pick(&version, &in_progress, &tuning) else {
+            let Some(plan) = Self::pick(keyspace, snapshots, &version, &in_progress) else {
                 break;
             };
             in_progress.insert(&plan);
@@ -206,13 +225,12 @@ impl Tree {
     }
 
     /// Whether nothing is running and nothing needs to run.
-    pub(crate) fn is_at_rest(&self, keyspace: &KeyspaceState) -> bool {
-        let tuning = keyspace.settings().compaction_tuning();
-        let view = keyspace.peek();
+    pub(crate) fn is_at_rest(&self, keyspace: &KeyspaceState, snapshots: &Snapshots) -> bool {
         let in_progress = self.in_progress.lock();
+        let view = keyspace.peek();
         in_progress.is_empty()
             && view.sealed.is_empty()
-            && policy::pick(&view.version, &in_progress, &tuning).is_none()
+            && Self::pick(keyspace, snapshots, &view.version, &in_progress).is_none()
     }
 
     /// Runs reserved plans side by side and installs each as it ends. Returns the first failure.

@@ -296,7 +296,11 @@ impl Compaction<'_> {
                 shared_len(&plan.range.from, &plan.range.to),
             ),
             retention: &self.retention,
-            below: Below::of(self.version, plan.output_level, span, &plan.range),
+            below: match plan.output_level {
+                // What level 0 holds besides the inputs may be older than they are.
+                Level::ZERO => Below::anything(),
+                level => Below::of(self.version, level, span, &plan.range),
+            },
             outputs: Outputs::new(context, self.files, rules),
             stats: JobStats::default(),
             stop: self.stop,

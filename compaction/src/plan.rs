@@ -14,10 +14,12 @@ use crate::range::UserRange;
 /// Why a compaction was planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CompactionReason {
-    /// Level 0 has too many tables, or too many bytes.
+    /// Level 0 is too deep, or has too many bytes.
     Level0,
-    /// A deeper level has outgrown its target.
+    /// A deeper level has outgrown its target, or should have no tables.
     LevelBytes,
+    /// Tombstones and hidden versions are to be dropped.
+    Garbage,
     /// Somebody asked for it.
     Manual,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for CompactionReason {
         f.write_str(match self {
             Self::Level0 => "level 0",
             Self::LevelBytes => "level bytes",
+            Self::Garbage => "garbage",
             Self::Manual => "manual",
         })
     }
@@ -37,7 +40,9 @@ impl fmt::Display for CompactionReason {
 /// Invariants, which the policy keeps: no table above the inputs that shares a user key with them
 /// holds older entries; `overlapping` is every table of the output level within `range`; nobody
 /// else works on any of them or writes to `range` of the output level meanwhile; for a move, to the
-/// ranges of its tables.
+/// ranges of its tables; levels that are passed over have nothing within `range`, and nobody writes
+/// it there. In place at level 0, every other table there within `range` is newer, or older, than
+/// all inputs.
 #[derive(Clone)]
 pub struct CompactionPlan {
     /// Where `inputs` are.

@@ -1,13 +1,15 @@
 //! Which compaction is due. Pure: a tree, what runs already and the tuning go in, a plan comes out.
 //!
-//! Leveled compaction, as in LevelDB: each level from 1 on is one sorted run with a target size
-//! that grows by a factor; the level that exceeds its target most gives a table to the next one.
-//! Level 0 holds flushed tables as they are and is measured by their count, because every read
-//! looks at all of them.
+//! Leveled compaction: each level from 1 on is one sorted run with a target size, a fan-out less
+//! than the one below it (`shape`); the level that exceeds its target most gives a table to the
+//! next one. Level 0 holds flushed tables as they are and is measured by its depth, because every
+//! read looks at all that overlap (`level0`). When no level is due, tables full of tombstones are
+//! compacted for what that drops (`garbage`).
 //!
 //! The rule that everything rests on: for a user key, what lies higher is newer. So a table leaves
-//! level 0 only together with every older one that shares a key with it, and takes with it all that
-//! it overlaps in the level below; nobody else may work there until the edit is applied.
+//! level 0 only together with every older one that shares a key with it, takes with it all that it
+//! overlaps in the level it goes to, and passes over no level that holds a key of its range; nobody
+//! else may work there until the edit is applied.
 
 use base::Level;
 use base::sync::Arc;
@@ -16,18 +18,24 @@ use crate::levels::{Table, Version, total_bytes};
 use crate::plan::{CompactionPlan, CompactionReason, InProgress};
 use crate::range::UserRange;
 
+mod garbage;
+mod level0;
 mod manual;
+mod shape;
 
+pub use garbage::{garbage_waits_for, pick_garbage};
 pub use manual::{ManualCompaction, ManualStep, pick_manual};
+pub use shape::Shape;
 
 /// The numbers that steer the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// So many tables at level 0 make a compaction due.
+    /// So many tables of level 0 on top of one another make a compaction due.
     pub level0_table_count_trigger: usize,
-    /// Target size of level 1.
+    /// The level to which level 0 is compacted is the one whose target is nearest to this. So many
+    /// bytes in level 0 make a compaction due too.
     pub level_base_bytes: u64,
-    /// Each level's target is this many times the one above.
+    /// Each level's target is the size of the next one divided by this.
     pub fan_out: u64,
     /// Size at which output tables are cut.
     pub table_bytes_target: u64,
@@ -52,14 +60,6 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// The size from which `level`, from 1 on, gives tables away.
-    pub fn level_bytes_target(&self, level: Level) -> u64 {
-        let factor = u32::from(level.as_u8().saturating_sub(1));
-        self.level_base_bytes
-            .saturating_mul(self.fan_out.saturating_pow(factor))
-            .max(1)
-    }
-
     /// A table may overlap this many bytes two levels down before it is cut or not moved: the
     /// compaction that takes it further would read them all.
     pub(crate) fn grandparent_bytes_max(&self) -> u64 {
@@ -72,34 +72,48 @@ pub(crate) fn grandparent_bytes_max(table_bytes_target: u64) -> u64 {
     table_bytes_target.saturating_mul(10)
 }
 
+/// Level 0 becomes due by the number of its tables at so many times the depth: tables side by side
+/// cost reads little, but every edit looks at each.
+const LEVEL0_COUNT_FACTOR: u64 = 8;
 /// The most tables that one plan moves: an edit stays small, and so does what a failure repeats.
 const MOVE_TABLES_MAX: usize = 64;
 
-/// How urgent each level is: 1.0 and above is due. The deepest level never is.
+/// How urgent each level is: 1.0 and above is due. The last level never is.
 pub fn scores(version: &Version, tuning: &Tuning) -> Vec<(Level, f64)> {
-    scores_beside(version, &InProgress::default(), tuning)
+    let shape = Shape::of(version, tuning);
+    scores_beside(version, &InProgress::default(), tuning, &shape)
 }
 
 /// The same, not counting tables that are about to leave their level.
-fn scores_beside(version: &Version, busy: &InProgress, tuning: &Tuning) -> Vec<(Level, f64)> {
+fn scores_beside(
+    version: &Version,
+    busy: &InProgress,
+    tuning: &Tuning,
+    shape: &Shape,
+) -> Vec<(Level, f64)> {
     Level::all()
         .filter(|level| *level != Level::LAST)
         .map(|level| {
-            let staying = version
-                .level(level)
-                .iter()
-                .filter(|table| !busy.leaves(table));
-            if level == Level::ZERO {
-                let count = staying.clone().count() as u64;
+            let staying = version.level(level).iter().filter(|t| !busy.leaves(t));
+            let bytes = total_bytes(staying.clone());
+            let score = if level == Level::ZERO {
+                let runs = version.sublevels().iter();
+                let depth = runs
+                    .filter(|run| run.iter().any(|t| !busy.leaves(t)))
+                    .count();
                 let trigger = tuning.level0_table_count_trigger.max(1) as u64;
-                let by_bytes = ratio(total_bytes(staying), tuning.level_base_bytes.max(1));
-                (level, ratio(count, trigger).max(by_bytes))
+                let count = staying.clone().count() as u64;
+                let by_count = ratio(count, trigger.saturating_mul(LEVEL0_COUNT_FACTOR));
+                let by_bytes = ratio(bytes, tuning.level_base_bytes.max(1));
+                ratio(depth as u64, trigger).max(by_bytes).max(by_count)
+            } else if bytes == 0 {
+                0.0
+            } else if shape.is_drained(level) {
+                1.0 + ratio(bytes, tuning.level_base_bytes.max(1))
             } else {
-                (
-                    level,
-                    ratio(total_bytes(staying), tuning.level_bytes_target(level)),
-                )
-            }
+                ratio(bytes, shape.target(level).max(1))
+            };
+            (level, score)
         })
         .collect()
 }
@@ -116,18 +130,20 @@ fn ratio(part: u64, whole: u64) -> f64 {
 ///
 /// Costs a look at every table of a level that is due.
 pub fn pick(version: &Version, busy: &InProgress, tuning: &Tuning) -> Option<CompactionPlan> {
+    let shape = &Shape::of(version, tuning);
     let picker = Picker {
         version,
         busy,
         tuning,
+        shape,
     };
-    let mut due = scores_beside(version, busy, tuning);
+    let mut due = scores_beside(version, busy, tuning, shape);
     due.retain(|(_, score)| *score >= 1.0);
     // Stable: of two equal scores the upper level goes first, since reads suffer from it more.
     due.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let mut level0_waits = false;
     for (level, _) in due {
-        let Some(deeper) = level.deeper() else {
+        let Some(below) = shape.below(version, level) else {
             continue;
         };
         if level == Level::ZERO {
@@ -135,10 +151,10 @@ pub fn pick(version: &Version, busy: &InProgress, tuning: &Tuning) -> Option<Com
                 return Some(plan);
             }
             level0_waits = true;
-        } else if deeper.index() == 2 && level0_waits {
-            // Level 0 waits for tables of level 1 that are being compacted. Taking more of them
-            // could go on for ever. (The concept is RocksDB's.)
-        } else if let Some(plan) = picker.pick_level(level, deeper) {
+        } else if level == shape.base() && level0_waits {
+            // Level 0 waits for tables of the base level that are being compacted. Taking more of
+            // them could go on for ever. (The concept is RocksDB's.)
+        } else if let Some(plan) = picker.pick_level(level, below) {
             return Some(plan);
         }
     }
@@ -151,82 +167,10 @@ struct Picker<'a> {
     version: &'a Version,
     busy: &'a InProgress,
     tuning: &'a Tuning,
+    shape: &'a Shape,
 }
 
 impl<'a> Picker<'a> {
-    /// Tables of level 0 that can move, else the oldest one that can be compacted.
-    fn pick_level0(&self) -> Option<CompactionPlan> {
-        let level1 = Level::ZERO.deeper().expect("there is a level 1");
-        let tables = self.version.level(Level::ZERO);
-        let oldest_first = || tables.iter().rev().filter(|table| !self.busy.has(table));
-        let alone = |table: &&Arc<Table>| {
-            let sharing = tables
-                .iter()
-                .filter(|other| other.meta.overlaps(&table.meta))
-                .count();
-            sharing == 1 && self.can_move(table, level1)
-        };
-        let mut moving: Vec<_> = oldest_first()
-            .filter(alone)
-            .take(MOVE_TABLES_MAX)
-            .cloned()
-            .collect();
-        if !moving.is_empty() {
-            moving.reverse();
-            return Some(plan_move(
-                Level::ZERO,
-                level1,
-                moving,
-                CompactionReason::Level0,
-            ));
-        }
-        oldest_first().find_map(|seed| self.plan_level0(seed, CompactionReason::Level0))
-    }
-
-    /// A compaction of `seed` with every table of level 0 that must go along; `None` if one of
-    /// them, or the place they would go to, is taken.
-    fn plan_level0(&self, seed: &Arc<Table>, reason: CompactionReason) -> Option<CompactionPlan> {
-        let level1 = Level::ZERO.deeper()?;
-        let cluster = self.cluster(seed);
-        if self.busy.has_any(&cluster) {
-            return None;
-        }
-        // Oldest first, so that stopping anywhere leaves only newer tables above.
-        let mut inputs: Vec<Arc<Table>> = Vec::new();
-        let mut bytes = 0u64;
-        for table in cluster.into_iter().rev() {
-            bytes = bytes.saturating_add(table.meta.file_bytes);
-            if !inputs.is_empty() && bytes > self.tuning.compaction_bytes_max {
-                break;
-            }
-            inputs.push(table);
-        }
-        inputs.reverse();
-        self.plan(Level::ZERO, level1, inputs, reason)
-    }
-
-    /// `seed` and every table of level 0 that overlaps it, directly or through others; newest
-    /// first.
-    fn cluster(&self, seed: &Table) -> Vec<Arc<Table>> {
-        let tables = self.version.level(Level::ZERO);
-        let mut range = seed.meta.range();
-        let mut count = 0;
-        loop {
-            let inside: Vec<_> = tables
-                .iter()
-                .filter(|table| table.meta.meets(range.lower(), range.upper()))
-                .cloned()
-                .collect();
-            if inside.len() == count {
-                return inside;
-            }
-            count = inside.len();
-            for table in &inside {
-                range.include(&table.meta.range());
-            }
-        }
-    }
-
     /// Tables of `level` that can move, until it is back at its target; else the table that drags
     /// the least of the next level with it.
     fn pick_level(&self, level: Level, deeper: Level) -> Option<CompactionPlan> {
@@ -248,12 +192,12 @@ impl<'a> Picker<'a> {
         let mut surplus = self
             .version
             .level_bytes(level)
-            .saturating_sub(self.tuning.level_bytes_target(level));
+            .saturating_sub(self.shape.target(level));
         let mut moving: Vec<Arc<Table>> = Vec::new();
         for (table, _) in candidates.iter().take_while(|(_, overlap)| *overlap == 0) {
             // At its target exactly a level is due and has no surplus: one table still goes.
             let wanted = moving.is_empty() || (surplus > 0 && moving.len() < MOVE_TABLES_MAX);
-            if wanted && self.can_move(table, deeper) {
+            if wanted && self.can_move(table, level, deeper) {
                 surplus = surplus.saturating_sub(table.meta.file_bytes);
                 moving.push(Arc::clone(table));
             }
@@ -293,6 +237,7 @@ impl<'a> Picker<'a> {
         reason: CompactionReason,
     ) -> Option<CompactionPlan> {
         let mut range = hull(&inputs)?;
+        // Level 0 in its place, too: what stands beside the inputs there is newer, or older.
         let overlapping = if input_level == output_level {
             Vec::new()
         } else {
@@ -306,7 +251,7 @@ impl<'a> Picker<'a> {
         let taken = self.busy.has_any(&inputs)
             || self.busy.has_any(&overlapping)
             || self.busy.writes_to(output_level, &range);
-        if taken {
+        if taken || self.passes_over(input_level, output_level, &range) {
             return None;
         }
         let grandparents = self.deeper_tables(output_level, &range).to_vec();
@@ -344,6 +289,18 @@ impl<'a> Picker<'a> {
         }
     }
 
+    /// Whether something of `range` is, or will be, on a level between the two: it would then lie
+    /// above what is newer.
+    fn passes_over(&self, from: Level, to: Level, range: &UserRange) -> bool {
+        let (lower, upper) = (range.lower(), range.upper());
+        Level::all()
+            .filter(|level| from < *level && *level < to)
+            .any(|level| {
+                let here = self.version.overlapping(level, lower, upper);
+                !here.is_empty() || self.busy.writes_to(level, range)
+            })
+    }
+
     fn deeper_tables(&self, level: Level, range: &UserRange) -> &'a [Arc<Table>] {
         match level.deeper() {
             Some(deeper) => self
@@ -353,18 +310,21 @@ impl<'a> Picker<'a> {
         }
     }
 
-    /// Whether `table` may change to `output_level` as it is.
+    /// Whether `table` may change from `level` to `output_level` as it is.
     ///
     /// Not into the bottommost run of its range with tombstones or hidden versions, which would
     /// stay there for ever; not into the bottommost level with another compression than that level
     /// is to have; not over too much of the level below it.
-    fn can_move(&self, table: &Table, output_level: Level) -> bool {
+    fn can_move(&self, table: &Table, level: Level, output_level: Level) -> bool {
         let meta = &table.meta;
         let range = meta.range();
         let overlapping = self
             .version
             .overlapping(output_level, meta.lower(), meta.upper());
-        if !overlapping.is_empty() || self.busy.writes_to(output_level, &range) {
+        if !overlapping.is_empty()
+            || self.busy.writes_to(output_level, &range)
+            || self.passes_over(level, output_level, &range)
+        {
             return false;
         }
         let is_bottom = !self

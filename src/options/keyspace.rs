@@ -50,21 +50,27 @@ macro_rules! keyspace_setters {
             /// to 4 MiB; one larger entry gets a block of its own.
             block_bytes_target: usize,
 
-            /// How large level 1 may become, in bytes. Default: 256 MiB. From 4 KiB.
+            /// How large the level below level 0 should be, in bytes. Default: 256 MiB. From 4
+            /// KiB.
+            ///
+            /// About what one compaction of level 0 brings. The last level is as large as the data,
+            /// each above it `level_fan_out` times smaller; level 0 goes to the one nearest to this
+            /// size. So much in level 0 is compacted too.
             level_base_bytes: u64,
 
-            /// How many times larger each level may be than the one above. Default: 10. From 2 to
+            /// How many times larger each level is than the one above. Default: 10. From 2 to
             /// 100.
             ///
             /// Smaller: less write amplification a level, more levels.
             level_fan_out: u64,
 
-            /// At how many tables level 0 is compacted. Default: 4. From 1 to 1000.
+            /// At what depth level 0 is compacted. Default: 4. From 1 to 1000.
             ///
-            /// Each table in level 0 is one more place that a read may have to look at.
+            /// So many tables lie on top of one another there, and a read may have to look at each.
+            /// Tables side by side count as one.
             level0_table_count_trigger: usize,
 
-            /// At how many tables in level 0 writers wait for compaction. Default: 20.
+            /// At what depth of level 0 writers wait for compaction. Default: 20.
             ///
             /// More than `level0_table_count_trigger`, up to 10,000.
             level0_table_count_max: usize,

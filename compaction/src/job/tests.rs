@@ -160,11 +160,11 @@ fn tombstones_that_a_snapshot_left_at_the_bottom_are_rewritten_in_place() {
     bed.flush(vec![VecCursor::new(vec![gone])]);
     compact_all(&mut bed);
     bed.check();
-    assert_eq!(bed.version.to_text(), "L1: 000003 [k0#0,PUT .. k8#0,PUT]\n");
+    assert_eq!(bed.version.to_text(), "L7: 000003 [k0#0,PUT .. k8#0,PUT]\n");
     assert_eq!(bed.entries().len(), 10);
     bed.context.snapshots.clear();
-    assert_eq!(compact_all(&mut bed), ["rewrite L1 -> L1 manual: 000003"]);
-    assert_eq!(bed.version.to_text(), "L1: 000004 [k0#0,PUT .. k8#0,PUT]\n");
+    assert_eq!(compact_all(&mut bed), ["rewrite L7 -> L7 manual: 000003"]);
+    assert_eq!(bed.version.to_text(), "L7: 000004 [k0#0,PUT .. k8#0,PUT]\n");
     assert_eq!(bed.entries().len(), 8);
     assert!(compact_all(&mut bed).is_empty());
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use base::sync::Arc;
 use base::{FileNumber, Level};
 
-use super::{MOVE_TABLES_MAX, Picker, Tuning, plan_move};
+use super::{MOVE_TABLES_MAX, Picker, Shape, Tuning, plan_move};
 use crate::levels::{Table, Version, total_bytes};
 use crate::plan::{CompactionPlan, CompactionReason, InProgress};
 use crate::range::{borrowed, ends_before};
@@ -57,6 +57,7 @@ impl ManualCompaction {
             version,
             busy,
             tuning,
+            shape: &Shape::of(version, tuning),
         };
         loop {
             let bounds = (borrowed(&self.at), borrowed(&self.to));
@@ -102,6 +103,7 @@ pub fn pick_manual(
         version,
         busy,
         tuning,
+        shape: &Shape::of(version, tuning),
     };
     match picker.manual((from, to), level, FileNumber(u64::MAX)) {
         Found::Plan(plan) if !plan.is_in_place() => Some(plan),
@@ -132,9 +134,9 @@ impl Picker<'_> {
             return self.manual_level0(bounds, first_new);
         }
         let tables = self.version.overlapping(level, bounds.0, bounds.1);
-        match level.deeper() {
-            Some(deeper) if Some(level) < self.version.deepest_used() => {
-                self.manual_down(tables, level, deeper)
+        match self.shape.below(self.version, level) {
+            Some(below) if Some(level) < self.version.deepest_used() => {
+                self.manual_down(tables, level, below)
             }
             _ => self.manual_in_place(tables, level, first_new),
         }
@@ -143,7 +145,8 @@ impl Picker<'_> {
     fn manual_level0(&self, (from, to): Bounds<'_>, first_new: FileNumber) -> Found {
         let wanted =
             |table: &&Arc<Table>| table.meta.number < first_new && table.meta.meets(from, to);
-        let tables = self.version.level(Level::ZERO).iter().rev().filter(wanted);
+        // Newest first: a plan takes along what is older and in its way.
+        let tables = self.version.level(Level::ZERO).iter().filter(wanted);
         let mut found = Found::Nothing;
         for seed in tables {
             match self.plan_level0(seed, CompactionReason::Manual) {
@@ -162,7 +165,7 @@ impl Picker<'_> {
             let is_large = table.meta.file_bytes >= self.tuning.table_bytes_target / 2;
             !self.busy.has(table)
                 && (is_large || self.version.has_deeper(deeper, from, to))
-                && self.can_move(table, deeper)
+                && self.can_move(table, level, deeper)
         };
         let moving: Vec<_> = tables
             .iter()

@@ -13,6 +13,8 @@ use crate::edit::KeyspaceEdit;
 use crate::levels::TableMeta;
 use crate::testing::{Paper, Random, level, meta, seq};
 
+mod simulation;
+
 /// More steps than any sound policy takes with a handful of tables.
 const STEPS_MAX: usize = 200;
 
@@ -23,6 +25,7 @@ struct Script {
     busy: InProgress,
     started: Vec<Option<CompactionPlan>>,
     next_number: u64,
+    oldest_pin: u64,
 }
 
 impl Script {
@@ -41,11 +44,15 @@ impl Script {
             busy: InProgress::default(),
             started: Vec::new(),
             next_number: 100,
+            oldest_pin: 1_000_000,
         }
     }
 
     fn pick(&self) -> Option<CompactionPlan> {
-        let plan = pick(&self.version, &self.busy, &self.tuning)?;
+        let plan = pick(&self.version, &self.busy, &self.tuning).or_else(|| {
+            let oldest = seq(self.oldest_pin);
+            pick_garbage(&self.version, &self.busy, &self.tuning, oldest)
+        })?;
         self.check_plan(&plan);
         Some(plan)
     }
@@ -63,10 +70,19 @@ impl Script {
             .iter()
             .any(|range| self.busy.writes_to(plan.output_level, range));
         assert!(!taken, "{plan}");
+        self.check_nothing_older_stays(plan);
+        if plan.is_in_place() {
+            self.check_in_place(plan);
+        } else {
+            self.check_way_down(plan, &ranges);
+        }
+    }
+
+    fn check_nothing_older_stays(&self, plan: &CompactionPlan) {
         let all = self.version.level(plan.input_level);
         for input in &plan.inputs {
             assert!(plan.range.covers(&input.meta.range()), "{plan}");
-            if plan.input_level == Level::ZERO {
+            if plan.input_level == Level::ZERO && !plan.is_in_place() {
                 let chosen = |table: &Table| {
                     plan.inputs
                         .iter()
@@ -83,18 +99,49 @@ impl Script {
                 );
             }
         }
-        if plan.is_in_place() {
-            let within =
-                self.version
-                    .overlapping(plan.input_level, plan.range.lower(), plan.range.upper());
-            assert_eq!(
-                within.len(),
-                plan.inputs.len(),
-                "an output could reach across: {plan}"
-            );
+    }
+
+    fn check_in_place(&self, plan: &CompactionPlan) {
+        if plan.input_level == Level::ZERO {
+            let seqs = plan.inputs.iter().map(|input| &input.meta);
+            let low = seqs.clone().map(|meta| meta.seq_smallest).min();
+            let high = seqs.map(|meta| meta.seq_largest).max();
+            for other in self
+                .version
+                .level(Level::ZERO)
+                .iter()
+                .filter(|table| !taken_by(plan, table))
+            {
+                let apart =
+                    Some(other.meta.seq_largest) < low || Some(other.meta.seq_smallest) > high;
+                assert!(apart || !plan.range.overlaps(&other.meta.range()), "{plan}");
+            }
             return;
         }
-        assert_eq!(plan.input_level.deeper(), Some(plan.output_level));
+        let range = &plan.range;
+        let within = self
+            .version
+            .overlapping(plan.input_level, range.lower(), range.upper());
+        assert_eq!(
+            within.len(),
+            plan.inputs.len(),
+            "an output could reach across: {plan}"
+        );
+    }
+
+    fn check_way_down(&self, plan: &CompactionPlan, ranges: &[UserRange]) {
+        assert!(plan.input_level < plan.output_level, "{plan}");
+        for range in ranges {
+            let passed_over = Level::all()
+                .filter(|level| plan.input_level < *level && *level < plan.output_level)
+                .any(|level| {
+                    let here = self
+                        .version
+                        .overlapping(level, range.lower(), range.upper());
+                    !here.is_empty() || self.busy.writes_to(level, range)
+                });
+            assert!(!passed_over, "would lie above what is newer: {plan}");
+        }
         for input in &plan.inputs {
             let (from, to) = (input.meta.lower(), input.meta.upper());
             let touched = self.version.overlapping(plan.output_level, from, to);
@@ -160,9 +207,10 @@ impl Script {
         self.next_number += 1;
         output.file_bytes = plan.bytes();
         let range = &plan.range;
-        if self
-            .version
-            .has_deeper(plan.output_level, range.lower(), range.upper())
+        if plan.output_level == Level::ZERO
+            || self
+                .version
+                .has_deeper(plan.output_level, range.lower(), range.upper())
         {
             output.tombstone_count = seqs(|meta| meta.tombstone_count).sum();
             output.entry_count = 10 + output.tombstone_count;
@@ -181,12 +229,28 @@ impl Script {
         match verb {
             "tuning" => self.tune(&words),
             "tree" => out = self.tree(lines),
+            "flush" => {
+                for line in lines {
+                    let mut edit = KeyspaceEdit::new(KeyspaceId::DEFAULT);
+                    edit.added.push((Level::ZERO, table(line)));
+                    let after = self.paper.apply(&self.version, &edit);
+                    self.version = after.expect("newer than what is there");
+                }
+            }
             "scores" => {
                 let scores = scores(&self.version, &self.tuning);
                 for (level, score) in scores.into_iter().filter(|(_, score)| *score > 0.0) {
                     writeln!(out, "{level} {score:.2}").expect("a string");
                 }
             }
+            "shape" => {
+                let shape = Shape::of(&self.version, &self.tuning);
+                writeln!(out, "base {}", shape.base()).expect("a string");
+                for level in Level::all().skip(shape.base().index()) {
+                    writeln!(out, "{level} {}", shape.target(level)).expect("a string");
+                }
+            }
+            "pins" => self.oldest_pin = words[0].parse().expect("a number"),
             "pick" => writeln!(out, "{}", shown(self.pick().as_ref())).expect("a string"),
             "start" => {
                 let plan = self.pick();
@@ -280,6 +344,11 @@ impl Script {
             Err(error) => format!("{error}\n"),
         }
     }
+}
+
+fn taken_by(plan: &CompactionPlan, table: &Table) -> bool {
+    let number = table.meta.number;
+    plan.inputs.iter().any(|input| input.meta.number == number)
 }
 
 fn shown(plan: Option<&CompactionPlan>) -> String {
@@ -480,7 +549,7 @@ fn only_tables_that_leave_are_left_out_of_the_scores() {
     script.busy.insert(&plan);
     assert_eq!(
         shown(script.pick().as_ref()),
-        "move L1 -> L2 level bytes: 000012"
+        "move L1 -> L7 level bytes: 000012"
     );
     script.busy.remove(&plan);
     script.command("start");

@@ -20,11 +20,12 @@ fn here<C: Cursor>(cursor: &C) -> Option<VecEntry> {
     })
 }
 
-/// A tree whose level 1 has many tables, with several versions of some keys.
+/// A tree whose last level has many tables, with several versions of some keys.
 fn wide_level(seed: u64, mode: ReadMode) -> Bed {
     let mut random = Random::printed("level", seed);
     let mut bed = Bed::new(seed, mode);
     bed.tuning.level_base_bytes = 1 << 30;
+    bed.tuning.level0_table_count_trigger = 1;
     for _ in 0..12 {
         let run = bed.random_run(&mut random, 60, 90);
         bed.context.snapshots.push(bed.context.visible);
@@ -34,7 +35,7 @@ fn wide_level(seed: u64, mode: ReadMode) -> Bed {
         }
     }
     assert!(bed.version.level(Level::ZERO).is_empty());
-    assert!(bed.version.level(level(1)).len() > 5);
+    assert!(bed.version.level(level(7)).len() > 5);
     bed
 }
 
@@ -44,9 +45,9 @@ fn a_level_walks_as_one_run_would() {
         let bed = wide_level(seed, mode);
         let mut random = Random::printed("walk", seed);
         let mut oracle = VecCursor::new(bed.entries());
-        let tables = bed.version.level(level(1));
+        let tables = bed.version.level(level(7));
         let mut cursors = [
-            bed.version.cursor(level(1), ScanMode::Ordinary),
+            bed.version.cursor(level(7), ScanMode::Ordinary),
             LevelCursor::new(tables, ScanMode::Bulk),
         ];
         for _ in 0..4000 {
@@ -95,7 +96,7 @@ fn no_tables_and_no_match_stand_nowhere() {
 fn a_cursor_keeps_files_that_a_compaction_replaced() {
     let mut bed = wide_level(3, ReadMode::Positioned);
     let wanted = bed.entries();
-    let mut cursor = bed.version.cursor(level(1), ScanMode::Ordinary);
+    let mut cursor = bed.version.cursor(level(7), ScanMode::Ordinary);
     let mut live = cursor.seek_to_first().expect("a sound disk");
     bed.context.snapshots.clear();
     let (from, to) = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
