@@ -272,6 +272,11 @@ impl Background {
                 Err(error) => return self.failed(Job::Compaction, error, backoff),
             }
         }
+        let keyspaces = self.keyspaces.all();
+        let waiting = keyspaces.filter_map(|k| Tree::garbage_waits_for(k, &self.snapshots));
+        if let Some(seq) = waiting.min() {
+            self.snapshots.wake_past(seq, &self.signals);
+        }
         self.signals.progress.ring();
         Step::Idle
     }

@@ -10,12 +10,16 @@ use base::fork::Origin;
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
 
+use crate::signals::Signals;
+
 /// The registered snapshots of a database, and its visible sequence number.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
     visible: AtomicU64,
     registered: Mutex<BTreeMap<SequenceNumber, usize>>,
     origin: Origin,
+    /// Who is to be woken once no pin is below a number.
+    waiting: Mutex<Option<(SequenceNumber, Arc<Signals>)>>,
 }
 
 /// What must survive a job.
@@ -32,6 +36,7 @@ impl Snapshots {
             visible: AtomicU64::new(visible.get()),
             registered: Mutex::default(),
             origin: Origin::here(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -80,6 +85,24 @@ impl Snapshots {
         first.unwrap_or_else(|| self.visible())
     }
 
+    /// Wakes compaction as soon as no registered snapshot is below `seq`. Only the last call
+    /// counts, and only once.
+    pub(crate) fn wake_past(&self, seq: SequenceNumber, signals: &Arc<Signals>) {
+        *self.waiting.lock() = Some((seq, Arc::clone(signals)));
+        // The last one may have gone in between.
+        self.wake_if_past();
+    }
+
+    fn wake_if_past(&self) {
+        let oldest = self.oldest();
+        let mut waiting = self.waiting.lock();
+        let due = waiting.take_if(|(seq, _)| oldest >= *seq);
+        drop(waiting);
+        if let Some((_, signals)) = due {
+            signals.compaction.wake();
+        }
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.registered.lock().values().sum()
     }
@@ -111,15 +134,52 @@ impl Drop for Registration {
                 registered.remove(&self.seq);
             }
         }
+        drop(registered);
+        self.snapshots.wake_if_past();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base::executor::Worker;
+
     use super::*;
 
     fn seq(value: u64) -> SequenceNumber {
         SequenceNumber::new(value).expect("small")
+    }
+
+    #[derive(Debug, Default)]
+    struct Woken(AtomicU64);
+
+    impl Worker for Woken {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn stop(&self) {}
+    }
+
+    /// What a snapshot protects goes when it does, though nothing else happens.
+    #[test]
+    fn compaction_is_woken_when_what_it_waits_for_is_released() {
+        let woken = Arc::new(Woken::default());
+        let count = || woken.0.load(Ordering::SeqCst);
+        let signals = Arc::new(Signals::default());
+        signals.compaction.set(Some(Arc::<Woken>::clone(&woken)));
+        let snapshots = Arc::new(Snapshots::new(seq(5)));
+        let old = snapshots.register();
+        snapshots.publish(seq(9));
+        let newer = snapshots.register();
+        snapshots.wake_past(seq(7), &signals);
+        drop(newer);
+        assert_eq!(count(), 0, "the older one still protects it");
+        drop(old);
+        assert_eq!(count(), 1);
+        drop(snapshots.register());
+        assert_eq!(count(), 1, "once is enough");
+        snapshots.wake_past(seq(9), &signals);
+        assert_eq!(count(), 2, "it had gone before anybody waited");
     }
 
     #[test]

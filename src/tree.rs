@@ -8,7 +8,7 @@ use base::executor::{Executor, Scatter};
 use base::fs::FileSystem;
 use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{HashSeed, Level, Result};
+use base::{HashSeed, Level, Result, SequenceNumber};
 use compaction::policy::{ManualCompaction, ManualStep};
 use compaction::{
     CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, Version, job, policy,
@@ -222,6 +222,14 @@ impl Tree {
             plans.push(plan);
         }
         plans
+    }
+
+    /// The number that the oldest pin must reach before more can be dropped from `keyspace`.
+    pub(crate) fn garbage_waits_for(
+        keyspace: &KeyspaceState,
+        snapshots: &Snapshots,
+    ) -> Option<SequenceNumber> {
+        policy::garbage_waits_for(&keyspace.peek().version, snapshots.oldest())
     }
 
     /// Whether nothing is running and nothing needs to run.

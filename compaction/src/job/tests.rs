@@ -1,7 +1,11 @@
+use std::time::Duration;
+
 use base::FileKind;
 use base::cursor::VecCursor;
 use base::executor::Inline;
 use base::fs::fault::{Effect, Fault, FaultError, OpKind};
+use base::sync::Bell;
+use base::sync::atomic::AtomicUsize;
 use base::{KeyKind, OwnedKey};
 use sstable::ReadMode;
 
@@ -545,4 +549,32 @@ fn a_fault_in_one_range_stops_the_others() {
     let run = std::panic::AssertUnwindSafe(|| compact(context, version, &plan));
     assert!(std::panic::catch_unwind(run).is_err());
     assert_eq!(files_in(&bed.fs), files);
+}
+
+/// Each range waits, before its first output, until another one has come as far: one after the
+/// other they would never get there.
+#[test]
+fn ranges_are_at_work_at_the_same_time() {
+    let (mut bed, mut random) = grown(18);
+    bed.context.executor = RayonPool::new(2).expect("threads");
+    flush_wide(&mut bed, &mut random);
+    let plan = plan_of_level0(&bed);
+    let numbers = Arc::clone(&bed.context.numbers);
+    let (arrived, bell) = (AtomicUsize::new(0), Bell::new());
+    bed.context.numbers = Arc::new(move || {
+        arrived.fetch_add(1, Ordering::SeqCst);
+        bell.ring();
+        loop {
+            let seen = bell.epoch();
+            if arrived.load(Ordering::SeqCst) >= 2 {
+                return numbers();
+            }
+            let came = bell.wait_past(seen, Some(Duration::from_secs(60)));
+            assert!(came, "a range waits for another that is not at work");
+        }
+    });
+    let output = bed.compact(&plan);
+    assert!(output.stats.range_count >= 2);
+    drop(plan);
+    bed.check();
 }
