@@ -12,6 +12,7 @@ mod fault_loop;
 mod fault_process;
 mod fault_read_only;
 mod fault_space;
+mod fault_system;
 mod fault_threads;
 mod history;
 mod images;

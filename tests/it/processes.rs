@@ -13,14 +13,15 @@ pub(crate) fn role() -> Option<(String, String)> {
     Some((std::env::var(ROLE).ok()?, std::env::var(PLACE).ok()?))
 }
 
-/// A command that runs the test `test` (its full path) in the role `role`, under the limits that
-/// `limits`, a line of shell, sets.
-pub(crate) fn again(test: &str, role: &str, dir: &Path, limits: &str) -> Command {
+/// A command that runs the test `test` (its full path) in the role `role`. `prefix` is shell that
+/// comes before the program: limits, or another program that runs it; by default `exec`.
+pub(crate) fn again(test: &str, role: &str, dir: &Path, prefix: &str) -> Command {
     let binary = std::env::current_exe().expect("this binary has a path");
+    let prefix = if prefix.is_empty() { "exec" } else { prefix };
     let mut command = Command::new("sh");
     command
         .arg("-c")
-        .arg(format!("{limits} exec \"$0\" \"$@\""))
+        .arg(format!("{prefix} \"$0\" \"$@\""))
         .arg(binary)
         .args(["--exact", test, "--test-threads=1", "--nocapture"])
         .env(ROLE, role)
