@@ -322,11 +322,17 @@ fn a_table_that_vanishes_during_the_open_is_no_error() {
     db.flush().expect("a flush");
     // Somebody replaces all tables just before the first one is opened.
     let (writer, opened) = (db.clone(), Arc::new(AtomicU64::new(0)));
+    let executor = Arc::clone(&world.executor);
     let count = Arc::clone(&opened);
+    let disk = Arc::clone(&world.fs);
+    let is_there = move |path: &Path| disk.contents(path).is_some();
     let meddle = move |path: &Path| {
         let is_table = path.extension().is_some_and(|extension| extension == "sst");
         if is_table && count.fetch_add(1, Ordering::SeqCst) == 0 {
             writer.compact_range(..).expect("a compaction");
+            // Which unlinks what it has replaced.
+            executor.run_until_idle();
+            assert!(!is_there(path), "the table is still there");
         }
         false
     };
