@@ -167,9 +167,9 @@ fn a_system_call_that_fails_is_told_and_nothing_is_lost() {
             for (place, nth) in times.iter().enumerate() {
                 let turn = index as u64 + place as u64 + round;
                 // Two of the four times in one round, in turn.
-                if turn % 2 == 0 {
-                    let error = ["EIO", "ENOSPC"][usize::from(turn % 4 == 0)];
-                    inject(call, error, nth + round, (turn / 2) % 2 == 0);
+                if turn.is_multiple_of(2) {
+                    let error = ["EIO", "ENOSPC"][usize::from(turn.is_multiple_of(4))];
+                    inject(call, error, nth + round, (turn / 2).is_multiple_of(2));
                 }
             }
         }

@@ -10,6 +10,7 @@ mod fault;
 mod fault_clock;
 mod fault_loop;
 mod fault_process;
+mod fault_read;
 mod fault_read_only;
 mod fault_space;
 mod fault_system;
