@@ -12,7 +12,7 @@ use compaction::policy::ManualStep;
 use log::{Log, retention};
 use memtable::Memtable;
 
-use crate::commit::CommitPath;
+use crate::commit::{CommitPath, MemtableMaker};
 use crate::events::{Event, Listener};
 use crate::health::{HealthState, Job};
 use crate::reserve::SpaceReserve;
@@ -36,6 +36,7 @@ pub(crate) struct Background {
     pub(crate) tree: Tree,
     pub(crate) log: Arc<Log>,
     pub(crate) keyspaces: Arc<Keyspaces>,
+    pub(crate) memtables: MemtableMaker,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) sweeper: Arc<Sweeper>,
     pub(crate) signals: Arc<Signals>,
@@ -93,6 +94,7 @@ impl Background {
             tree,
             log,
             keyspaces: Arc::clone(&commit.keyspaces),
+            memtables: commit.memtables.clone(),
             snapshots: Arc::clone(&commit.snapshots),
             sweeper,
             signals: Arc::clone(&commit.signals),
@@ -315,6 +317,7 @@ impl Background {
                 Err(error) => self.health.job_failed(Job::LogUpkeep, error),
             }
         }
+        self.memtables.prepare(self.keyspaces.default().settings());
         // While it is spent and there is no room, puts are refused and nothing is wrong here.
         let _ = self.reserve.refill();
         match self.sweeper.sweep() {

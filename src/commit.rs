@@ -1,15 +1,19 @@
 //! The write path: log order is sequence order, and a commit is published whole.
 //!
+//! One short critical section gives a commit its sequence numbers, its place in the log and its
+//! memtable. Copies, checksums and inserts are done outside, by all writers side by side. Commits
+//! are published in order, as far as there is no hole; a write returns once its own is.
+//!
 //! INVARIANT: nothing may fail between taking a sequence range and publishing it, except the log
 //! write itself, whose failure closes the door for good.
-//! INVARIANT: all operations of a commit go into memtables of one Superversion; a memtable is only
-//! sealed between commits.
+//! INVARIANT: all operations of a commit go into memtables of one Superversion. One that is sealed
+//! may still be filled; it is flushed once everything assigned before the seal is published.
 
 use base::sync::{Arc, Mutex};
 use base::{
     Error, ErrorKind, HashSeed, InternalKey, PinLedger, Result, SequenceNumber, WriteOutcome,
 };
-use log::{Log, Position, RecordKind};
+use log::{Log, LogSlot, Position, RecordKind};
 use memtable::{Memtable, MemtableOptions};
 
 use crate::batch::{Operation, Operations, WriteBatch};
@@ -61,14 +65,54 @@ impl Commit {
     }
 }
 
-/// Makes empty memtables.
+/// Makes empty memtables, and keeps one that was made ahead of its time.
 #[derive(Clone, Debug)]
 pub(crate) struct MemtableMaker {
-    pub(crate) pins: Arc<PinLedger>,
+    pins: Arc<PinLedger>,
+    spare: Arc<Mutex<Option<Spare>>>,
+}
+
+/// A memtable that nobody uses yet.
+#[derive(Debug)]
+struct Spare {
+    filter_bytes: usize,
+    arena_chunk_bytes: usize,
+    memtable: Arc<Memtable>,
 }
 
 impl MemtableMaker {
+    pub(crate) fn new(pins: Arc<PinLedger>) -> Self {
+        Self {
+            pins,
+            spare: Arc::default(),
+        }
+    }
+
+    /// The one made ahead, if it fits, or a new one.
     pub(crate) fn make(&self, settings: &KeyspaceSettings) -> Arc<Memtable> {
+        let fits = |spare: &mut Spare| {
+            spare.filter_bytes == settings.memtable_filter_bytes()
+                && spare.arena_chunk_bytes == settings.arena_chunk_bytes()
+        };
+        let spare = self.spare.lock().take_if(fits);
+        spare.map_or_else(|| self.make_new(settings), |spare| spare.memtable)
+    }
+
+    /// Makes one ahead, so that sealing a memtable costs the write path no more than a swap. Called
+    /// by the helper.
+    pub(crate) fn prepare(&self, settings: &KeyspaceSettings) {
+        if self.spare.lock().is_some() {
+            return;
+        }
+        let spare = Spare {
+            filter_bytes: settings.memtable_filter_bytes(),
+            arena_chunk_bytes: settings.arena_chunk_bytes(),
+            memtable: self.make_new(settings),
+        };
+        *self.spare.lock() = Some(spare);
+    }
+
+    fn make_new(&self, settings: &KeyspaceSettings) -> Arc<Memtable> {
         Memtable::new(MemtableOptions {
             filter_bytes: settings.memtable_filter_bytes(),
             arena_chunk_bytes: settings.arena_chunk_bytes(),
@@ -98,20 +142,36 @@ pub(crate) struct CommitPath {
     pub(crate) hash_seed: HashSeed,
     pub(crate) reserve: Arc<SpaceReserve>,
     pub(crate) log_bytes_max: u64,
-    pub(crate) log_segment_bytes: u64,
     pub(crate) value_bytes_max: usize,
     pub(crate) durability: Durability,
     /// LOCK: first in the order commit, manifest, superversion.
     pub(crate) state: Mutex<CommitState>,
 }
 
-/// What only the committing thread touches.
+/// What the next commit follows.
 #[derive(Debug)]
 pub(crate) struct CommitState {
     pub(crate) next_seq: SequenceNumber,
+    /// The last one that was assigned. Not what comes before `next_seq`: an unclean open leaves a
+    /// gap below that.
+    pub(crate) last_seq: SequenceNumber,
+    /// Where the place of the last commit ends.
     pub(crate) log_end: Position,
+    /// The log began a segment since its size was last looked at.
+    pub(crate) is_log_switched: bool,
     /// Set by close: no write begins any more.
     pub(crate) is_closing: bool,
+}
+
+impl CommitState {
+    /// Notes a commit that took its place.
+    #[inline]
+    fn advance(&mut self, last_seq: SequenceNumber, log_end: Position) {
+        self.is_log_switched |= self.log_end.ordinal != log_end.ordinal;
+        self.next_seq = last_seq.plus(1);
+        self.last_seq = last_seq;
+        self.log_end = log_end;
+    }
 }
 
 impl CommitPath {
@@ -139,39 +199,31 @@ impl CommitPath {
         };
         let mut state = self.state.lock();
         self.check_locked(&state)?;
-        self.make_room_locked(&state);
+        self.make_room_locked(&mut state);
         let first_seq = state.next_seq;
         let last_seq = first_seq.plus(u64::from(batch.op_count()) - 1);
-        let append = || {
-            let (op_count, payload) = (batch.op_count(), batch.payload());
+        let reserve = || {
+            let (op_count, payload_len) = (batch.op_count(), batch.payload().len());
             self.log
-                .append(RecordKind::Batch, first_seq, op_count, payload)
+                .reserve(RecordKind::Batch, first_seq, op_count, payload_len)
         };
-        let appended = match append() {
-            Err(error) if self.has_freed_space(batch, &error) => append(),
-            appended => appended,
+        let slot = match reserve() {
+            Err(error) if self.has_freed_space(batch, &error) => reserve(),
+            slot => slot,
         };
-        let appended = appended.map_err(|error| self.write_failed(error))?;
+        let slot = slot.map_err(|error| self.write_failed(error))?;
+        // The memtable belongs to the place: who seals it afterwards waits for this commit.
         let view = self.keyspaces.default().peek();
-        for operation in Operations::new(batch.payload(), first_seq, batch.op_count()) {
-            let operation = operation.expect("a batch encodes what it was given");
-            debug_assert_eq!(operation.keyspace, self.keyspaces.default().id);
-            insert(&view.active, self.hash_seed, &operation);
-        }
-        drop(view);
-        state.next_seq = last_seq.plus(1);
-        if self.log_needs_helper(state.log_end, appended.end) {
-            self.signals.helper.wake();
-        }
-        state.log_end = appended.end;
-        self.snapshots.publish(last_seq);
+        state.advance(last_seq, slot.end());
         drop(state);
+        let end = self.write_out(slot, batch, &view.active, first_seq)?;
+        self.snapshots.publish(last_seq);
         toll.keyspace
             .ledger
             .add_write(toll.bytes, u64::from(batch.op_count()));
         let is_durable = durability == Durability::Disk;
         if is_durable {
-            self.sync_upto(appended.end)?;
+            self.sync_upto(end)?;
         }
         Ok(Commit {
             seq: last_seq,
@@ -180,12 +232,28 @@ impl CommitPath {
         })
     }
 
-    /// Whether the log switched to a new segment, or the live one came to be half full: the time to
-    /// seal the old one, or to prepare the next.
-    #[inline]
-    fn log_needs_helper(&self, before: Position, after: Position) -> bool {
-        let half = self.log_segment_bytes / 2;
-        before.ordinal != after.ordinal || before.offset < half && after.offset >= half
+    /// What commits do side by side: writes the record into its place and the operations into the
+    /// memtable, and returns once this commit and all before it may be seen, and where the record
+    /// ends. Should it panic, the slot poisons the log.
+    fn write_out(
+        &self,
+        mut slot: LogSlot<'_>,
+        batch: &WriteBatch,
+        memtable: &Memtable,
+        first_seq: SequenceNumber,
+    ) -> Result<Position> {
+        slot.fill(batch.payload())
+            .map_err(|error| self.write_failed(error))?;
+        for operation in Operations::new(batch.payload(), first_seq, batch.op_count()) {
+            let operation = operation.expect("a batch encodes what it was given");
+            debug_assert_eq!(operation.keyspace, self.keyspaces.default().id);
+            insert(memtable, self.hash_seed, &operation);
+        }
+        if slot.wants_upkeep() {
+            self.signals.helper.wake();
+        }
+        let appended = slot.complete().map_err(|error| self.write_failed(error))?;
+        Ok(appended.end)
     }
 
     /// An empty batch changes nothing, but as a `Disk` write it still waits for all before it.
@@ -229,22 +297,29 @@ impl CommitPath {
 
     #[cold]
     fn write_failed(&self, error: Error) -> Error {
-        if error.outcome() == Some(WriteOutcome::Rejected) {
+        let is_rejected = error.outcome() == Some(WriteOutcome::Rejected);
+        if is_rejected && self.log.poisoned().is_none() {
             return error;
         }
+        // It may be another writer, one that panicked, who has poisoned the log.
         self.health.poison(&error);
+        if is_rejected {
+            return error;
+        }
         self.signals.progress.ring();
         error.with_outcome(WriteOutcome::Indeterminate)
     }
 
     /// Seals the active memtable if it is full or if the log has outgrown its limit.
     #[inline]
-    fn make_room_locked(&self, state: &CommitState) {
+    fn make_room_locked(&self, state: &mut CommitState) {
         for keyspace in self.keyspaces.all() {
             let view = keyspace.peek();
             let is_full = view.active.bytes() >= keyspace.settings().memtable_bytes_max;
             // A log over its limit is cut by flushing, but not while an earlier flush may do it.
-            let is_log_over = view.sealed.is_empty() && self.log.total_bytes() > self.log_bytes_max;
+            let is_due = state.is_log_switched && view.sealed.is_empty();
+            let is_log_over = is_due && self.log.total_bytes() > self.log_bytes_max;
+            state.is_log_switched &= !is_due;
             if is_full || is_log_over && view.active.entry_count() > 0 {
                 drop(view);
                 self.seal_locked(state, keyspace);
@@ -255,8 +330,7 @@ impl CommitPath {
     fn seal_locked(&self, state: &CommitState, keyspace: &KeyspaceState) {
         keyspace.seal(
             self.memtables.make(keyspace.settings()),
-            // Not what comes before `next_seq`: an unclean open leaves a gap below that.
-            self.snapshots.visible(),
+            state.last_seq,
             state.log_end,
         );
         self.signals.flush.wake();
@@ -283,6 +357,8 @@ impl CommitPath {
         if std::mem::replace(&mut state.is_closing, true) {
             return None;
         }
+        // Writers do not need the lock any more. Should one fail, then the flush says why.
+        let _ = self.log.wait_completed(state.last_seq);
         let mut sealed = Vec::new();
         for keyspace in self.keyspaces.all() {
             if keyspace.peek().active.entry_count() > 0 {

@@ -535,7 +535,9 @@ fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
     };
     let state = CommitState {
         next_seq: opened.next_seq,
+        last_seq: opened.snapshots.visible(),
         log_end: opened.log.end(),
+        is_log_switched: true,
         is_closing: false,
     };
     let commit = CommitPath {
@@ -553,7 +555,6 @@ fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
             settings.reserve_bytes(),
         ),
         log_bytes_max: settings.log_bytes_max,
-        log_segment_bytes: settings.log_segment_bytes,
         value_bytes_max: settings.value_bytes_max,
         durability: settings.durability,
         state: Mutex::new(state),

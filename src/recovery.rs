@@ -162,7 +162,7 @@ impl<'a> Recovery<'a> {
         self.tell_dropped(&prepared);
         let hash_seed = HashSeed(identity.hash_seed);
         let pins = Arc::clone(&self.pins);
-        let memtables = MemtableMaker { pins };
+        let memtables = MemtableMaker::new(pins);
         let keyspace = self.keyspace(&versions, &memtables);
         let keyspaces = Arc::new(Keyspaces::new(keyspace));
         let mut replayer = Replayer {

@@ -47,15 +47,12 @@ impl Snapshots {
         SequenceNumber::new(self.visible.load(Ordering::Acquire)).expect("published from one")
     }
 
-    /// Makes everything up to `seq` visible. Only ever moves forward.
+    /// Makes everything up to `seq` visible, all of which is whole in the log and in memtables.
+    /// Only ever moves forward, in whatever order writers come.
     #[inline]
     pub(crate) fn publish(&self, seq: SequenceNumber) {
-        debug_assert!(
-            seq.get() >= self.visible.load(Ordering::Relaxed),
-            "visible only ratchets up"
-        );
         // Release: pairs with the Acquire in `visible`.
-        self.visible.store(seq.get(), Ordering::Release);
+        self.visible.fetch_max(seq.get(), Ordering::Release);
     }
 
     /// Pins what is visible now.
@@ -188,6 +185,8 @@ mod tests {
         let first = snapshots.register();
         let second = snapshots.register();
         snapshots.publish(seq(9));
+        // A writer that comes late takes nothing back.
+        snapshots.publish(seq(7));
         assert_eq!(
             snapshots.capture(),
             Captured {

@@ -127,8 +127,8 @@ impl Tree {
 
     /// Flushes the sealed memtables of `keyspace` into level 0. Returns whether there were any.
     ///
-    /// `log` is synced first up to the end of what they hold: a power cut must not be able to keep
-    /// a table and lose the log before it.
+    /// Writers that still fill them are waited for, and `log` is synced up to the end of what they
+    /// hold: a power cut must not be able to keep a table and lose the log before it.
     pub(crate) fn flush(
         &self,
         keyspace: &KeyspaceState,
@@ -140,6 +140,9 @@ impl Tree {
             return Ok(false);
         };
         if let Some(log) = log {
+            log.wait_completed(newest.last_seq)?;
+            // The writer may not have come to it yet.
+            snapshots.publish(newest.last_seq);
             log.sync_upto(newest.log_end)?;
         }
         let memtables: Vec<Arc<Memtable>> = view
@@ -149,7 +152,7 @@ impl Tree {
             .collect();
         assert!(
             snapshots.visible() >= newest.last_seq,
-            "a memtable is sealed between commits"
+            "what is flushed is visible"
         );
         let context = self.context(keyspace, snapshots, false);
         let runs = memtables.iter().map(Memtable::cursor).collect();
