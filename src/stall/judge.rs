@@ -17,10 +17,12 @@ pub(crate) fn judge(keyspace: &KeyspaceState, speeds: Speeds) -> Judgement {
     let view = keyspace.peek();
     let sealed_count = as_f64(view.sealed.len() as u64);
     let fill = as_f64(view.active.bytes() as u64) / as_f64(settings.memtable_bytes_max as u64);
+    let memtable_depth = sealed_count + fill.min(1.0);
     let inputs = Inputs {
-        memtable_depth: sealed_count + fill.min(1.0),
+        memtable_depth,
         memory_bytes: 0.0,
-        level0_depth: as_f64(view.version.level0_depth() as u64),
+        // With what is about to come: so it grows steadily, not by a table at a time.
+        level0_depth: as_f64(view.version.level0_depth() as u64) + memtable_depth,
         debt_bytes: debt_bytes(&view.version, &settings.compaction_tuning()),
         flush_speed: speeds.flush,
         compaction_speed: speeds.compaction,
@@ -52,7 +54,7 @@ pub(crate) fn limits(settings: &KeyspaceSettings) -> Limits {
         memory_bytes: Span::NEVER,
         level0_depth: Span {
             // Compaction begins at the trigger and takes a while: that is not yet being behind.
-            begin: trigger + (level0_max - trigger) / 4.0,
+            begin: trigger + (level0_max - trigger) / 4.0 + 0.5,
             end: level0_max,
         },
         debt_bytes: Span {
