@@ -140,6 +140,46 @@ fn scans(group: &mut BenchmarkGroup<'_, WallTime>, db: &Db, shape: &str) {
     });
 }
 
+/// Data that no cache of a processor holds, where waits for memory are what a read is made of.
+const LARGE_ENTRY_COUNT: u64 = 3_000_000;
+
+fn next_of_many(at: &mut u64) -> u64 {
+    *at = at
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*at >> 33) % LARGE_ENTRY_COUNT
+}
+
+/// A loop of gets against `multi_get`, over the same keys in no order.
+fn many(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let db = Options::new()
+        .open(dir.path())
+        .expect("an empty database opens");
+    for n in 0..LARGE_ENTRY_COUNT {
+        db.put(key(n), VALUE).expect("written");
+    }
+    db.compact_range(..).expect("compacted");
+    let mut group = c.benchmark_group("read/many");
+    group.throughput(Throughput::Elements(MULTI_COUNT));
+    let mut at = 1;
+    group.bench_function("gets", |b| {
+        b.iter(|| {
+            let keys = (0..MULTI_COUNT).map(|_| key(next_of_many(&mut at)));
+            let values: Vec<_> = keys.map(|key| db.get(key).expect("read")).collect();
+            values
+        });
+    });
+    let mut at = 1;
+    group.bench_function("multi_get", |b| {
+        b.iter(|| {
+            db.multi_get((0..MULTI_COUNT).map(|_| key(next_of_many(&mut at))))
+                .expect("read")
+        });
+    });
+    group.finish();
+}
+
 fn reads(c: &mut Criterion) {
     for (shape, name) in SHAPES {
         let (_dir, db) = filled(shape);
@@ -150,5 +190,5 @@ fn reads(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, reads);
+criterion_group!(benches, reads, many);
 criterion_main!(benches);

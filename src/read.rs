@@ -1,4 +1,5 @@
-//! The point read: memtables newest first, then level 0 newest first, then one table a level.
+//! The point read: memtables newest first, then one table of each sub-level of level 0, newest
+//! first, then one table a level.
 
 use base::sync::Arc;
 use base::{HashSeed, KeyHash, KeyKind, Level, Result, SequenceNumber, Slice};
@@ -8,6 +9,9 @@ use sstable::{ReadProbe, TableHit, TableReader};
 
 use crate::ledger::{KeyspaceLedger, ReadSource};
 use crate::superversion::Superversion;
+
+mod group;
+pub(crate) use group::run_group;
 
 /// A value where it lies.
 pub(crate) enum Found<'a> {
@@ -52,10 +56,7 @@ impl Lookup<'_> {
     #[inline]
     pub(crate) fn run<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
         if let Some((memtable, hit)) = self.in_memtables() {
-            let is_put = hit.kind == KeyKind::Put;
-            let is_active = Arc::ptr_eq(memtable, &self.view.active);
-            let source = [ReadSource::Sealed, ReadSource::Active][usize::from(is_active)];
-            self.ledger.tally().add_found(source, is_put);
+            let is_put = self.note_in_memtable(memtable, &hit);
             return Ok(is_put.then(|| found(Found::Memtable(memtable, hit))));
         }
         self.in_tables(found)
@@ -73,30 +74,30 @@ impl Lookup<'_> {
             })
     }
 
-    /// The tables whose range holds the key, newest first.
+    /// Counts what a memtable had; returns whether it is a value.
+    #[inline]
+    fn note_in_memtable(&self, memtable: &Arc<Memtable>, hit: &MemtableHit<'_>) -> bool {
+        let is_put = hit.kind == KeyKind::Put;
+        let is_active = Arc::ptr_eq(memtable, &self.view.active);
+        let source = [ReadSource::Sealed, ReadSource::Active][usize::from(is_active)];
+        self.ledger.tally().add_found(source, is_put);
+        is_put
+    }
+
+    /// The tables whose range holds the key, newest first: at most one a run.
     #[inline]
     fn candidates(&self) -> impl Iterator<Item = (Level, &Arc<Table>)> {
         let version = &*self.view.version;
         let level0 = version
-            .level(Level::ZERO)
+            .sublevels()
             .iter()
-            .filter(|table| table.meta.seq_smallest <= self.seq && table.meta.contains(self.key))
+            .filter_map(|run| run.find(self.key))
+            .filter(|table| table.meta.seq_smallest <= self.seq)
             .map(|table| (Level::ZERO, table));
         let deeper = Level::all()
             .skip(1)
             .filter_map(|level| Some((level, version.find(level, self.key)?)));
         level0.chain(deeper)
-    }
-
-    /// Asks for the filter lines that [`Lookup::run`] will read, so that the misses of several
-    /// lookups overlap.
-    pub(crate) fn prefetch_filters(&self) {
-        for (_, table) in self.candidates() {
-            // A table that cannot be opened is an error of the lookup itself.
-            if let Ok(reader) = table.handle().guard() {
-                reader.prefetch_filter(self.hash_for(&reader));
-            }
-        }
     }
 
     /// A table from elsewhere may have been hashed under another seed.
@@ -109,9 +110,19 @@ impl Lookup<'_> {
         }
     }
 
+    #[inline]
     fn in_tables<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
+        self.in_tables_behind(0, found)
+    }
+
+    /// Looks at the candidates behind the first `done_count`.
+    fn in_tables_behind<R>(
+        &self,
+        done_count: usize,
+        found: impl FnOnce(Found<'_>) -> R,
+    ) -> Result<Option<R>> {
         let tally = self.ledger.tally();
-        for (level, table) in self.candidates() {
+        for (level, table) in self.candidates().skip(done_count) {
             let mut probe = ReadProbe::default();
             let reader = table.handle().guard()?;
             let hit = self.in_table(table, &reader, &mut probe)?;

@@ -10,7 +10,7 @@ use base::sync::Arc;
 use base::{InternalKey, KeyKind, Level, Result, SequenceNumber, Slice};
 use compaction::LevelCursor;
 use memtable::MemtableCursor;
-use sstable::{ScanMode, TableCursor};
+use sstable::ScanMode;
 
 use crate::health::HealthState;
 use crate::ledger::KeyspaceLedger;
@@ -31,25 +31,28 @@ pub(crate) struct ScanView {
 }
 
 impl ScanView {
-    fn children(&self) -> Result<Vec<RunCursor>> {
-        let mut children = vec![RunCursor::Memtable(self.view.active.cursor())];
-        for sealed in &self.view.sealed {
-            children.push(RunCursor::Memtable(sealed.memtable.cursor()));
-        }
-        for table in self.view.version.level(Level::ZERO) {
-            let reader = table.handle().reader()?;
-            children.push(RunCursor::Table(reader.cursor(ScanMode::Ordinary)));
-        }
-        for level in Level::all().skip(1) {
-            let tables = self.view.version.level(level);
-            if !tables.is_empty() {
-                children.push(RunCursor::Level(LevelCursor::new(
-                    tables,
-                    ScanMode::Ordinary,
-                )));
+    /// One cursor a run, newest first. Tables are opened when a cursor first reaches them.
+    fn children(&self) -> Vec<RunCursor> {
+        let (sealed, version) = (&self.view.sealed, &self.view.version);
+        let count_max = 1 + sealed.len() + version.level0_depth() + Level::COUNT;
+        let mut children = Vec::with_capacity(count_max);
+        let memtables = std::iter::once(&self.view.active);
+        for memtable in memtables.chain(sealed.iter().map(|sealed| &sealed.memtable)) {
+            // What is inserted from now on is not visible to this scan.
+            if memtable.entry_count() > 0 {
+                children.push(RunCursor::Memtable(memtable.cursor()));
             }
         }
-        Ok(children)
+        for run in version.sublevels() {
+            let cursor = LevelCursor::of_run(Arc::clone(run), ScanMode::Ordinary);
+            children.push(RunCursor::Level(cursor));
+        }
+        for level in Level::all().skip(1) {
+            if !version.level(level).is_empty() {
+                children.push(RunCursor::Level(version.cursor(level, ScanMode::Ordinary)));
+            }
+        }
+        children
     }
 }
 
@@ -113,7 +116,7 @@ impl Cursor {
         upper: Bound<Vec<u8>>,
     ) -> Result<Self> {
         scan.health.check_open()?;
-        let merge = MergeCursor::new(scan.children()?);
+        let merge = MergeCursor::new(scan.children());
         let (key, value) = (Vec::new(), Vec::new());
         Ok(Self {
             merge,
@@ -586,4 +589,4 @@ const fn assert_send<T: Send + 'static>() {}
 const _: () = assert_send::<Iter>();
 const _: () = assert_send::<Cursor>();
 const _: () = assert_send::<MemtableCursor>();
-const _: () = assert_send::<TableCursor>();
+const _: () = assert_send::<LevelCursor>();

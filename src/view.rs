@@ -8,13 +8,13 @@ use base::{HashSeed, Result, SequenceNumber, Slice};
 use crate::health::HealthState;
 use crate::ledger::Ledger;
 use crate::range::{KeyRange, prefix_bounds};
-use crate::read::{Found, Lookup};
+use crate::read::{Found, Lookup, run_group};
 use crate::scan::{Cursor, Iter, ScanView};
 use crate::snapshots::{Registration, Snapshots};
 use crate::superversion::{KeyspaceState, Superversion};
 
-/// How many keys of a `multi_get` have their filters fetched together: as many as the first-level
-/// cache holds lines for, with several tables a key.
+/// How many keys of a `multi_get` go through the stages of a read together: as many as the
+/// first-level cache holds lines for, with some ten lines a key.
 const MULTI_GET_GROUP: usize = 32;
 
 /// What every read needs; holds no lock on the directory.
@@ -64,7 +64,7 @@ impl View<'_> {
         .run(f)
     }
 
-    /// All keys from one view; the filters of a group of keys are fetched together, then tested.
+    /// All keys from one view, in groups whose waits for memory overlap.
     pub(crate) fn multi_get<K: AsRef<[u8]>>(
         &self,
         keys: impl IntoIterator<Item = K>,
@@ -86,10 +86,7 @@ impl View<'_> {
                     ledger: &self.keyspace.ledger,
                 })
                 .collect();
-            lookups.iter().for_each(Lookup::prefetch_filters);
-            for lookup in lookups {
-                values.push(lookup.run(|found| found.pin())?);
-            }
+            run_group(&lookups, &mut values)?;
         }
         Ok(values)
     }

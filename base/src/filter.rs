@@ -149,6 +149,12 @@ impl AtomicFilter {
         }
     }
 
+    /// Asks for the line that [`AtomicFilter::may_contain`] will read.
+    #[inline]
+    pub fn prefetch(&self, hash: KeyHash) {
+        hint::prefetch_at(&raw const self.blocks[block_index(hash, self.blocks.len())]);
+    }
+
     /// Whether the key may have been inserted; `false` is certain for every key published before.
     #[inline]
     pub fn may_contain(&self, hash: KeyHash) -> bool {

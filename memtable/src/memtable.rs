@@ -151,6 +151,14 @@ impl Memtable {
         })
     }
 
+    /// Asks for the line of the filter that [`Memtable::get`] reads first.
+    #[inline]
+    pub fn prefetch_filter(&self, hash: KeyHash) {
+        if let Some(filter) = &self.filter {
+            filter.prefetch(hash);
+        }
+    }
+
     /// The value that `hit` found as an owned slice; unless it is short it keeps the memory of all
     /// keys and values of this memtable, and is counted in the pin ledger.
     pub fn pin(self: &Arc<Self>, hit: &MemtableHit<'_>) -> Slice {

@@ -4,11 +4,13 @@ use base::cursor::Cursor;
 use base::{InternalKey, Result, Slice};
 use compaction::LevelCursor;
 use memtable::MemtableCursor;
-use sstable::TableCursor;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box more for each level costs a cursor more than the room it saves"
+)]
 pub(super) enum RunCursor {
     Memtable(MemtableCursor),
-    Table(TableCursor),
     Level(LevelCursor),
 }
 
@@ -16,7 +18,6 @@ macro_rules! each_run {
     ($self:ident, $cursor:ident => $call:expr) => {
         match $self {
             RunCursor::Memtable($cursor) => $call,
-            RunCursor::Table($cursor) => $call,
             RunCursor::Level($cursor) => $call,
         }
     };

@@ -338,6 +338,17 @@ impl Shape {
         Ok((entry.is(&suffix) && entry.seq <= seq).then_some(entry))
     }
 
+    /// Asks for the line where the first entry with the head of `user_key` begins, if there is one.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, bytes: &[u8], user_key: &[u8]) {
+        if let Ok(suffix) = self.suffix(bytes, user_key)
+            && let (low, 1..) = self.tied(bytes, &suffix)
+            && let Ok(at) = self.offset(bytes, low)
+        {
+            hint::prefetch(bytes, at);
+        }
+    }
+
     /// Asks for the lines that a search of a data block in `bytes` reads first: header, heads,
     /// offsets and prefix of a block of the usual size. One wait for memory instead of several.
     #[inline]

@@ -19,6 +19,7 @@ use crate::cache::{BlockCache, CachedBlock};
 use crate::dictionary::Dictionary;
 use crate::filter::Filter;
 use crate::format::{BLOCK_BYTES_MAX, BlockHandle, Footer};
+use crate::index::IndexEntry;
 use crate::iter::{ScanMode, TableCursor};
 use crate::properties::Properties;
 
@@ -95,6 +96,13 @@ pub struct ReadProbe {
     pub loaded_blocks: u32,
     /// Bytes of data blocks touched in a mapping or read from the file, as stored.
     pub bytes_read: u64,
+}
+
+/// Which data block of a table a get has to search; good for that table only.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockPlace {
+    at: usize,
+    entry: IndexEntry,
 }
 
 /// One data block as the index sees it.
@@ -262,6 +270,12 @@ impl TableReader {
         }
     }
 
+    /// Whether it has a filter at all.
+    #[inline]
+    pub fn has_filter(&self) -> bool {
+        self.footer.filter.is_some()
+    }
+
     /// Asks for the cache line that [`TableReader::may_contain`] will need.
     #[inline]
     pub fn prefetch_filter(&self, hash: KeyHash) {
@@ -286,31 +300,48 @@ impl TableReader {
         seq: SequenceNumber,
         probe: &mut ReadProbe,
     ) -> Result<Option<TableHit<'a>>> {
-        let filtered = match self.filter() {
-            FilterState::None => 0,
-            FilterState::Ready(filter) => {
-                if !filter.may_contain(self.filter_block(), hash) {
-                    probe.filter_negatives += 1;
-                    return Ok(None);
-                }
-                1
-            }
-            FilterState::Damaged(error) => return Err(error.clone()),
+        if !self.passes_filter(hash, probe)? {
+            return Ok(None);
+        }
+        let hit = match self.locate(user_key, seq, probe)? {
+            Some(place) => self.get_in(place, user_key, seq, probe)?,
+            None => None,
         };
-        let hit = self.search(user_key, seq, probe)?;
         if hit.is_none() {
-            probe.filter_false_positives += filtered;
+            probe.filter_false_positives += u32::from(self.has_filter());
         }
         Ok(hit)
     }
 
+    /// The first stage of [`TableReader::get`]: whether the table may hold a key of this hash.
+    ///
+    /// # Errors
+    /// `Corruption` if the filter is damaged.
     #[inline]
-    fn search<'a>(
-        &'a self,
+    pub fn passes_filter(&self, hash: KeyHash, probe: &mut ReadProbe) -> Result<bool> {
+        match self.filter() {
+            FilterState::None => Ok(true),
+            FilterState::Ready(filter) => {
+                let passes = filter.may_contain(self.filter_block(), hash);
+                probe.filter_negatives += u32::from(!passes);
+                Ok(passes)
+            }
+            FilterState::Damaged(error) => Err(error.clone()),
+        }
+    }
+
+    /// The second stage of [`TableReader::get`]: the one block in which a version of the key at or
+    /// below `seq` can be.
+    ///
+    /// # Errors
+    /// `Corruption` if the index is damaged.
+    #[inline]
+    pub fn locate(
+        &self,
         user_key: &[u8],
         seq: SequenceNumber,
         probe: &mut ReadProbe,
-    ) -> Result<Option<TableHit<'a>>> {
+    ) -> Result<Option<BlockPlace>> {
         let index = self.index()?;
         probe.index_blocks += 1;
         let damaged_index = |Malformed| self.damaged_index();
@@ -320,7 +351,43 @@ impl TableReader {
         if at == index.count() {
             return Ok(None);
         }
-        let place = index.entry(at).map_err(damaged_index)?;
+        let entry = index.entry(at).map_err(damaged_index)?;
+        Ok(Some(BlockPlace { at, entry }))
+    }
+
+    /// Asks for the lines of a mapped block that [`TableReader::prefetch_entry`] will read.
+    #[inline]
+    pub fn prefetch_block(&self, place: BlockPlace) {
+        if let Some(bytes) = self.in_place(place.entry) {
+            Shape::prefetch(bytes);
+        }
+    }
+
+    /// Asks for the line of a mapped block where the entry of `user_key` begins, if it is there.
+    /// Looks at what may not have been checked yet, and trusts none of it.
+    #[inline]
+    pub fn prefetch_entry(&self, place: BlockPlace, user_key: &[u8]) {
+        if let Some(bytes) = self.in_place(place.entry)
+            && let Ok(shape) = data_shape(bytes)
+        {
+            shape.prefetch_entry(bytes, user_key);
+        }
+    }
+
+    /// The last stage of [`TableReader::get`]: searches the block that [`TableReader::locate`]
+    /// gave for the same key and `seq`.
+    ///
+    /// # Errors
+    /// As for [`TableReader::get`].
+    #[inline]
+    pub fn get_in<'a>(
+        &'a self,
+        place: BlockPlace,
+        user_key: &[u8],
+        seq: SequenceNumber,
+        probe: &mut ReadProbe,
+    ) -> Result<Option<TableHit<'a>>> {
+        let BlockPlace { at, entry: place } = place;
         let loaded = self.load(at, place, probe)?;
         let damaged = |Malformed| self.damaged(place.handle.offset, "data block malformed");
         match loaded {

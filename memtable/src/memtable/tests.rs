@@ -28,7 +28,13 @@ fn insert(memtable: &Memtable, key: &[u8], at: u64, kind: KeyKind, value: &[u8])
     memtable.insert(InternalKey::new(key, seq(at), kind), hash(key), value);
 }
 
-const STRUCTURES: [MemtableStructure; 2] = [MemtableStructure::Tree, MemtableStructure::SkipList];
+/// The skip list is a foreign crate's, whose way with pointers Miri does not accept.
+const OTHER: MemtableStructure = if cfg!(miri) {
+    MemtableStructure::Tree
+} else {
+    MemtableStructure::SkipList
+};
+const STRUCTURES: [MemtableStructure; 2] = [MemtableStructure::Tree, OTHER];
 
 fn empty(structure: MemtableStructure, filter_bytes: usize) -> Arc<Memtable> {
     Memtable::new(MemtableOptions {
@@ -310,7 +316,7 @@ fn readers_beside_writers_find_every_published_entry_whole() {
     for (structure, filter_bytes) in [
         (MemtableStructure::Tree, 0),
         (MemtableStructure::Tree, 2 << 10),
-        (MemtableStructure::SkipList, 0),
+        (OTHER, 0),
     ] {
         let memtable = empty(structure, filter_bytes);
         let published: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();

@@ -31,6 +31,10 @@ fn targets_stand_where_internal_keys_do() {
 #[test]
 fn a_position_keeps_the_entries_alive() {
     for structure in [MemtableStructure::Tree, MemtableStructure::SkipList] {
+        if cfg!(miri) && structure == MemtableStructure::SkipList {
+            // A foreign crate's, whose way with pointers Miri does not accept.
+            continue;
+        }
         let entries = Arc::new(Ordered::new(structure, 0, Arc::default()));
         for n in 1..=50u64 {
             let key = n.to_be_bytes();

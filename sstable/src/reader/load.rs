@@ -254,6 +254,16 @@ impl TableReader {
         self.load_shared(entry, probe).map(Loaded::Shared)
     }
 
+    /// The block at `entry` where it lies in the mapping, unchecked; `None` if it is not there as
+    /// it is searched.
+    #[inline]
+    pub(super) fn in_place(&self, entry: IndexEntry) -> Option<&[u8]> {
+        match &self.source {
+            Source::Mapped(map) if entry.compression == RAW => self.mapped(map, entry.handle).ok(),
+            _ => None,
+        }
+    }
+
     #[inline]
     fn is_checked(&self, at: usize) -> bool {
         // Relaxed, as for the index.
