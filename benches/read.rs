@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use siltstone::{Cursor, Db, Options, ReadMode};
+use siltstone::{Compression, Cursor, Db, Options, ReadMode};
 use tempfile::TempDir;
 
 const ENTRY_COUNT: u64 = 300_000;
@@ -44,13 +44,15 @@ enum Shape {
     Memtable,
     Runs,
     Compacted,
+    CompactedZstd,
     CompactedPositioned,
 }
 
-const SHAPES: [(Shape, &str); 4] = [
+const SHAPES: [(Shape, &str); 5] = [
     (Shape::Memtable, "memtable"),
     (Shape::Runs, "runs"),
     (Shape::Compacted, "compacted"),
+    (Shape::CompactedZstd, "compacted_zstd"),
     (Shape::CompactedPositioned, "positioned"),
 ];
 
@@ -60,8 +62,13 @@ fn filled(shape: Shape) -> (TempDir, Db) {
         Shape::CompactedPositioned => ReadMode::Positioned,
         _ => ReadMode::Mapped,
     };
+    let bottom = match shape {
+        Shape::CompactedZstd => Compression::Zstd { level: 1 },
+        _ => Compression::None,
+    };
     let db = Options::new()
         .read_mode(read_mode)
+        .bottom_compression(bottom)
         .open(dir.path())
         .expect("an empty database opens");
     // Three rounds, each of every third key, so that runs interleave.
@@ -73,7 +80,7 @@ fn filled(shape: Shape) -> (TempDir, Db) {
             db.flush().expect("flushed");
         }
     }
-    if matches!(shape, Shape::Compacted | Shape::CompactedPositioned) {
+    if !matches!(shape, Shape::Memtable | Shape::Runs) {
         db.compact_range(..).expect("compacted");
     }
     (dir, db)

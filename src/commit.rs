@@ -124,7 +124,13 @@ impl MemtableMaker {
 
 /// Inserts one operation; the same for a commit and for replay.
 #[inline]
-pub(crate) fn insert(memtable: &Memtable, hash_seed: HashSeed, operation: &Operation<'_>) {
+pub(crate) fn insert(
+    memtable: &Memtable,
+    hash_seed: HashSeed,
+    operation: &Operation<'_>,
+    commit_micros: u64,
+) {
+    memtable.note_commit_time(commit_micros);
     let key = InternalKey::new(operation.key, operation.seq, operation.kind);
     memtable.insert(key, hash_seed.hash(operation.key), operation.value);
 }
@@ -247,7 +253,7 @@ impl CommitPath {
         for operation in Operations::new(batch.payload(), first_seq, batch.op_count()) {
             let operation = operation.expect("a batch encodes what it was given");
             debug_assert_eq!(operation.keyspace, self.keyspaces.default().id);
-            insert(memtable, self.hash_seed, &operation);
+            insert(memtable, self.hash_seed, &operation, slot.commit_micros());
         }
         if slot.wants_upkeep() {
             self.signals.helper.wake();

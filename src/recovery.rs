@@ -434,6 +434,7 @@ impl Replayer<'_> {
                 continue;
             }
             let (first_seq, op_count) = (record.meta.first_seq, record.meta.op_count);
+            let commit_micros = record.meta.commit_micros;
             for operation in Operations::new(record.payload, first_seq, op_count) {
                 let operation = operation.map_err(|_| {
                     Error::new(
@@ -452,7 +453,8 @@ impl Replayer<'_> {
                     .with_value("keyspace", operation.keyspace));
                 }
                 if operation.seq > floor {
-                    commit::insert(&keyspace.peek().active, self.hash_seed, &operation);
+                    let active = &keyspace.peek().active;
+                    commit::insert(active, self.hash_seed, &operation, commit_micros);
                     self.replayed_count += 1;
                 }
                 self.replayed_upto = self.replayed_upto.max(operation.seq);

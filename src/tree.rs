@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::path::PathBuf;
 
 use base::clock::Clock;
+use base::cursor::Cursor;
 use base::executor::{Executor, Scatter};
 use base::fs::FileSystem;
 use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +12,12 @@ use base::sync::{Arc, Mutex};
 use base::{HashSeed, Level, Result, SequenceNumber};
 use compaction::policy::{ManualCompaction, ManualStep};
 use compaction::{
-    CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, Version, job, policy,
+    CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, TableMeta, Version, job,
+    policy,
 };
 use log::{Log, Position};
 use memtable::Memtable;
-use sstable::{CreationReason, TableOptions};
+use sstable::{CommitTimes, CreationReason, TableOptions};
 
 use crate::events::{Event, Listener};
 use crate::manifest::{Rooms, VersionSet, numbers};
@@ -82,24 +84,23 @@ impl Tree {
         self.fs.free_bytes(&self.dir).unwrap_or(u64::MAX)
     }
 
-    fn table_options(&self, keyspace: &KeyspaceState, is_bottom: bool) -> TableOptionsFn {
+    fn table_options(&self, keyspace: &KeyspaceState, tables: OutputTables) -> TableOptionsFn {
         let (settings, clock) = (Arc::clone(keyspace.settings()), Arc::clone(&self.clock));
         let (hash_seed, keyspace) = (self.hash_seed, keyspace.id);
-        Arc::new(move |level, reason| TableOptions {
-            block_bytes_target: settings.block_bytes_target,
-            filter: settings.filter,
-            compression: if is_bottom {
-                settings.bottom_compression
-            } else {
-                settings.compression
-            },
-            hash_seed,
-            keyspace,
-            level,
-            reason,
-            created_micros: clock.now_micros(),
-            commit_times: None,
-            dictionary_bytes_max: 0,
+        Arc::new(move |level, reason| {
+            let compression = settings.compression_at(level, tables.is_bottom);
+            TableOptions {
+                block_bytes_target: settings.block_bytes_target_of(compression),
+                filter: settings.filter,
+                compression,
+                hash_seed,
+                keyspace,
+                level,
+                reason,
+                created_micros: clock.now_micros(),
+                commit_times: tables.commit_times,
+                dictionary_bytes_max: settings.dictionary_bytes_max,
+            }
         })
     }
 
@@ -108,7 +109,7 @@ impl Tree {
         &self,
         keyspace: &KeyspaceState,
         snapshots: &Snapshots,
-        is_bottom: bool,
+        tables: OutputTables,
     ) -> JobContext {
         let captured = snapshots.capture();
         JobContext {
@@ -117,7 +118,7 @@ impl Tree {
             dir: self.dir.clone(),
             numbers: numbers(&self.versions),
             executor: Arc::clone(&self.executor) as Arc<dyn Scatter>,
-            table_options: self.table_options(keyspace, is_bottom),
+            table_options: self.table_options(keyspace, tables),
             table_bytes_target: keyspace.settings().table_bytes_target,
             snapshots: captured.registered,
             visible: captured.visible,
@@ -154,7 +155,12 @@ impl Tree {
             snapshots.visible() >= newest.last_seq,
             "what is flushed is visible"
         );
-        let context = self.context(keyspace, snapshots, false);
+        // What overlaps nothing will be moved down as it is, if it is stored as the bottom is.
+        let tables = OutputTables {
+            is_bottom: lie_apart(&view.version, &memtables)?,
+            commit_times: times_of_memtables(&memtables),
+        };
+        let context = self.context(keyspace, snapshots, tables);
         let runs = memtables.iter().map(Memtable::cursor).collect();
         let job = self.next_job();
         let input_bytes = memtables.iter().map(|m| m.bytes() as u64).sum();
@@ -281,10 +287,13 @@ impl Tree {
             plan,
         };
         let version = Arc::clone(&keyspace.peek().version);
-        let is_bottom = version
-            .deepest_used()
-            .is_none_or(|deepest| deepest <= plan.output_level);
-        let context = self.context(keyspace, snapshots, is_bottom);
+        let tables = OutputTables {
+            is_bottom: version
+                .deepest_used()
+                .is_none_or(|deepest| deepest <= plan.output_level),
+            commit_times: times_of_inputs(plan),
+        };
+        let context = self.context(keyspace, snapshots, tables);
         let job = self.next_job();
         self.listener.tell(|| Event::CompactionBegan {
             keyspace: String::from(&*keyspace.name),
@@ -403,6 +412,64 @@ impl Tree {
 fn sizes(output: &JobOutput) -> Vec<u64> {
     let metas = output.added.iter().map(|(_, meta)| meta);
     metas.map(|meta| meta.file_bytes).collect()
+}
+
+/// What the outputs of a job have in common.
+#[derive(Clone, Copy)]
+struct OutputTables {
+    /// Stored as the bottommost level is.
+    is_bottom: bool,
+    commit_times: Option<CommitTimes>,
+}
+
+/// The commit times of everything in `memtables`.
+fn times_of_memtables(memtables: &[Arc<Memtable>]) -> Option<CommitTimes> {
+    let times = memtables.iter().filter_map(|memtable| {
+        let (smallest_micros, largest_micros) = memtable.commit_times()?;
+        Some(CommitTimes {
+            smallest_micros,
+            largest_micros,
+        })
+    });
+    times.reduce(CommitTimes::union)
+}
+
+/// The commit times of all inputs of `plan`; unknown if those of one are. A move keeps its own.
+fn times_of_inputs(plan: &CompactionPlan) -> Option<CommitTimes> {
+    if plan.is_move {
+        return None;
+    }
+    let times = plan.tables().map(|table| {
+        // What cannot be read costs the times, not the compaction: it meets the damage itself if
+        // there is more.
+        let reader = table.handle().guard().ok()?;
+        reader.properties().ok()?.commit_times
+    });
+    let times: Option<Vec<CommitTimes>> = times.collect();
+    times?.into_iter().reduce(CommitTimes::union)
+}
+
+/// Whether no table of `version` may hold a key between the first and the last of `memtables`.
+fn lie_apart(version: &Version, memtables: &[Arc<Memtable>]) -> Result<bool> {
+    let mut bounds: Option<(Vec<u8>, Vec<u8>)> = None;
+    for memtable in memtables {
+        let mut cursor = memtable.cursor();
+        if !cursor.seek_to_first()? {
+            continue;
+        }
+        let first = cursor.key().user_key.to_vec();
+        cursor.seek_to_last()?;
+        let last = cursor.key().user_key.to_vec();
+        bounds = Some(match bounds {
+            None => (first, last),
+            Some((low, high)) => (low.min(first), high.max(last)),
+        });
+    }
+    let Some((first, last)) = bounds else {
+        return Ok(true);
+    };
+    let apart = |meta: &TableMeta| meta.ends_before_key(&first) || meta.smallest.user_key > last;
+    Ok(version.tables().all(|(_, table)| apart(&table.meta)))
 }
 
 type TableOptionsFn = Arc<dyn Fn(Level, CreationReason) -> TableOptions + Send + Sync>;

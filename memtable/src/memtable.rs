@@ -61,6 +61,8 @@ struct Counters {
     user_bytes: AtomicU64,
     seq_smallest: AtomicU64,
     seq_largest: AtomicU64,
+    commit_micros_smallest: AtomicU64,
+    commit_micros_largest: AtomicU64,
 }
 
 /// The newest entry of a key, borrowed from the memtable it was found in.
@@ -103,6 +105,8 @@ impl Memtable {
                 user_bytes: AtomicU64::new(0),
                 seq_smallest: AtomicU64::new(u64::MAX),
                 seq_largest: AtomicU64::new(0),
+                commit_micros_smallest: AtomicU64::new(u64::MAX),
+                commit_micros_largest: AtomicU64::new(0),
             },
         })
     }
@@ -123,6 +127,29 @@ impl Memtable {
         }
         self.counters.take_in(key, value.len());
         self.entries.insert(key, value);
+    }
+
+    /// Notes that an entry was committed at `micros` since 1970.
+    #[inline]
+    pub fn note_commit_time(&self, micros: u64) {
+        let counters = &self.counters;
+        // Looked at first, as for sequence numbers.
+        if micros < counters.commit_micros_smallest.load(Ordering::Relaxed) {
+            let smallest = &counters.commit_micros_smallest;
+            smallest.fetch_min(micros, Ordering::Relaxed);
+        }
+        if micros > counters.commit_micros_largest.load(Ordering::Relaxed) {
+            let largest = &counters.commit_micros_largest;
+            largest.fetch_max(micros, Ordering::Relaxed);
+        }
+    }
+
+    /// The smallest and the largest commit time noted, in microseconds since 1970.
+    pub fn commit_times(&self) -> Option<(u64, u64)> {
+        let counters = &self.counters;
+        let smallest = counters.commit_micros_smallest.load(Ordering::Relaxed);
+        let largest = counters.commit_micros_largest.load(Ordering::Relaxed);
+        (smallest <= largest).then_some((smallest, largest))
     }
 
     /// The newest entry of `user_key` at or below `seq`, a tombstone included.

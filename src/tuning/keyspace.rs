@@ -1,5 +1,6 @@
 //! The numbers that steer one keyspace.
 
+use base::Level;
 use base::error::Result;
 use sstable::{Compression, FilterPolicy};
 
@@ -13,12 +14,15 @@ pub(crate) struct KeyspaceSettings {
     pub(crate) sealed_memtable_count_max: usize,
     pub(crate) table_bytes_target: u64,
     pub(crate) block_bytes_target: usize,
+    pub(crate) compressed_block_bytes_target: usize,
     pub(crate) level_base_bytes: u64,
     pub(crate) level_fan_out: u64,
     pub(crate) level0_table_count_trigger: usize,
     pub(crate) level0_table_count_max: usize,
     pub(crate) compression: Compression,
+    pub(crate) compression_per_level: Vec<Compression>,
     pub(crate) bottom_compression: Compression,
+    pub(crate) dictionary_bytes_max: usize,
     pub(crate) filter: FilterPolicy,
 }
 
@@ -29,12 +33,15 @@ impl Default for KeyspaceSettings {
             sealed_memtable_count_max: 2,
             table_bytes_target: 64 * MIB,
             block_bytes_target: 4 << 10,
+            compressed_block_bytes_target: 8 << 10,
             level_base_bytes: 256 * MIB,
             level_fan_out: 10,
             level0_table_count_trigger: 4,
             level0_table_count_max: 20,
             compression: Compression::None,
-            bottom_compression: Compression::None,
+            compression_per_level: Vec::new(),
+            bottom_compression: Compression::Zstd { level: 1 },
+            dictionary_bytes_max: 4 << 10,
             filter: FilterPolicy::Blocked { bits_per_key: 10 },
         }
     }
@@ -51,6 +58,10 @@ impl KeyspaceSettings {
         in_range("table_bytes_target", table_target, 4 * KIB, 16 * GIB)?;
         let block_target = self.block_bytes_target as u64;
         in_range("block_bytes_target", block_target, 64, 4 * MIB)?;
+        let block_target = self.compressed_block_bytes_target as u64;
+        in_range("compressed_block_bytes_target", block_target, 64, 4 * MIB)?;
+        let dictionary_max = self.dictionary_bytes_max as u64;
+        in_range("dictionary_bytes_max", dictionary_max, 0, 64 * KIB)?;
         in_range("level_base_bytes", self.level_base_bytes, 4 * KIB, 1 << 50)?;
         in_range("level_fan_out", self.level_fan_out, 2, 100)?;
         let trigger = self.level0_table_count_trigger as u64;
@@ -61,9 +72,12 @@ impl KeyspaceSettings {
     }
 
     fn validate_policies(&self) -> Result<()> {
-        for compression in [self.compression, self.bottom_compression] {
+        let level_count = self.compression_per_level.len() as u64;
+        in_range("compression_per_level", level_count, 0, Level::COUNT as u64)?;
+        let few = [self.compression, self.bottom_compression];
+        for compression in few.iter().chain(&self.compression_per_level) {
             if let Compression::Zstd { level } = compression
-                && !(-7..=22).contains(&level)
+                && !(-7..=22).contains(level)
             {
                 return Err(out_of_range("zstd level", level, -7, 22));
             }
@@ -85,6 +99,23 @@ impl KeyspaceSettings {
     /// The largest steps in which a memtable asks for memory.
     pub(crate) fn arena_chunk_bytes(&self) -> usize {
         (self.memtable_bytes_max / 16).clamp(1 << 10, 2 << 20)
+    }
+
+    /// How a table at `level` is compressed. `is_bottom` says that no level below it is in use.
+    pub(crate) fn compression_at(&self, level: Level, is_bottom: bool) -> Compression {
+        if is_bottom {
+            return self.bottom_compression;
+        }
+        let own = self.compression_per_level.get(level.index());
+        own.copied().unwrap_or(self.compression)
+    }
+
+    /// How long the data blocks of a table become that is stored as `compression` says.
+    pub(crate) fn block_bytes_target_of(&self, compression: Compression) -> usize {
+        match compression {
+            Compression::None => self.block_bytes_target,
+            Compression::Zstd { .. } => self.compressed_block_bytes_target,
+        }
     }
 
     /// What compaction's policy steers by.
@@ -109,7 +140,10 @@ mod tests {
         KeyspaceSettings::default()
             .validate()
             .expect("the defaults");
-        let wrong: [fn(&mut KeyspaceSettings); 5] = [
+        let wrong: [fn(&mut KeyspaceSettings); 8] = [
+            |s| s.compressed_block_bytes_target = 5 << 20,
+            |s| s.dictionary_bytes_max = (64 << 10) + 1,
+            |s| s.compression_per_level = vec![Compression::None; Level::COUNT + 1],
             |s| s.memtable_bytes_max = 0,
             |s| s.level_fan_out = 1,
             |s| s.level0_table_count_max = s.level0_table_count_trigger,
@@ -122,5 +156,31 @@ mod tests {
             let error = settings.validate().expect_err("out of range");
             assert_eq!(error.kind(), base::ErrorKind::InvalidArgument);
         }
+    }
+
+    #[test]
+    fn each_level_has_its_own_compression_and_the_last_its_own_again() {
+        let (fast, slow) = (
+            Compression::Zstd { level: -5 },
+            Compression::Zstd { level: 9 },
+        );
+        let settings = KeyspaceSettings {
+            compression_per_level: vec![Compression::None, fast],
+            compression: Compression::Zstd { level: 1 },
+            bottom_compression: slow,
+            ..KeyspaceSettings::default()
+        };
+        let at = |level, is_bottom| {
+            let level = Level::new(level).expect("a level");
+            settings.compression_at(level, is_bottom)
+        };
+        assert_eq!(at(0, false), Compression::None);
+        assert_eq!(at(1, false), fast);
+        assert_eq!(at(2, false), Compression::Zstd { level: 1 });
+        for level in [0, 1, 6] {
+            assert_eq!(at(level, true), slow);
+        }
+        assert_eq!(settings.block_bytes_target_of(Compression::None), 4 << 10);
+        assert_eq!(settings.block_bytes_target_of(slow), 8 << 10);
     }
 }

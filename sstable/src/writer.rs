@@ -241,10 +241,10 @@ impl TableWriter {
         } else {
             self.check_order(&key)
         };
-        if !self.block.is_empty()
-            && self.block.bytes_with(&key, value.len()) > self.options.block_bytes_target
-        {
+        let mut fit = self.block.fit(&key, value.len());
+        if fit.block_bytes > self.options.block_bytes_target && !self.block.is_empty() {
             self.cut_block()?;
+            fit = self.block.fit(&key, value.len());
         }
         if self.waiting.is_some() {
             self.index_waiting(Some(key.user_key))?;
@@ -255,7 +255,7 @@ impl TableWriter {
                 self.hashes.push(self.options.hash_seed.hash(key.user_key));
             }
         }
-        self.block.add(&key, value);
+        self.block.add_fitting(&key, value, fit);
         self.last_seq = key.seq;
         self.last_kind = key.kind;
         self.properties.count(&key, value.len());
@@ -363,17 +363,13 @@ impl TableWriter {
         } else {
             self.block.last_user_key()
         };
-        let is_new = last != key.user_key;
+        let order = last.cmp(key.user_key);
         assert!(
-            if is_new {
-                last < key.user_key
-            } else {
-                self.last_seq > key.seq
-            },
+            order.is_lt() || (order.is_eq() && self.last_seq > key.seq),
             "entries must come in key order: {key:?} after {:?}",
             InternalKey::new(last, self.last_seq, self.last_kind)
         );
-        is_new
+        order.is_lt()
     }
 
     /// Writes the block under construction, if it has entries.

@@ -26,6 +26,7 @@ mod recovery;
 mod shutdown;
 mod structure;
 mod support;
+mod tables;
 mod throttle;
 mod tidy;
 mod walks;

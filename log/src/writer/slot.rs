@@ -119,6 +119,11 @@ impl LogSlot<'_> {
         self.end
     }
 
+    /// The commit time it got, in microseconds since the Unix epoch.
+    pub fn commit_micros(&self) -> u64 {
+        self.meta.commit_micros
+    }
+
     /// Whether [`Log::maintain`] has something to do since this place was taken: it is time to call
     /// it, not here.
     pub fn wants_upkeep(&self) -> bool {

@@ -492,3 +492,15 @@ fn a_cursor_meets_what_is_inserted_ahead() {
         assert_eq!(cursor.key().user_key, 2_000u64.to_be_bytes());
     }
 }
+
+#[test]
+fn commit_times_are_bounds_of_what_was_noted() {
+    let memtable = Memtable::new(MemtableOptions::default());
+    assert_eq!(memtable.commit_times(), None);
+    memtable.note_commit_time(7);
+    assert_eq!(memtable.commit_times(), Some((7, 7)));
+    for micros in [9, 5, 6] {
+        memtable.note_commit_time(micros);
+    }
+    assert_eq!(memtable.commit_times(), Some((5, 9)));
+}

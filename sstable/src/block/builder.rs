@@ -41,8 +41,33 @@ fn overhead(key: &InternalKey<'_>, value_len: usize) -> usize {
         + varint_len(value_len as u64)
 }
 
+/// How many bytes `a` and `b` begin with alike, eight at a time.
+#[inline]
 fn shared_len(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    let (a_words, _) = a.as_chunks::<8>();
+    let (b_words, _) = b.as_chunks::<8>();
+    for (index, (x, y)) in a_words.iter().zip(b_words).enumerate() {
+        let differing = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differing != 0 {
+            return index * 8 + differing.trailing_zeros() as usize / 8;
+        }
+    }
+    // The words of the shorter one are alike; what is left of it is compared byte by byte.
+    let at = a_words.len().min(b_words.len()) * 8;
+    at + a[at..]
+        .iter()
+        .zip(&b[at..])
+        .take_while(|(x, y)| x == y)
+        .count()
+}
+
+/// An entry that may be added: what the block shares with it, and would be long with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fit {
+    prefix_len: usize,
+    overhead: usize,
+    /// About how long the block would be.
+    pub(crate) block_bytes: usize,
 }
 
 fn to_u32(len: usize) -> u32 {
@@ -106,22 +131,36 @@ impl Builder {
         )
     }
 
-    /// About how long the block would be with one more entry.
+    /// What adding an entry would come to. Holds until something else is done to the block.
     #[inline]
-    pub(crate) fn bytes_with(&self, key: &InternalKey<'_>, value_len: usize) -> usize {
-        self.bytes_of(
+    pub(crate) fn fit(&self, key: &InternalKey<'_>, value_len: usize) -> Fit {
+        let prefix_len = self.prefix_with(key.user_key);
+        let overhead = overhead(key, value_len);
+        let bytes = self.bytes_of(
             self.count() + 1,
             self.keys.len() + key.user_key.len(),
             self.values.len() + value_len,
-            self.prefix_with(key.user_key),
-        ) + overhead(key, value_len)
+            prefix_len,
+        );
+        Fit {
+            prefix_len,
+            overhead,
+            block_bytes: bytes + overhead,
+        }
     }
 
     /// Adds an entry, which sorts after all added before.
     #[inline]
     pub(crate) fn add(&mut self, key: &InternalKey<'_>, value: &[u8]) {
-        self.prefix_len = self.prefix_with(key.user_key);
-        self.overhead += overhead(key, value.len());
+        let fit = self.fit(key, value.len());
+        self.add_fitting(key, value, fit);
+    }
+
+    /// The same with what [`Builder::fit`] said of it.
+    #[inline]
+    pub(crate) fn add_fitting(&mut self, key: &InternalKey<'_>, value: &[u8], fit: Fit) {
+        self.prefix_len = fit.prefix_len;
+        self.overhead += fit.overhead;
         self.keys.extend_from_slice(key.user_key);
         self.values.extend_from_slice(value);
         self.staged.push(Staged {
@@ -190,5 +229,28 @@ impl Builder {
         self.staged.clear();
         self.overhead = 0;
         self.prefix_len = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_lengths_are_those_of_the_plain_loop() {
+        for a_len in 0..20 {
+            for b_len in 0..20 {
+                for differs_at in 0..20 {
+                    let a = vec![7; a_len];
+                    let mut b = vec![7; b_len];
+                    if let Some(byte) = b.get_mut(differs_at) {
+                        *byte = 8;
+                    }
+                    let plain = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+                    assert_eq!(shared_len(&a, &b), plain, "{a_len} {b_len} {differs_at}");
+                    assert_eq!(shared_len(&b, &a), plain, "{a_len} {b_len} {differs_at}");
+                }
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::testing::{Random, key_of, put, seq, sorted};
 fn block_of(entries: &[base::cursor::VecEntry]) -> Vec<u8> {
     let mut builder = Builder::default();
     for entry in entries {
-        let estimate = builder.bytes_with(&key_of(entry), entry.3.len());
+        let estimate = builder.fit(&key_of(entry), entry.3.len()).block_bytes;
         builder.add(&key_of(entry), &entry.3);
         assert_eq!(estimate, builder.bytes_estimate());
         assert_eq!(builder.last_user_key(), entry.0);
