@@ -1,6 +1,7 @@
 //! Ctrl-C: the first one asks the work to end at its next step, the second one ends the process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use base::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,8 @@ impl Stop {
 
 /// Directories to be removed if the process is ended by a second Ctrl-C.
 static DOOMED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// File systems to be unmounted before that.
+static MOUNTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static STOP: OnceLock<Stop> = OnceLock::new();
 
 /// The exit code of a run that Ctrl-C ended, as shells have it.
@@ -48,9 +51,7 @@ pub fn stop_on_ctrl_c() -> Stop {
         // Without a handler Ctrl-C ends the process as it always does, which is no worse.
         let _ = ctrlc::set_handler(move || {
             if seen.is_set() {
-                for dir in DOOMED.lock().drain(..) {
-                    scratch::remove_tree(&dir);
-                }
+                clean_up();
                 std::process::exit(i32::from(EXIT_INTERRUPTED));
             }
             seen.set();
@@ -80,4 +81,33 @@ pub(crate) fn doom(dir: PathBuf) {
 
 pub(crate) fn spare(dir: &PathBuf) {
     DOOMED.lock().retain(|doomed| doomed != dir);
+}
+
+/// Removes at once what is to go when the process ends: for one that is about to end itself.
+pub(crate) fn clean_up() {
+    for dir in MOUNTS.lock().drain(..).rev() {
+        unmount(&dir);
+    }
+    for dir in DOOMED.lock().drain(..) {
+        scratch::remove_tree(&dir);
+    }
+}
+
+pub(crate) fn doom_mount(dir: PathBuf) {
+    MOUNTS.lock().push(dir);
+}
+
+pub(crate) fn spare_mount(dir: &Path) {
+    MOUNTS.lock().retain(|doomed| doomed != dir);
+}
+
+/// Takes the file system at `dir` out of the tree, though files of it may still be open.
+pub(crate) fn unmount(dir: &Path) {
+    // One that cannot be unmounted is as great a nuisance as a directory that cannot be removed.
+    let _ = Command::new("umount")
+        .arg("--lazy")
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
 }

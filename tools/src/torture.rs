@@ -1,24 +1,28 @@
 //! `siltstone-torture`: tries to make the engine lose or invent something.
 //!
 //! `model` runs writers, snapshots and constant compaction against a model in memory; `kill` kills
-//! a writing process and looks at what recovery makes of it. Everything follows from one seed,
-//! printed first, except how threads interleave and where exactly a kill falls.
+//! a writing process and looks at what recovery makes of it; `full` lets the disk run full; `all`
+//! goes round them. Everything follows from one seed, printed first, except how threads interleave
+//! and where exactly a kill falls.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use base::Error;
-use base::fs::{self, FileSystem, OsFs};
-use clap::{Parser, Subcommand};
+use base::fs::{FileSystem, OsFs};
+use clap::{Args, Parser, Subcommand};
 
 use crate::interrupt::{EXIT_INTERRUPTED, stop_on_ctrl_c};
-use crate::scratch::Scratch;
 
 mod child;
 mod compare;
 mod failure;
+mod full;
 mod kill;
 mod model;
+mod mount;
+mod pause;
+mod place;
+mod rounds;
 mod settings;
 mod stream;
 mod watchdog;
@@ -26,16 +30,20 @@ mod world;
 mod writer;
 
 use failure::{Failure, OrSetup, Outcome};
-use kill::{KillPlan, KillReport};
+use full::FullPlan;
+use kill::KillPlan;
 use model::ModelPlan;
+use place::{Keep, Place};
+use rounds::{Mode, Plan, Run, Until};
 use watchdog::EXIT_FINDING;
 
 const EXIT_FAILED: u8 = 2;
 
 /// Tries to make siltstone lose or invent something.
 ///
-/// Exit code 0 without findings, 1 with one, 2 if the run could not be carried out. On a finding
-/// the database stays where it is, for somebody to look into.
+/// Exit code 0 without findings, 1 with one, 2 if the run could not be carried out, 130 if Ctrl-C
+/// ended it. A finding comes with the command that repeats it. Nothing stays on disk without
+/// --keep.
 #[derive(Debug, Parser)]
 #[command(name = "siltstone-torture", version, max_term_width = 100)]
 struct Cli {
@@ -43,69 +51,100 @@ struct Cli {
     command: CliCommand,
 }
 
+/// What every mode is told.
+#[derive(Debug, Args)]
+struct Common {
+    /// Where the random numbers start; a random one if absent.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Goes on with other seeds until so many minutes have passed; fractions are allowed.
+    #[arg(long, value_parser = parse_minutes)]
+    minutes: Option<f64>,
+    /// Directory for the databases, which must not exist or be empty; a temporary one if absent.
+    #[arg(long)]
+    db: Option<PathBuf>,
+    /// Leaves the last database, and that of a finding, where it is.
+    #[arg(long)]
+    keep: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum CliCommand {
+    /// Every mode in turn, in rounds of some seconds.
+    All {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Random puts and deletes from two threads, snapshots compared with a model meanwhile.
     Model {
-        /// Puts and deletes in all.
-        #[arg(long, default_value_t = 10_000_000)]
-        ops: u64,
-        /// Where the random numbers start; a random one if absent.
+        #[command(flatten)]
+        common: Common,
+        /// Puts and deletes of a round. By default 10,000,000, or few in rounds of some seconds if
+        /// --minutes are given.
         #[arg(long)]
-        seed: Option<u64>,
+        ops: Option<u64>,
         /// How many different keys there are.
-        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..))]
-        keys: u32,
+        #[arg(long, value_parser = clap::value_parser!(u32).range(100..))]
+        keys: Option<u32>,
         /// How often the database is closed and opened on the way.
-        #[arg(long, default_value_t = 3)]
-        reopens: u64,
-        /// Directory of the database, which must not exist or be empty; a temporary one if absent.
         #[arg(long)]
-        db: Option<PathBuf>,
+        reopens: Option<u64>,
     },
     /// Kills a writing process again and again and compares what is recovered.
     Kill {
-        /// How many comparisons.
-        #[arg(long, default_value_t = 200)]
-        rounds: u64,
-        /// Where the random numbers start; a random one if absent.
+        #[command(flatten)]
+        common: Common,
+        /// How many comparisons a round has. By default 200, or few if --minutes are given.
         #[arg(long)]
-        seed: Option<u64>,
-        /// Directory of the database, which must not exist or be empty; a temporary one if absent.
-        #[arg(long)]
-        db: Option<PathBuf>,
+        rounds: Option<u64>,
+    },
+    /// Fills a small file system of its own, which needs the right to mount one.
+    Full {
+        #[command(flatten)]
+        common: Common,
     },
     /// The process that `kill` kills.
     #[command(hide = true)]
     Child(child::ChildArgs),
+    /// The process that `full` kills.
+    #[command(hide = true)]
+    Filler(full::FillerArgs),
+}
+
+fn parse_minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if minutes.is_finite() && minutes >= 0.0 => Ok(minutes),
+        _ => Err("minutes are a number from 0 on".to_owned()),
+    }
 }
 
 /// The whole tool: command line in, exit code out.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         CliCommand::Child(args) => return ExitCode::from(child::main(&args)),
+        CliCommand::Filler(args) => return ExitCode::from(full::filler_main(&args)),
+        CliCommand::All { common } => go("all", common, Mode::ALL.len(), &|index, seed| {
+            Plan::short(Mode::ALL[index], seed)
+        }),
         CliCommand::Model {
+            common,
             ops,
-            seed,
             keys,
             reopens,
-            db,
         } => {
-            let seed = seed.unwrap_or_else(|| OsFs.random_u64());
-            let keys = usize::try_from(keys).unwrap_or(usize::MAX);
-            run_model(
-                &ModelPlan {
-                    seed,
-                    ops,
-                    keys,
-                    reopens,
-                },
-                db,
-            )
+            let is_long = common.minutes.is_none();
+            go("model", common, 1, &|_, seed| {
+                model_plan(seed, is_long, (ops, keys, reopens))
+            })
         }
-        CliCommand::Kill { rounds, seed, db } => {
-            let seed = seed.unwrap_or_else(|| OsFs.random_u64());
-            run_kill(seed, rounds, db)
+        CliCommand::Kill { common, rounds } => {
+            let rounds = rounds.unwrap_or(if common.minutes.is_some() { 15 } else { 200 });
+            go("kill", common, 1, &|_, seed| {
+                Plan::Kill(KillPlan { seed, rounds })
+            })
+        }
+        CliCommand::Full { common } => {
+            go("full", common, 1, &|_, seed| Plan::Full(FullPlan { seed }))
         }
     };
     match result {
@@ -119,118 +158,53 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The directory of a run, removed at the end if it is temporary and nothing was found.
-struct Place {
-    dir: PathBuf,
-    scratch: Option<Scratch>,
-}
-
-impl Place {
-    fn new(db: Option<PathBuf>) -> base::Result<Self> {
-        let Some(dir) = db else {
-            let scratch = Scratch::new("siltstone-torture")?;
-            let dir = scratch.path().join("db");
-            return Ok(Self {
-                dir,
-                scratch: Some(scratch),
-            });
-        };
-        if OsFs.status(&dir)?.is_some() && !OsFs.list(&dir)?.is_empty() {
-            return Err(
-                Error::invalid_argument("--db names a directory that is not empty").with_path(dir),
-            );
-        }
-        fs::create_dir_all(&OsFs, &dir)?;
-        Ok(Self { dir, scratch: None })
-    }
-
-    /// Prints a finding and keeps the directory.
-    fn found(&mut self, text: &str, replay: &str) {
-        println!("FINDING: {text}");
-        println!("database kept in {}", self.dir.display());
-        println!("replay: {replay}");
-        if let Some(scratch) = &mut self.scratch {
-            scratch.keep();
-        }
-    }
-}
-
-fn run_model(plan: &ModelPlan, db: Option<PathBuf>) -> Outcome<()> {
-    let mut place = Place::new(db).or_setup()?;
-    println!(
-        "model: seed {}, {} operations, {} keys",
-        plan.seed, plan.ops, plan.keys
-    );
-    let stop = stop_on_ctrl_c();
-    match model::run(plan, &place.dir, &stop) {
-        Ok(report) => {
-            println!(
-                "{} snapshots compared, {} of them again later, {} looked at while they were made",
-                report.snapshots, report.rechecks, report.probes,
-            );
-            println!(
-                "{} flushes, {} compactions, {} moves, {} openings",
-                report.flushes,
-                report.compactions,
-                report.moves,
-                report.reopens + 2,
-            );
-            println!("{} operations, 0 findings", report.operations);
-            Ok(())
-        }
-        Err(failure) => {
-            if let Failure::Finding(text) = &failure {
-                let replay = format!(
-                    "siltstone-torture model --seed {} --ops {} --keys {} --reopens {}",
-                    plan.seed, plan.ops, plan.keys, plan.reopens
-                );
-                place.found(text, &replay);
-                println!("1 finding");
-            }
-            Err(failure)
-        }
-    }
-}
-
-fn run_kill(seed: u64, rounds: u64, db: Option<PathBuf>) -> Outcome<()> {
-    let mut place = Place::new(db).or_setup()?;
-    let program = std::env::current_exe()
-        .map_err(|e| Error::io(Path::new("."), "finding this program", e))
-        .or_setup()?;
-    println!("kill: seed {seed}, {rounds} rounds");
-    let plan = KillPlan {
+/// A model of the sizes given; of the usual ones where none are.
+fn model_plan(
+    seed: u64,
+    is_long: bool,
+    (ops, keys, reopens): (Option<u64>, Option<u32>, Option<u64>),
+) -> Plan {
+    let usual = match Plan::short(Mode::Model, seed) {
+        Plan::Model(plan) if !is_long => plan,
+        _ => ModelPlan {
+            seed,
+            ops: 10_000_000,
+            keys: 20_000,
+            reopens: 3,
+        },
+    };
+    Plan::Model(ModelPlan {
         seed,
-        rounds,
-        program,
+        ops: ops.unwrap_or(usual.ops),
+        keys: keys.map_or(usual.keys, |keys| {
+            usize::try_from(keys).unwrap_or(usize::MAX)
+        }),
+        reopens: reopens.unwrap_or(usual.reopens),
+    })
+}
+
+fn go(
+    name: &str,
+    common: Common,
+    plan_count: usize,
+    plan: &dyn Fn(usize, u64) -> Plan,
+) -> Outcome<()> {
+    let keep = if common.keep {
+        Keep::Database
+    } else {
+        Keep::Nothing
     };
-    let mut report = KillReport::default();
-    let result = kill::run(&plan, &place.dir, &stop_on_ctrl_c(), &mut report);
-    let kills: Vec<String> = report
-        .kills
-        .iter()
-        .map(|(phase, count)| format!("{} {count}", phase.name()))
-        .collect();
-    println!(
-        "{} kills by phase: {}",
-        report.kills.values().sum::<u64>(),
-        kills.join(", ")
-    );
-    println!("{} recoveries that ended before their kill", report.ended);
-    println!(
-        "{} commits acknowledged and found, {} found whose acknowledgement was cut off",
-        report.acknowledged.saturating_sub(report.unheard),
-        report.unheard
-    );
-    let count = match &result {
-        Err(Failure::Finding(text)) => {
-            let replay = format!("siltstone-torture kill --seed {seed} --rounds {rounds}");
-            place.found(text, &replay);
-            1
-        }
-        _ => 0,
+    let seed = common.seed.unwrap_or_else(|| OsFs.random_u64());
+    let stop = stop_on_ctrl_c();
+    let mut place = Place::new(common.db, keep).or_setup()?;
+    println!("{name}: seed {seed}");
+    let run = Run {
+        seed,
+        until: common.minutes.map_or(Until::Once, Until::Minutes),
+        plan_count,
+        plan,
+        keep,
+        stop: &stop,
     };
-    if !matches!(result, Err(Failure::Setup(_))) {
-        println!("{} rounds, {count} findings", report.rounds);
-    }
-    result
+    run.go(&mut place)
 }

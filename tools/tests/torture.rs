@@ -20,14 +20,34 @@ fn check(output: &Output, ending: &str) {
 fn the_model_and_the_engine_agree() {
     for seed in ["1", "2"] {
         let output = torture(&["model", "--ops=20000", "--keys=500", "--seed", seed]);
-        check(&output, "operations, 0 findings");
+        check(&output, "model 1; 0 findings");
     }
 }
 
 #[test]
 fn kills_lose_nothing_that_was_acknowledged() {
     let output = torture(&["kill", "--rounds=12", "--seed=1"]);
-    check(&output, "12 rounds, 0 findings");
+    check(&output, "kill 1; 0 findings");
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let output = torture(&["full", "--seed=3"]);
+    check(&output, "0 findings");
+    let text = String::from_utf8_lossy(&output.stdout);
+    // Where nothing may be mounted it says so, and does not count it.
+    let is_skipped = text.contains("SKIPPED, no ") && text.contains("full 0 (1 skipped)");
+    assert!(is_skipped || text.contains("full 1;"), "{text}");
+}
+
+#[test]
+fn nothing_stays_behind_and_time_bounds_a_run() {
+    let dir = tempfile::tempdir().expect("made");
+    let db = dir.path().join("db");
+    let db = db.to_str().expect("plain");
+    let output = torture(&["model", "--minutes=0.001", "--ops=2000", "--db", db]);
+    check(&output, "0 findings");
+    assert_eq!(dir.path().read_dir().expect("readable").count(), 0);
 }
 
 #[test]
@@ -35,10 +55,8 @@ fn a_directory_with_something_in_it_is_refused() {
     let dir = tempfile::tempdir().expect("made");
     let db = dir.path().join("db");
     let db = db.to_str().expect("plain");
-    check(
-        &torture(&["model", "--ops=100", "--keys=100", "--db", db]),
-        "0 findings",
-    );
+    let model = ["model", "--ops=100", "--keys=100", "--db", db, "--keep"];
+    check(&torture(&model), "0 findings");
     let output = torture(&["kill", "--rounds=1", "--db", db]);
     assert_eq!(output.status.code(), Some(2));
 }
@@ -47,4 +65,5 @@ fn a_directory_with_something_in_it_is_refused() {
 fn wrong_usage_has_its_own_exit_code() {
     assert_eq!(torture(&["modle"]).status.code(), Some(2));
     assert_eq!(torture(&["model", "--keys=3"]).status.code(), Some(2));
+    assert_eq!(torture(&["all", "--minutes=-1"]).status.code(), Some(2));
 }

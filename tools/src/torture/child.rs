@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base::sync::Bell;
 use clap::{Args, ValueEnum};
 use siltstone::{Db, WriteBatch, WriteOptions};
 
 use super::failure::{Failure, OrFinding, Outcome};
+use super::pause::pause;
 use super::settings;
 use super::stream::{self, KEY_COUNT, THREAD_COUNT};
 use super::world::World;
@@ -88,7 +88,7 @@ impl Phase {
 }
 
 /// Prints one line at once. A parent that is gone ends the child.
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
     let told = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     if told.is_err() {
@@ -180,9 +180,7 @@ fn write(
 }
 
 fn disturb(db: &Db, random: &mut Random) -> Outcome<()> {
-    // A pause that nothing ends early: a bell that nobody rings.
-    let pause = Duration::from_millis(random.below(12));
-    Bell::new().wait_past(0, Some(pause));
+    pause(Duration::from_millis(random.below(12)));
     match random.below(6) {
         0 => {
             tell_phase(Phase::Flushing);

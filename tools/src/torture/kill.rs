@@ -5,12 +5,12 @@
 //! whether every order of events inside the engine leaves something that recovery puts right.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use base::sync::Bell;
 use base::{Error, ErrorKind};
 use indicatif::ProgressBar;
 use siltstone::Db;
@@ -18,6 +18,7 @@ use siltstone::Db;
 use super::child::{Phase, Task};
 use super::compare::{Source, State, Walk, check_all, check_scan};
 use super::failure::{Failure, OrFinding, OrSetup, Outcome, finding};
+use super::pause::pause;
 use super::settings;
 use super::stream::{self, KEY_COUNT, THREAD_COUNT};
 use super::watchdog::Watchdog;
@@ -35,8 +36,6 @@ const SHORT_LIFE_MILLIS_MAX: u64 = 80;
 pub(crate) struct KillPlan {
     pub(crate) seed: u64,
     pub(crate) rounds: u64,
-    /// This program, which is its own child.
-    pub(crate) program: PathBuf,
 }
 
 /// What a run did.
@@ -53,17 +52,42 @@ pub(crate) struct KillReport {
     pub(crate) unheard: u64,
 }
 
-/// Runs the plan on the database in `dir`, which must be new.
+impl fmt::Display for KillReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kills: Vec<String> = self
+            .kills
+            .iter()
+            .map(|(phase, count)| format!("{} {count}", phase.name()))
+            .collect();
+        write!(
+            f,
+            "{} comparisons, kills {}, {} ended before, {} commits found, {} of them unheard",
+            self.rounds,
+            kills.join(" "),
+            self.ended,
+            self.acknowledged,
+            self.unheard
+        )
+    }
+}
+
+/// Runs the plan on the database in `dir`, which must be new. `program` is this one, which is its
+/// own child.
 pub(crate) fn run(
     plan: &KillPlan,
+    program: &Path,
     dir: &Path,
     stop: &Stop,
     report: &mut KillReport,
 ) -> Outcome<()> {
-    let watchdog = Watchdog::new(format!("kill seed={}", plan.seed));
+    let watchdog = Watchdog::new(format!(
+        "siltstone-torture kill --seed {} --rounds {}",
+        plan.seed, plan.rounds
+    ));
     let progress = ProgressBar::new(plan.rounds);
     let mut killer = Killer {
         plan,
+        program,
         dir,
         world: World::new(KEY_COUNT),
         state: vec![0; KEY_COUNT],
@@ -93,6 +117,7 @@ pub(crate) fn run(
 
 struct Killer<'a> {
     plan: &'a KillPlan,
+    program: &'a Path,
     dir: &'a Path,
     world: World,
     /// What must be there, of all threads.
@@ -135,8 +160,7 @@ impl Killer<'_> {
         let stdout = child.stdout.take().expect("it was asked for");
         let done = self.done;
         let listener = std::thread::spawn(move || listen(stdout, done));
-        // Nobody rings: this waits for as long as the child shall live.
-        Bell::new().wait_past(0, Some(life));
+        pause(life);
         // A child that has ended by itself cannot be killed, which is as good.
         let _ = child.kill();
         let status = child.wait().map_err(|e| system("wait", e)).or_setup()?;
@@ -177,7 +201,7 @@ impl Killer<'_> {
             Task::Write => "write",
             Task::Open => "open",
         };
-        Command::new(&self.plan.program)
+        Command::new(self.program)
             .arg("child")
             .arg("--db")
             .arg(self.dir)
@@ -396,7 +420,7 @@ mod tests {
     #[test]
     fn acknowledgements_must_come_in_order() {
         let mut heard = Heard {
-            acknowledged: [4, 0],
+            acknowledged: [4, 0, 0, 0],
             ..Heard::default()
         };
         for line in [
@@ -408,7 +432,7 @@ mod tests {
         ] {
             take_line(line, &mut heard);
         }
-        assert_eq!(heard.acknowledged, [6, 1]);
+        assert_eq!(heard.acknowledged, [6, 1, 0, 0]);
         assert_eq!(heard.phase, Some(Phase::Writing));
         assert_eq!(heard.disorder, None);
         take_line("ack 0 8", &mut heard);

@@ -5,6 +5,7 @@
 //! checker takes snapshots and, for each, brings its model up to the snapshot's sequence number:
 //! the snapshot must show exactly the model, whatever flush and compaction do meanwhile.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -17,10 +18,11 @@ use super::compare::{
     check_scan,
 };
 use super::failure::{Failure, OrFinding, Outcome, finding};
+use super::rounds::Plan;
 use super::settings;
 use super::watchdog::Watchdog;
 use super::world::{Version, World};
-use super::writer::{self, Done, Writer};
+use super::writer::{self, Done, HeldBack, Writer};
 use crate::interrupt::Stop;
 use crate::random::Random;
 
@@ -55,12 +57,36 @@ pub(crate) struct ModelReport {
     pub(crate) compactions: u64,
     pub(crate) moves: u64,
     pub(crate) reopens: u64,
+    /// Writes that were refused because they would have had to wait.
+    pub(crate) busy: u64,
+    /// Writes that paid for flush or compaction being behind.
+    pub(crate) throttled: u64,
+}
+
+impl fmt::Display for ModelReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} operations, {} snapshots compared, {} again, {} at once, {} flushes, \
+             {} compactions, {} moves, {} openings, {} writes throttled, {} busy",
+            self.operations,
+            self.snapshots,
+            self.rechecks,
+            self.probes,
+            self.flushes,
+            self.compactions,
+            self.moves,
+            self.reopens + 2,
+            self.throttled,
+            self.busy,
+        )
+    }
 }
 
 /// Runs the plan on the database in `dir`, which must be new.
 pub(crate) fn run(plan: &ModelPlan, dir: &Path, stop: &Stop) -> Outcome<ModelReport> {
     let world = World::new(plan.keys);
-    let watchdog = Watchdog::new(format!("model seed={}", plan.seed));
+    let watchdog = Watchdog::new(Plan::Model(plan.clone()).replay());
     let mut state: State = vec![0; world.len()];
     let mut report = ModelReport::default();
     let progress = ProgressBar::new(plan.ops);
@@ -167,9 +193,9 @@ impl Round<'_> {
                 writers.push(scope.spawn(move || {
                     let result = self.write(index, own_quota, start, *version, &sender, done);
                     match result {
-                        Ok(last) => {
+                        Ok((last, held_back)) => {
                             *version = last;
-                            Ok(())
+                            Ok(held_back)
                         }
                         Err(failure) => {
                             failed.set();
@@ -192,7 +218,13 @@ impl Round<'_> {
                 let joined = writer
                     .join()
                     .unwrap_or_else(|e| std::panic::resume_unwind(e));
-                result = result.and(joined);
+                match joined {
+                    Ok(held_back) => {
+                        report.busy += held_back.busy;
+                        report.throttled += held_back.throttled;
+                    }
+                    Err(failure) => result = result.and(Err(failure)),
+                }
             }
             result.and(checked)
         })
@@ -206,7 +238,7 @@ impl Round<'_> {
         version: Version,
         sender: &SyncSender<Vec<Done>>,
         done: &AtomicU64,
-    ) -> Outcome<Version> {
+    ) -> Outcome<(Version, HeldBack)> {
         let random = Random::stream(self.plan.seed, &[self.phase, index as u64]);
         let mut writer = Writer::new(self.world, (index, WRITER_COUNT), state, version, random);
         let mut report = Vec::with_capacity(writer::REPORT_COUNT);
@@ -217,14 +249,14 @@ impl Round<'_> {
                 done.fetch_add(report.len() as u64, Ordering::Relaxed);
                 if sender.send(std::mem::take(&mut report)).is_err() {
                     // The checker has found something and gone.
-                    return Ok(writer.version());
+                    return Ok((writer.version(), writer.held_back()));
                 }
             }
         }
         done.fetch_add(report.len() as u64, Ordering::Relaxed);
         // As above.
         let _ = sender.send(report);
-        Ok(writer.version())
+        Ok((writer.version(), writer.held_back()))
     }
 }
 

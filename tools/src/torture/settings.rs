@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use siltstone::{Compression, FilterPolicy, Options, ReadMode};
+use siltstone::{Compression, FilterPolicy, LogAppend, Options, ReadMode};
 
 use crate::random::Random;
 
@@ -22,8 +22,20 @@ pub(crate) fn options(seed: u64) -> Options {
         0 => ReadMode::Positioned,
         _ => ReadMode::Mapped,
     };
+    let log_append = match random.below(3) {
+        0 => LogAppend::Positioned,
+        1 => LogAppend::Mapped,
+        _ => LogAppend::Auto,
+    };
+    let sync_interval = match random.below(8) {
+        0 => None,
+        _ => Some(Duration::from_millis(1 << random.below(10))),
+    };
     Options::new()
-        .memtable_bytes_max(32 << (10 + random.below(4)))
+        .log_append(log_append)
+        .keep_space_for_deletes(!random.one_in(4))
+        .sealed_memtable_count_max(1 + random.below_usize(3))
+        .memtable_bytes_max(8 << (10 + random.below(6)))
         .table_bytes_target(16 << (10 + random.below(4)))
         .block_bytes_target(256 << random.below(5))
         .level_base_bytes(64 << (10 + random.below(4)))
@@ -32,7 +44,7 @@ pub(crate) fn options(seed: u64) -> Options {
         .level0_table_count_max(8 + random.below_usize(8))
         .log_segment_bytes(64 << (10 + random.below(5)))
         .manifest_bytes_min(4 << (10 + random.below(5)))
-        .sync_interval(Some(Duration::from_millis(1 << random.below(10))))
+        .sync_interval(sync_interval)
         .compaction_threads(1 + random.below_usize(2))
         .cache_bytes(1 << 20)
         .bottom_compression(bottom)

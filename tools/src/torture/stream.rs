@@ -8,9 +8,9 @@ use super::world::{Version, World, write_value};
 use crate::random::Random;
 
 /// How many threads of a child write, each its own stream on its own keys.
-pub(crate) const THREAD_COUNT: usize = 2;
+pub(crate) const THREAD_COUNT: usize = 4;
 /// Keys of all threads together.
-pub(crate) const KEY_COUNT: usize = 600;
+pub(crate) const KEY_COUNT: usize = 800;
 const OPERATION_COUNT_MAX: u64 = 8;
 /// Every so manieth commit waits for the disk.
 const DISK_ONE_IN: u64 = 12;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Bell};
 
+use crate::interrupt;
+
 /// The exit code of a run with a finding.
 pub(crate) const EXIT_FINDING: u8 = 1;
 /// How long nothing may happen.
@@ -29,6 +31,7 @@ impl Watchdog {
                 let now = watched.load(Ordering::Relaxed);
                 if now == seen {
                     println!("FINDING: {what}: no step for {PATIENCE_SECONDS} s, it hangs");
+                    interrupt::clean_up();
                     std::process::exit(i32::from(EXIT_FINDING));
                 }
                 seen = now;

@@ -1,6 +1,8 @@
 //! One writer of the model: random commits on its own keys, and reads of what it wrote.
 
-use siltstone::{Commit, Db, Durability, WriteBatch, WriteOptions};
+use std::time::Duration;
+
+use siltstone::{Commit, Db, Durability, ErrorKind, WriteBatch, WriteOptions, WriteOutcome};
 
 use super::compare::{Source, State, check_get, check_multi_get};
 use super::failure::{OrFinding, Outcome, finding};
@@ -42,6 +44,15 @@ pub(crate) struct Writer<'a> {
     last_seq: u64,
     batch: WriteBatch,
     value: Vec<u8>,
+    held_back: HeldBack,
+}
+
+/// Writes that had to wait for flush or compaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeldBack {
+    /// Refused, because they may not wait so long.
+    pub(crate) busy: u64,
+    pub(crate) throttled: u64,
 }
 
 impl<'a> Writer<'a> {
@@ -62,7 +73,13 @@ impl<'a> Writer<'a> {
             last_seq: 0,
             batch: WriteBatch::new(),
             value: Vec::new(),
+            held_back: HeldBack::default(),
         }
+    }
+
+    /// What it met at the gate.
+    pub(crate) fn held_back(&self) -> HeldBack {
+        self.held_back
     }
 
     /// Puts and deletes committed.
@@ -115,18 +132,17 @@ impl<'a> Writer<'a> {
         let index = self.own_key();
         self.version += 1;
         write_value(index, self.version, &mut self.value);
-        let commit = db
-            .put_with(self.world.key(index), &self.value, &with(durability))
-            .or_finding("put")?;
-        self.finish(&commit, durability, &[(index, self.version)], report)
+        let options = self.options(durability);
+        let result = db.put_with(self.world.key(index), &self.value, &options);
+        let operations = [(index, self.version)];
+        self.finish("put", db, result, durability, &operations, report)
     }
 
     fn delete(&mut self, db: &Db, durability: Durability, report: &mut Vec<Done>) -> Outcome<()> {
         let index = self.own_key();
-        let commit = db
-            .delete_with(self.world.key(index), &with(durability))
-            .or_finding("delete")?;
-        self.finish(&commit, durability, &[(index, 0)], report)
+        let options = self.options(durability);
+        let result = db.delete_with(self.world.key(index), &options);
+        self.finish("delete", db, result, durability, &[(index, 0)], report)
     }
 
     fn write(&mut self, db: &Db, durability: Durability, report: &mut Vec<Done>) -> Outcome<()> {
@@ -144,19 +160,37 @@ impl<'a> Writer<'a> {
                 operations.push((index, self.version));
             }
         }
-        let commit = db
-            .write_with(&self.batch, &with(durability))
-            .or_finding("write")?;
-        self.finish(&commit, durability, &operations, report)
+        let options = self.options(durability);
+        let result = db.write_with(&self.batch, &options);
+        self.finish("write", db, result, durability, &operations, report)
+    }
+
+    /// Some writes may wait, some not at all, some for a moment.
+    fn options(&mut self, durability: Durability) -> WriteOptions {
+        let options = WriteOptions::new().durability(durability);
+        match self.random.below(6) {
+            0 => options.no_wait(),
+            1 => options.deadline(Duration::from_micros(self.random.below(3000))),
+            _ => options,
+        }
     }
 
     fn finish(
         &mut self,
-        commit: &Commit,
+        what: &str,
+        db: &Db,
+        result: siltstone::Result<Commit>,
         durability: Durability,
         operations: &[(usize, Version)],
         report: &mut Vec<Done>,
     ) -> Outcome<()> {
+        let commit = match result {
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                return self.check_busy(&error, db, operations);
+            }
+            result => result.or_finding(what)?,
+        };
+        self.held_back.throttled += u64::from(commit.throttled().is_some());
         let seq = commit.seq().get();
         if seq < self.last_seq + operations.len() as u64 {
             return finding(format!(
@@ -180,8 +214,24 @@ impl<'a> Writer<'a> {
         }
         Ok(())
     }
-}
 
-fn with(durability: Durability) -> WriteOptions {
-    WriteOptions::new().durability(durability)
+    /// A write that may not wait was refused: it is certainly not there.
+    fn check_busy(
+        &mut self,
+        error: &siltstone::Error,
+        db: &Db,
+        operations: &[(usize, Version)],
+    ) -> Outcome<()> {
+        self.held_back.busy += 1;
+        if error.outcome() != Some(WriteOutcome::Rejected) {
+            return finding(format!(
+                "a busy write is {:?} rather than rejected: {error:?}",
+                error.outcome()
+            ));
+        }
+        for &(index, _) in operations {
+            check_get(Source::Db(db), self.world, &self.state, index)?;
+        }
+        Ok(())
+    }
 }
