@@ -3,9 +3,11 @@
 //! All probes of a key fall into one 64-byte block, so that a check costs one cache miss (Putze,
 //! Sanders, Singler 2007). At 10 bits a key about 1 % of absent keys pass.
 
+use std::sync::OnceLock;
+
 use crate::hash::KeyHash;
 use crate::hint;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Bytes of one block: a cache line.
 pub const BLOCK_BYTES: usize = 64;
@@ -164,6 +166,128 @@ impl AtomicFilter {
     }
 }
 
+/// Bytes of the first stage of a [`GrowingFilter`].
+const SMALL_BYTES: usize = 4 << 10;
+/// How many keys the first stage takes. So few leave it almost empty: what the whole filter
+/// inherits from it sets one bit in fifty.
+const SMALL_KEY_COUNT: usize = 128;
+
+/// An [`AtomicFilter`] that costs nothing before the first key and little for a few.
+///
+/// The first key gets it a small stage. When that has taken its share, the whole filter is made and
+/// inherits the small one's bits: its blocks are cut from those of the small one, so that a key
+/// which falls into a small block falls into one of its parts, at the same bits.
+#[derive(Debug)]
+pub struct GrowingFilter {
+    bytes: usize,
+    bits_per_key: u32,
+    key_count: AtomicUsize,
+    small: OnceLock<AtomicFilter>,
+    whole: OnceLock<AtomicFilter>,
+    /// Set once `whole` holds all that `small` does: from then on it alone is asked and told.
+    is_whole: AtomicBool,
+}
+
+impl GrowingFilter {
+    /// An empty filter that grows to about `bytes`.
+    pub fn new(bytes: usize, bits_per_key: u32) -> Self {
+        Self {
+            bytes,
+            bits_per_key,
+            key_count: AtomicUsize::new(0),
+            small: OnceLock::new(),
+            whole: OnceLock::new(),
+            is_whole: AtomicBool::new(false),
+        }
+    }
+
+    /// What it occupies now.
+    pub fn bytes(&self) -> usize {
+        let stages = [&self.small, &self.whole].into_iter();
+        stages
+            .filter_map(OnceLock::get)
+            .map(AtomicFilter::bytes)
+            .sum()
+    }
+
+    /// Takes a key in. Whoever learns of the key through a Release after this finds it.
+    #[inline]
+    pub fn insert(&self, hash: KeyHash) {
+        // Acquire: pairs with the Release in `grow`.
+        if self.is_whole.load(Ordering::Acquire)
+            && let Some(whole) = self.whole.get()
+        {
+            whole.insert(hash);
+            return;
+        }
+        self.insert_early(hash);
+    }
+
+    #[cold]
+    fn insert_early(&self, hash: KeyHash) {
+        if self.bytes <= SMALL_BYTES {
+            let made = || AtomicFilter::new(self.bytes, self.bits_per_key);
+            self.whole.get_or_init(made).insert(hash);
+            self.is_whole.store(true, Ordering::Release);
+            return;
+        }
+        let small = self
+            .small
+            .get_or_init(|| AtomicFilter::new(SMALL_BYTES, self.bits_per_key));
+        small.insert(hash);
+        // SeqCst: either this sees the whole filter, or `grow`, which fences between making it and
+        // copying the small one, sees the key.
+        fence(Ordering::SeqCst);
+        if let Some(whole) = self.whole.get() {
+            whole.insert(hash);
+            return;
+        }
+        // Exactly one thread counts this number.
+        if self.key_count.fetch_add(1, Ordering::Relaxed) + 1 == SMALL_KEY_COUNT {
+            self.grow(small);
+        }
+    }
+
+    fn grow(&self, small: &AtomicFilter) {
+        let factor = self.bytes.div_ceil(small.bytes());
+        let made = AtomicFilter::new(small.bytes() * factor, self.bits_per_key);
+        let whole = self.whole.get_or_init(|| made);
+        fence(Ordering::SeqCst);
+        for (index, block) in whole.blocks.iter().enumerate() {
+            for (word, from) in block.iter().zip(&small.blocks[index / factor]) {
+                word.fetch_or(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        // Release: pairs with the Acquire in `insert` and `may_contain`.
+        self.is_whole.store(true, Ordering::Release);
+    }
+
+    /// The stage that holds every key.
+    #[inline]
+    fn stage(&self) -> Option<&AtomicFilter> {
+        // Acquire: pairs with the Release in `grow`.
+        if self.is_whole.load(Ordering::Acquire) {
+            self.whole.get()
+        } else {
+            self.small.get()
+        }
+    }
+
+    /// Whether the key may have been inserted; `false` is certain for every key published before.
+    #[inline]
+    pub fn may_contain(&self, hash: KeyHash) -> bool {
+        self.stage().is_some_and(|filter| filter.may_contain(hash))
+    }
+
+    /// Asks for the line that [`GrowingFilter::may_contain`] will read.
+    #[inline]
+    pub fn prefetch(&self, hash: KeyHash) {
+        if let Some(filter) = self.stage() {
+            filter.prefetch(hash);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,5 +348,54 @@ mod tests {
                 .into_iter()
                 .all(|hash| filter.may_contain(hash))
         );
+    }
+
+    #[test]
+    fn a_growing_filter_loses_no_key_at_any_size() {
+        for bytes in [64, 4 << 10, 5 << 10, 16 << 10, 1 << 20] {
+            let filter = GrowingFilter::new(bytes, 10);
+            assert_eq!(filter.bytes(), 0);
+            assert!(!filter.may_contain(hashes(0, 1)[0]));
+            let keys = hashes(0, 3 * 128);
+            for (index, hash) in keys.iter().enumerate() {
+                filter.insert(*hash);
+                assert!(keys[..=index].iter().all(|hash| filter.may_contain(*hash)));
+            }
+            assert!(filter.bytes() <= bytes + 2 * SMALL_BYTES, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_a_growing_filter_inherits_costs_little() {
+        let filter = GrowingFilter::new(25_000, 10);
+        hashes(0, 20_000)
+            .into_iter()
+            .for_each(|hash| filter.insert(hash));
+        let passed = hashes(20_000, 120_000)
+            .into_iter()
+            .filter(|hash| filter.may_contain(*hash))
+            .count();
+        assert!(passed < 2_000, "passed={passed}");
+    }
+
+    #[test]
+    fn keys_inserted_while_it_grows_are_found() {
+        for round in 0..50 {
+            let filter = GrowingFilter::new(64 << 10, 10);
+            let all = hashes(round * 1000, round * 1000 + 400);
+            std::thread::scope(|scope| {
+                for part in all.chunks(100) {
+                    let filter = &filter;
+                    scope.spawn(move || {
+                        for (index, hash) in part.iter().enumerate() {
+                            filter.insert(*hash);
+                            let mine = &part[..=index];
+                            assert!(mine.iter().all(|hash| filter.may_contain(*hash)));
+                        }
+                    });
+                }
+            });
+            assert!(all.iter().all(|hash| filter.may_contain(*hash)));
+        }
     }
 }

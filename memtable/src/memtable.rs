@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use base::filter::AtomicFilter;
+use base::filter::GrowingFilter;
 use base::sync::Arc;
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::{InternalKey, KeyHash, KeyKind, PinLedger, SequenceNumber, Slice};
@@ -20,7 +20,7 @@ const ARENA_CHUNK_BYTES_MAX: usize = 2 << 20;
 #[derive(Clone, Debug)]
 pub struct MemtableOptions {
     /// Size of the filter in front of point reads; 0 for none. It serves best with at least ten
-    /// bits for each key that will come.
+    /// bits for each key that will come. It is made when keys come.
     pub filter_bytes: usize,
     /// Where slices that keep the memtable's bytes alive are counted.
     pub pins: Arc<PinLedger>,
@@ -49,7 +49,7 @@ impl Default for MemtableOptions {
 /// which gives back all its memory: drop it off the write path.
 pub struct Memtable {
     entries: Arc<Ordered>,
-    filter: Option<AtomicFilter>,
+    filter: Option<GrowingFilter>,
     counters: Counters,
 }
 
@@ -92,7 +92,7 @@ impl Memtable {
     /// An empty memtable.
     pub fn new(options: MemtableOptions) -> Arc<Self> {
         let filter = (options.filter_bytes > 0)
-            .then(|| AtomicFilter::new(options.filter_bytes, FILTER_BITS_PER_KEY));
+            .then(|| GrowingFilter::new(options.filter_bytes, FILTER_BITS_PER_KEY));
         Arc::new(Self {
             entries: Arc::new(Ordered::new(
                 options.structure,
@@ -203,7 +203,7 @@ impl Memtable {
     /// Memory that was taken but not handed out yet is not in it: less than one chunk for entries
     /// and one for nodes. The nodes of a skip list are estimated.
     pub fn bytes(&self) -> usize {
-        let filter_bytes = self.filter.as_ref().map_or(0, AtomicFilter::bytes);
+        let filter_bytes = self.filter.as_ref().map_or(0, GrowingFilter::bytes);
         self.entries.bytes() + filter_bytes
     }
 
