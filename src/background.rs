@@ -1,5 +1,6 @@
 //! When flush, compaction, sync and sweeping run: the steps that the executor is given.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use base::clock::Clock;
 use base::executor::{Executor, Step, StepFn, Worker};
 use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{Error, ErrorKind, Result};
+use base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
+use compaction::CompactionPlan;
 use compaction::policy::ManualStep;
 use log::{Log, retention};
 use memtable::Memtable;
@@ -15,11 +17,12 @@ use memtable::Memtable;
 use crate::commit::{CommitPath, MemtableMaker};
 use crate::events::{Event, Listener};
 use crate::health::{HealthState, Job};
+use crate::registry::{Keyspaces, Queue};
 use crate::reserve::SpaceReserve;
 use crate::seams::Seams;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
-use crate::superversion::{KeyspaceState, Keyspaces};
+use crate::superversion::KeyspaceState;
 use crate::sweeper::{Sweeper, Swept};
 use crate::tree::{KeyBounds, Tree};
 use crate::tuning::Settings;
@@ -57,11 +60,17 @@ pub(crate) struct Background {
     pub(crate) is_flush_asked: AtomicBool,
 }
 
-/// How long a failing step waits before it tries again.
+/// The keyspaces whose jobs failed, and how long they wait before they are tried again.
 #[derive(Debug, Default)]
-struct Backoff {
-    last: Option<Duration>,
+struct Later {
+    /// In the order in which they failed.
+    waiting: Vec<Arc<KeyspaceState>>,
+    /// Those that failed when they were last tried.
+    failing: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
+    wait: Option<Duration>,
     full: Option<FullDisk>,
+    /// Those in which something can be dropped once no pin is below a number.
+    garbage: BTreeMap<KeyspaceId, (SequenceNumber, Arc<KeyspaceState>)>,
 }
 
 /// How a job that found no space left the disk.
@@ -71,13 +80,45 @@ struct FullDisk {
     retry_micros: u64,
 }
 
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let next = self
-            .last
+impl Later {
+    fn push(&mut self, keyspace: Arc<KeyspaceState>) {
+        self.failing.insert(keyspace.id, Arc::clone(&keyspace));
+        if !self.has(keyspace.id) {
+            self.waiting.push(keyspace);
+        }
+    }
+
+    fn has(&self, id: KeyspaceId) -> bool {
+        self.waiting.iter().any(|keyspace| keyspace.id == id)
+    }
+
+    /// Whether the keyspace had failed before.
+    fn succeeded(&mut self, keyspace: &KeyspaceState) -> bool {
+        self.full = None;
+        let had_failed = self.failing.remove(&keyspace.id).is_some();
+        if self.failing.is_empty() {
+            self.wait = None;
+        }
+        had_failed
+    }
+
+    fn next_wait(&mut self) -> Duration {
+        let wait = self
+            .wait
             .map_or(BACKOFF_MIN, |last| (last * 2).min(BACKOFF_MAX));
-        self.last = Some(next);
-        next
+        self.wait = Some(wait);
+        wait
+    }
+
+    /// Puts those that failed back in line, for when the worker is woken or enough time has passed.
+    fn rest(&mut self, queue: &Queue) -> Step {
+        if self.waiting.is_empty() {
+            return Step::Idle;
+        }
+        for keyspace in self.waiting.drain(..) {
+            queue.push(&keyspace);
+        }
+        Step::IdleFor(self.next_wait())
     }
 }
 
@@ -127,6 +168,9 @@ impl Background {
         }
         // What the last run flushed before its end was not sealed yet.
         self.retire_segments();
+        for keyspace in self.keyspaces.all() {
+            self.keyspaces.to_compact.push(&keyspace);
+        }
         self.signals.compaction.wake();
         self.signals.helper.wake();
         Ok(())
@@ -135,12 +179,12 @@ impl Background {
     fn register(
         self: &Arc<Self>,
         name: &str,
-        step: impl Fn(&Self, &mut Backoff) -> Step + Send + 'static,
+        step: impl Fn(&Self, &mut Later) -> Step + Send + 'static,
     ) -> Result<Arc<dyn Worker>> {
         let this = Arc::clone(self);
-        let mut backoff = Backoff::default();
+        let mut later = Later::default();
         let step: StepFn = Box::new(move || {
-            catch_unwind(AssertUnwindSafe(|| step(&this, &mut backoff))).unwrap_or_else(|panic| {
+            catch_unwind(AssertUnwindSafe(|| step(&this, &mut later))).unwrap_or_else(|panic| {
                 this.panicked(&*panic);
                 Step::Idle
             })
@@ -175,7 +219,7 @@ impl Background {
 
     /// Stops every step and waits for those running. Called once, by close.
     pub(crate) fn stop(&self) {
-        self.tree.cancel();
+        self.tree.cancel(&self.keyspaces.all());
         self.signals.disconnect();
         let workers = std::mem::take(&mut *self.workers.lock());
         for worker in workers {
@@ -183,22 +227,35 @@ impl Background {
         }
     }
 
-    fn failed(&self, job: Job, error: Error, backoff: &mut Backoff) -> Step {
+    /// Notes that a job of `keyspace` failed, unless that is what was wanted. Returns whether the
+    /// others can go on.
+    fn failed(&self, job: Job, keyspace: &KeyspaceState, error: Error) -> bool {
         if self.tree.is_cancelled() {
-            return Step::Idle;
+            return false;
+        }
+        if keyspace.check_writable().is_err() && !self.health.is_poisoned() {
+            // Dropped: whatever was made of it is not wanted any more.
+            self.health.job_succeeded_in(job, keyspace.id);
+            return true;
         }
         if error.kind() != ErrorKind::Poisoned && self.log.poisoned().is_some() {
             self.health.poison(&error);
         }
-        let is_full = error.is_no_space();
-        self.health.job_failed(job, error);
+        self.health.job_failed_in(job, keyspace.id, error);
+        keyspace.job_failed();
         self.signals.job_failed();
-        if self.health.is_poisoned() {
-            return Step::Idle;
+        !self.health.is_poisoned()
+    }
+
+    /// Notes that a job found no space: it is not tried again, nor is that of another keyspace,
+    /// before there is more space or the pause is over.
+    fn found_full(&self, later: &mut Later, queue: &Queue) -> Step {
+        for keyspace in std::mem::take(&mut later.waiting) {
+            queue.push(&keyspace);
         }
-        let pause = backoff.next();
+        let pause = later.next_wait();
         let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-        backoff.full = is_full.then(|| FullDisk {
+        later.full = Some(FullDisk {
             free_bytes: self.tree.free_bytes(),
             retry_micros: self.clock.monotonic_micros().saturating_add(micros),
         });
@@ -208,79 +265,139 @@ impl Background {
     /// How long a job that found no space is not to run: it would write as much again in vain.
     /// Whoever woke it learns that it still fails. It runs when there is more space than it left,
     /// or when its pause is over, since a quota may have been raised unseen.
-    fn still_full(&self, backoff: &Backoff) -> Option<Step> {
-        let full = backoff.full?;
+    fn still_full(&self, later: &Later) -> Option<Step> {
+        let full = later.full?;
         let left = full
             .retry_micros
             .saturating_sub(self.clock.monotonic_micros());
         if left == 0 || self.tree.free_bytes() > full.free_bytes {
             return None;
         }
+        for keyspace in later.failing.values() {
+            keyspace.job_failed();
+        }
         self.signals.job_failed();
         Some(Step::IdleFor(Duration::from_micros(left)))
     }
 
-    fn succeeded(&self, job: Job, backoff: &mut Backoff) {
-        backoff.full = None;
-        if backoff.last.take().is_some() {
-            self.health.job_succeeded(job);
-        }
-        self.signals.progress.ring();
-    }
-
-    fn flush_step(&self, backoff: &mut Backoff) -> Step {
+    /// Flushes one keyspace. Those that fail wait until all others had their turn.
+    fn flush_step(&self, later: &mut Later) -> Step {
         if self.health.is_poisoned() {
             return Step::Idle;
         }
         let is_asked = self.is_flush_asked.swap(false, Ordering::AcqRel);
-        if !is_asked && let Some(step) = self.still_full(backoff) {
+        if !is_asked && let Some(step) = self.still_full(later) {
             return step;
         }
-        for keyspace in self.keyspaces.all() {
-            match self.tree.flush(keyspace, &self.snapshots, Some(&self.log)) {
-                Ok(false) => {}
-                Ok(true) => {
-                    self.retire_segments();
-                    self.succeeded(Job::Flush, backoff);
-                    self.signals.compaction.wake();
-                    return Step::Again;
+        let Some(keyspace) = self.keyspaces.to_flush.pop() else {
+            return later.rest(&self.keyspaces.to_flush);
+        };
+        if keyspace.check_writable().is_err() {
+            return Step::Again;
+        }
+        match self.tree.flush(&keyspace, &self.snapshots, Some(&self.log)) {
+            Ok(is_flushed) => {
+                if later.succeeded(&keyspace) {
+                    self.health.job_succeeded_in(Job::Flush, keyspace.id);
                 }
-                Err(error) => return self.failed(Job::Flush, error, backoff),
+                if is_flushed {
+                    self.keyspaces.note_flushed(&keyspace);
+                    self.retire_segments();
+                    self.keyspaces.to_compact.push(&keyspace);
+                    self.signals.compaction.wake();
+                }
+                self.signals.progress.ring();
+            }
+            Err(error) => {
+                let is_full = error.is_no_space();
+                if !self.failed(Job::Flush, &keyspace, error) {
+                    return Step::Idle;
+                }
+                if keyspace.check_writable().is_ok() {
+                    later.push(keyspace);
+                    if is_full {
+                        return self.found_full(later, &self.keyspaces.to_flush);
+                    }
+                }
             }
         }
-        Step::Idle
+        Step::Again
     }
 
-    fn compaction_step(&self, backoff: &mut Backoff) -> Step {
+    /// Compacts: as many plans as can run side by side, of as many keyspaces as have some.
+    fn compaction_step(&self, later: &mut Later) -> Step {
         if self.health.is_poisoned() || self.tree.is_cancelled() {
             return Step::Idle;
         }
-        if let Some(step) = self.still_full(backoff) {
+        if let Some(step) = self.still_full(later) {
             return step;
         }
-        for keyspace in self.keyspaces.all() {
-            let plans = self.tree.plan(keyspace, &self.snapshots);
-            if plans.is_empty() {
+        let oldest = self.snapshots.oldest();
+        for (_, keyspace) in later.garbage.values().filter(|(seq, _)| *seq <= oldest) {
+            self.keyspaces.to_compact.push(keyspace);
+        }
+        later.garbage.retain(|_, (seq, _)| *seq > oldest);
+        let plans = self.plan_compactions(later);
+        if plans.is_empty() {
+            if let Some(seq) = later.garbage.values().map(|(seq, _)| *seq).min() {
+                self.snapshots.wake_past(seq, &self.signals);
+            }
+            self.signals.progress.ring();
+            return later.rest(&self.keyspaces.to_compact);
+        }
+        let failures = self.tree.run_plans(&self.snapshots, &self.log, &plans);
+        let (mut can_go_on, mut is_full) = (true, false);
+        for (keyspace, error) in failures {
+            is_full |= error.is_no_space();
+            can_go_on &= self.failed(Job::Compaction, &keyspace, error);
+            if keyspace.check_writable().is_ok() {
+                later.push(keyspace);
+            }
+        }
+        for (keyspace, _) in &plans {
+            if later.has(keyspace.id) {
                 continue;
             }
-            match self
-                .tree
-                .run_plans(keyspace, &self.snapshots, &self.log, &plans)
-            {
-                Ok(()) => {
-                    self.succeeded(Job::Compaction, backoff);
-                    return Step::Again;
-                }
-                Err(error) => return self.failed(Job::Compaction, error, backoff),
+            if later.succeeded(keyspace) {
+                self.health.job_succeeded_in(Job::Compaction, keyspace.id);
             }
+            self.keyspaces.to_compact.push(keyspace);
         }
-        let keyspaces = self.keyspaces.all();
-        let waiting = keyspaces.filter_map(|k| Tree::garbage_waits_for(k, &self.snapshots));
-        if let Some(seq) = waiting.min() {
-            self.snapshots.wake_past(seq, &self.signals);
+        if can_go_on && is_full {
+            self.signals.progress.ring();
+            return self.found_full(later, &self.keyspaces.to_compact);
         }
         self.signals.progress.ring();
-        Step::Idle
+        if can_go_on { Step::Again } else { Step::Idle }
+    }
+
+    /// One plan of each keyspace in turn, as long as there is room for more.
+    fn plan_compactions(&self, later: &mut Later) -> Vec<(Arc<KeyspaceState>, CompactionPlan)> {
+        let width = self.tree.width();
+        let mut plans = Vec::new();
+        while plans.len() < width {
+            let Some(keyspace) = self.keyspaces.to_compact.pop() else {
+                break;
+            };
+            if keyspace.check_writable().is_err() {
+                continue;
+            }
+            // Alone it gets all there is; among others one, and it stands in line again.
+            let is_alone = plans.is_empty() && self.keyspaces.to_compact.is_empty();
+            let count_max = if is_alone { width } else { 1 };
+            let found = Tree::plan(&keyspace, &self.snapshots, count_max);
+            if found.is_empty()
+                && let Some(seq) = Tree::garbage_waits_for(&keyspace, &self.snapshots)
+            {
+                let waiting = (seq, Arc::clone(&keyspace));
+                later.garbage.insert(keyspace.id, waiting);
+            }
+            if !found.is_empty() && !is_alone {
+                self.keyspaces.to_compact.push(&keyspace);
+            }
+            plans.extend(found.into_iter().map(|plan| (Arc::clone(&keyspace), plan)));
+        }
+        plans
     }
 
     fn sync_step(&self) -> Step {
@@ -302,6 +419,10 @@ impl Background {
     fn helper_step(&self) -> Step {
         self.tell_segment();
         if !self.health.is_poisoned() {
+            if let Err(error) = self.tree.versions().settle() {
+                self.health.poison(&error);
+                self.signals.job_failed();
+            }
             match self.log.maintain() {
                 Ok(true) => {
                     // What was sealed may be flushed already.
@@ -320,9 +441,10 @@ impl Background {
         self.memtables.prepare(self.keyspaces.default().settings());
         // While it is spent and there is no room, puts are refused and nothing is wrong here.
         let _ = self.reserve.refill();
+        let is_held = self.keyspaces.clear_dropped(&self.snapshots);
         match self.sweeper.sweep() {
-            Swept::Clean => Step::Idle,
-            Swept::Waiting => Step::IdleFor(GRAVE_INTERVAL),
+            Swept::Clean if !is_held => Step::Idle,
+            Swept::Clean | Swept::Waiting => Step::IdleFor(GRAVE_INTERVAL),
         }
     }
 
@@ -343,19 +465,22 @@ impl Background {
 
     /// Lets go of segments that every keyspace has flushed past and that nothing keeps.
     pub(crate) fn retire_segments(&self) {
-        let floors = self.keyspaces.all().map(|keyspace| {
-            self.tree
-                .versions()
-                .flushed_upto(keyspace.id)
-                .unwrap_or_default()
-        });
+        let floor = self.keyspaces.flushed_floor(self.snapshots.visible());
         let keep = retention::Retention {
             keep_bytes: self.log_keep_bytes,
             keep_micros: u64::try_from(self.log_keep_age.as_micros()).unwrap_or(u64::MAX),
         };
-        let floor = floors.min().unwrap_or_default();
         let sealed = self.log.sealed();
         let gone = retention::removable(&sealed, floor, &keep, &[], self.steady_micros());
+        if gone.is_empty() {
+            return;
+        }
+        // The next recovery must not look for them.
+        let versions = self.tree.versions();
+        match versions.raise_floor(floor, self.log.durable_upto()) {
+            Ok(()) => self.health.job_succeeded(Job::Manifest),
+            Err(error) => return self.health.job_failed(Job::Manifest, error),
+        }
         self.log.forget(&gone);
         self.sweeper.unlink_segments(&gone);
     }
@@ -368,7 +493,7 @@ impl Background {
     ) -> Result<()> {
         self.is_flush_asked.store(true, Ordering::Release);
         self.signals.flush.wake();
-        self.wait_for(&mut || {
+        self.wait_for(Some(keyspace), &mut || {
             !keyspace
                 .peek()
                 .sealed
@@ -381,18 +506,43 @@ impl Background {
     pub(crate) fn wait_for_rest(&self) -> Result<()> {
         self.signals.flush.wake();
         self.signals.compaction.wake();
-        self.wait_for(&mut || {
-            self.keyspaces
-                .all()
-                .all(|keyspace| self.tree.is_at_rest(keyspace, &self.snapshots))
+        self.wait_for(None, &mut || {
+            let keyspaces = &self.keyspaces;
+            let is_at_rest = |k: &Arc<KeyspaceState>| Tree::is_at_rest(k, &self.snapshots);
+            keyspaces.to_flush.is_empty()
+                && keyspaces.to_compact.is_empty()
+                && keyspaces.all().iter().all(is_at_rest)
         })
     }
 
-    /// Waits for background progress until `done`, or until the work waited for fails.
-    fn wait_for(&self, done: &mut dyn FnMut() -> bool) -> Result<()> {
-        let failures = self.signals.failure_count();
+    /// Waits for background progress until `done`, or until the work waited for fails: that of
+    /// `keyspace`, or of any.
+    fn wait_for(
+        &self,
+        keyspace: Option<&KeyspaceState>,
+        done: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        let failures = || {
+            keyspace.map_or_else(
+                || self.signals.failure_count(),
+                KeyspaceState::failure_count,
+            )
+        };
+        let cause = || {
+            keyspace.map_or_else(
+                || self.health.background(),
+                |keyspace| self.health.background_in(keyspace.id),
+            )
+        };
+        let failures_before = failures();
         let mut result = Ok(());
         self.executor.wait(&self.signals.progress, &mut || {
+            if let Some(keyspace) = keyspace
+                && let Err(error) = keyspace.check_writable()
+            {
+                result = Err(error);
+                return true;
+            }
             if done() {
                 return true;
             }
@@ -400,9 +550,8 @@ impl Background {
                 result = Err(error);
                 return true;
             }
-            if self.signals.failure_count() != failures {
-                let background = self.health.background();
-                result = background.map_or(Ok(()), Err);
+            if failures() != failures_before {
+                result = cause().map_or(Ok(()), Err);
                 return result.is_err();
             }
             false
@@ -413,31 +562,35 @@ impl Background {
     /// Compacts everything in `bounds`, level by level, down to the deepest that holds any of it.
     pub(crate) fn compact_range(
         &self,
-        keyspace: &KeyspaceState,
+        keyspace: &Arc<KeyspaceState>,
         bounds: KeyBounds<'_>,
     ) -> Result<()> {
         let mut request = self.tree.begin_manual(bounds);
         loop {
             self.health.check_writable()?;
             let mut step = ManualStep::Wait;
-            self.wait_for(&mut || {
-                step = self.tree.step_manual(keyspace, &mut request);
+            self.wait_for(Some(keyspace), &mut || {
+                step = Tree::step_manual(keyspace, &mut request);
                 !matches!(step, ManualStep::Wait)
             })?;
             let ManualStep::Run(plan) = step else {
                 return Ok(());
             };
-            let plans = std::slice::from_ref(&plan);
-            let result = self.guarded(|| {
+            let run = || {
                 self.tree
-                    .run_plans(keyspace, &self.snapshots, &self.log, plans)
-            });
+                    .run_plan(keyspace, &self.snapshots, &self.log, &plan)
+            };
+            let result = self.guarded(run);
             match &result {
-                Ok(()) => self.health.job_succeeded(Job::Compaction),
+                Ok(()) => self.health.job_succeeded_in(Job::Compaction, keyspace.id),
                 Err(error) => self.health.sync_failed(Job::Compaction, error),
             }
             self.signals.progress.ring();
+            self.keyspaces.to_compact.push(keyspace);
             self.signals.compaction.wake();
+            if result.is_err() {
+                keyspace.check_writable()?;
+            }
             result?;
         }
     }

@@ -6,6 +6,7 @@
 
 use base::coding::{Malformed, Reader, put_bytes, put_varint};
 use base::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX};
+use base::sync::Arc;
 use base::{Error, KeyKind, KeyspaceId, Result, SequenceNumber};
 
 /// Operations that become visible and durable together, or not at all.
@@ -31,6 +32,21 @@ pub struct WriteBatch {
     key_len_max: usize,
     value_len_max: usize,
     overflowed: bool,
+    has_default: bool,
+    /// Every keyspace named beside the default one, by id.
+    others: Vec<(KeyspaceId, Arc<str>)>,
+    /// Where the keyspaces come from that were named by handles.
+    database: Origin,
+}
+
+/// Of which database the keyspaces of a batch are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Origin {
+    #[default]
+    Any,
+    One(u128),
+    /// Of several, so that no database can take it.
+    Several,
 }
 
 impl WriteBatch {
@@ -55,16 +71,48 @@ impl WriteBatch {
 
     /// Sets `key` to `value` in the default keyspace. Limits are checked when the batch is written.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
+        self.has_default = true;
         self.add(KeyspaceId::DEFAULT, key.as_ref(), Some(value.as_ref()));
         self
     }
 
     /// Removes `key` from the default keyspace, there or not.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
+        self.has_default = true;
         self.add(KeyspaceId::DEFAULT, key.as_ref(), None);
         self
     }
 
+    /// Notes that an operation on keyspace `id` of a database follows.
+    pub(crate) fn name_keyspace(&mut self, id: KeyspaceId, name: &Arc<str>, database_id: u128) {
+        self.database = match self.database {
+            Origin::Any => Origin::One(database_id),
+            Origin::One(known) if known == database_id => self.database,
+            Origin::One(_) | Origin::Several => Origin::Several,
+        };
+        if id == KeyspaceId::DEFAULT {
+            self.has_default = true;
+        } else if let Err(at) = self.others.binary_search_by_key(&id, |(id, _)| *id) {
+            self.others.insert(at, (id, Arc::clone(name)));
+        }
+    }
+
+    /// Whether the database `id` has every keyspace named, or had.
+    pub(crate) fn is_for(&self, id: u128) -> bool {
+        matches!(self.database, Origin::Any) || self.database == Origin::One(id)
+    }
+
+    /// Whether it names the default keyspace.
+    pub(crate) fn has_default(&self) -> bool {
+        self.has_default
+    }
+
+    /// Every keyspace named beside the default one, by id.
+    pub(crate) fn other_keyspaces(&self) -> &[(KeyspaceId, Arc<str>)] {
+        &self.others
+    }
+
+    /// Adds an operation on a keyspace that the caller has named or will resolve by itself.
     pub(crate) fn add(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<&[u8]>) {
         let value_len = value.map_or(0, <[u8]>::len);
         self.key_len_max = self.key_len_max.max(key.len());

@@ -18,14 +18,17 @@ use memtable::{Memtable, MemtableOptions};
 
 use crate::batch::{Operation, Operations, WriteBatch};
 use crate::health::HealthState;
+use crate::registry::{ENTRY_BYTES, Keyspaces, Targets};
 use crate::reserve::SpaceReserve;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
 use crate::stall::{Gate, Patience, Toll};
-use crate::superversion::{KeyspaceState, Keyspaces};
+use crate::superversion::{KeyspaceState, Superversion};
 use crate::throttle::Throttled;
 use crate::tuning::{Durability, KeyspaceSettings};
 
+mod change;
+mod free;
 mod space;
 
 /// What a write got: its place in the order of all writes, and how safe it is already.
@@ -135,6 +138,41 @@ pub(crate) fn insert(
     memtable.insert(key, hash_seed.hash(operation.key), operation.value);
 }
 
+/// What each keyspace of a batch gets; nothing if it is one alone.
+fn tolls_of_many<'a>(batch: &WriteBatch, targets: &'a Targets<'_>) -> Vec<Toll<'a>> {
+    let Targets::Many(keyspaces) = targets else {
+        return Vec::new();
+    };
+    let mut tolls: Vec<_> = keyspaces
+        .iter()
+        .map(|keyspace| Toll::new(keyspace))
+        .collect();
+    let mut at = 0;
+    let operations = Operations::new(batch.payload(), SequenceNumber::ZERO, batch.op_count());
+    for operation in operations.flatten() {
+        at = targets.index_of(operation.keyspace, at);
+        tolls[at].bytes += (operation.key.len() + operation.value.len()) as u64;
+        tolls[at].op_count += 1;
+    }
+    tolls
+}
+
+/// The memtables that a commit goes into, in the order of its targets.
+enum Views {
+    One(arc_swap::Guard<Arc<Superversion>>),
+    Many(Vec<Arc<Superversion>>),
+}
+
+impl Views {
+    #[inline]
+    fn of(targets: &Targets<'_>) -> Self {
+        match targets.as_slice() {
+            [keyspace] => Self::One(keyspace.peek()),
+            keyspaces => Self::Many(keyspaces.iter().map(|k| k.pin()).collect()),
+        }
+    }
+}
+
 /// The write path of a database.
 #[derive(Debug)]
 pub(crate) struct CommitPath {
@@ -185,6 +223,7 @@ impl CommitPath {
     pub(crate) fn write(
         &self,
         batch: &WriteBatch,
+        targets: &Targets<'_>,
         durability: Durability,
         patience: Patience,
     ) -> Result<Commit> {
@@ -194,18 +233,24 @@ impl CommitPath {
         if batch.op_count() == 0 {
             return self.write_nothing(durability);
         }
-        let toll = Toll {
-            keyspace: self.keyspaces.default(),
+        let many = tolls_of_many(batch, targets);
+        let one = [Toll {
+            keyspace: &targets.as_slice()[0],
             bytes: batch.user_bytes(),
-        };
+            op_count: u64::from(batch.op_count()),
+        }];
+        let tolls = if many.is_empty() { &one[..] } else { &many };
         self.check_space(batch)?;
-        let throttled = match self.gate.pass([toll], patience) {
+        let throttled = match self.gate.pass(tolls.iter().copied(), patience) {
             Err(refusal) => self.admit_deletes(batch, refusal)?,
             passed => passed?,
         };
         let mut state = self.state.lock();
         self.check_locked(&state)?;
-        self.make_room_locked(&mut state);
+        for keyspace in targets.as_slice() {
+            keyspace.check_writable().map_err(rejected)?;
+        }
+        self.make_room_locked(&mut state, targets);
         let first_seq = state.next_seq;
         let last_seq = first_seq.plus(u64::from(batch.op_count()) - 1);
         let reserve = || {
@@ -218,15 +263,17 @@ impl CommitPath {
             slot => slot,
         };
         let slot = slot.map_err(|error| self.write_failed(error))?;
-        // The memtable belongs to the place: who seals it afterwards waits for this commit.
-        let view = self.keyspaces.default().peek();
+        // The memtables belong to the place: who seals them afterwards waits for this commit.
+        let charged = batch.bytes() + batch.len() * ENTRY_BYTES;
+        self.keyspaces.note_commit(targets, first_seq, charged);
+        let views = Views::of(targets);
         state.advance(last_seq, slot.end());
         drop(state);
-        let end = self.write_out(slot, batch, &view.active, first_seq)?;
+        let end = self.write_out(slot, batch, targets, &views, first_seq)?;
         self.snapshots.publish(last_seq);
-        toll.keyspace
-            .ledger
-            .add_write(toll.bytes, u64::from(batch.op_count()));
+        for toll in tolls {
+            toll.keyspace.ledger.add_write(toll.bytes, toll.op_count);
+        }
         let is_durable = durability == Durability::Disk;
         if is_durable {
             self.sync_upto(end)?;
@@ -239,21 +286,32 @@ impl CommitPath {
     }
 
     /// What commits do side by side: writes the record into its place and the operations into the
-    /// memtable, and returns once this commit and all before it may be seen, and where the record
+    /// memtables, and returns once this commit and all before it may be seen, and where the record
     /// ends. Should it panic, the slot poisons the log.
     fn write_out(
         &self,
         mut slot: LogSlot<'_>,
         batch: &WriteBatch,
-        memtable: &Memtable,
+        targets: &Targets<'_>,
+        views: &Views,
         first_seq: SequenceNumber,
     ) -> Result<Position> {
         slot.fill(batch.payload())
             .map_err(|error| self.write_failed(error))?;
-        for operation in Operations::new(batch.payload(), first_seq, batch.op_count()) {
-            let operation = operation.expect("a batch encodes what it was given");
-            debug_assert_eq!(operation.keyspace, self.keyspaces.default().id);
-            insert(memtable, self.hash_seed, &operation, slot.commit_micros());
+        let operations = Operations::new(batch.payload(), first_seq, batch.op_count());
+        let operations = operations.map(|op| op.expect("a batch encodes what it was given"));
+        let (seed, micros) = (self.hash_seed, slot.commit_micros());
+        match views {
+            Views::One(view) => {
+                operations.for_each(|op| insert(&view.active, seed, &op, micros));
+            }
+            Views::Many(views) => {
+                let mut at = 0;
+                for operation in operations {
+                    at = targets.index_of(operation.keyspace, at);
+                    insert(&views[at].active, seed, &operation, micros);
+                }
+            }
         }
         if slot.wants_upkeep() {
             self.signals.helper.wake();
@@ -316,49 +374,51 @@ impl CommitPath {
         error.with_outcome(WriteOutcome::Indeterminate)
     }
 
-    /// Seals the active memtable if it is full or if the log has outgrown its limit.
+    /// Seals memtables that are full, or that keep more of memory or log than they should.
     #[inline]
-    fn make_room_locked(&self, state: &mut CommitState) {
-        for keyspace in self.keyspaces.all() {
-            let view = keyspace.peek();
-            let is_full = view.active.bytes() >= keyspace.settings().memtable_bytes_max;
-            // A log over its limit is cut by flushing, but not while an earlier flush may do it.
-            let is_due = state.is_log_switched && view.sealed.is_empty();
-            let is_log_over = is_due && self.log.total_bytes() > self.log_bytes_max;
-            state.is_log_switched &= !is_due;
-            if is_full || is_log_over && view.active.entry_count() > 0 {
-                drop(view);
+    fn make_room_locked(&self, state: &mut CommitState, targets: &Targets<'_>) {
+        for keyspace in targets.as_slice() {
+            if keyspace.peek().active.bytes() >= keyspace.settings().memtable_bytes_max {
                 self.seal_locked(state, keyspace);
+            }
+        }
+        if std::mem::take(&mut state.is_log_switched) {
+            self.free_log_locked(state);
+        }
+        if self.keyspaces.is_memory_due() {
+            for keyspace in self.keyspaces.too_large() {
+                self.seal_locked(state, &keyspace);
             }
         }
     }
 
-    fn seal_locked(&self, state: &CommitState, keyspace: &KeyspaceState) {
+    fn seal_locked(&self, state: &CommitState, keyspace: &Arc<KeyspaceState>) {
         keyspace.seal(
             self.memtables.make(keyspace.settings()),
             state.last_seq,
             state.log_end,
         );
+        self.keyspaces.note_sealed(keyspace);
         self.signals.flush.wake();
         self.signals.helper.wake();
     }
 
     /// Seals the active memtable of `keyspace` unless it is empty. Returns the newest sealed one.
-    pub(crate) fn seal(&self, keyspace: &KeyspaceState) -> Option<Arc<Memtable>> {
+    pub(crate) fn seal(&self, keyspace: &Arc<KeyspaceState>) -> Result<Option<Arc<Memtable>>> {
         let state = self.state.lock();
-        if keyspace.peek().active.entry_count() > 0 {
+        keyspace.check_writable()?;
+        if keyspace.active_first_seq().is_some() {
             self.seal_locked(&state, keyspace);
         }
-        keyspace
-            .peek()
-            .sealed
-            .first()
-            .map(|sealed| Arc::clone(&sealed.memtable))
+        let view = keyspace.peek();
+        Ok(view.sealed.first().map(|s| Arc::clone(&s.memtable)))
     }
 
     /// Lets no write begin any more, waits for those under way, and seals what they wrote. Returns
     /// `None` if somebody else has begun to close.
     pub(crate) fn begin_close(&self) -> Option<Vec<(Arc<KeyspaceState>, Arc<Memtable>)>> {
+        // A creation or drop under way comes to its end first.
+        let _changes = self.keyspaces.lock_changes();
         let mut state = self.state.lock();
         if std::mem::replace(&mut state.is_closing, true) {
             return None;
@@ -366,12 +426,13 @@ impl CommitPath {
         // Writers do not need the lock any more. Should one fail, then the flush says why.
         let _ = self.log.wait_completed(state.last_seq);
         let mut sealed = Vec::new();
-        for keyspace in self.keyspaces.all() {
-            if keyspace.peek().active.entry_count() > 0 {
-                self.seal_locked(&state, keyspace);
+        for memtable in self.keyspaces.unflushed() {
+            let keyspace = memtable.keyspace;
+            if !memtable.is_sealed {
+                self.seal_locked(&state, &keyspace);
             }
             if let Some(newest) = keyspace.peek().sealed.first() {
-                sealed.push((Arc::clone(keyspace), Arc::clone(&newest.memtable)));
+                sealed.push((Arc::clone(&keyspace), Arc::clone(&newest.memtable)));
             }
         }
         Some(sealed)

@@ -1,39 +1,29 @@
 //! `Db`: the handle on an open database. Every method delegates in a few lines.
 
-use std::cell::Cell;
 use std::fmt;
 use std::path::Path;
 
-use base::fs::LockGuard;
-use base::sync::atomic::AtomicUsize;
-use base::sync::{Arc, Mutex};
-use base::{ErrorKind, KeyspaceId, PinLedger, Result};
-use sstable::BlockCache;
+use base::Result;
+use base::sync::Arc;
 
 use crate::amplification::Amplification;
-use crate::background::Background;
 use crate::batch::WriteBatch;
-use crate::commit::{Commit, CommitPath, CommitState};
-use crate::events::is_telling;
+use crate::commit::Commit;
 use crate::health::Health;
 use crate::keyspace::{Keyspace, Snapshot};
-use crate::options::{Options, WriteOptions};
+use crate::options::{KeyspaceOptions, Options, WriteOptions};
 use crate::range::KeyRange;
-use crate::recovery::{self, Opened};
-use crate::reserve::SpaceReserve;
+use crate::recovery;
+use crate::registry::no_such_keyspace;
 use crate::seams::Seams;
-use crate::stall::Gate;
 use crate::stats::Stats;
-use crate::superversion::KeyspaceState;
-use crate::sweeper::Sweeper;
-use crate::tree::Tree;
 use crate::tuning::Settings;
-use crate::view::{ReadRooms, View, read_methods};
+use crate::view::{View, read_methods};
 
+mod handle;
 mod read_only;
-
-/// Buffers of single writes up to this size are kept for the thread's next one.
-const KEPT_BUFFER_BYTES_MAX: usize = 64 << 10;
+pub(crate) use handle::Handle;
+use handle::assemble;
 
 /// An open database.
 ///
@@ -70,125 +60,6 @@ impl fmt::Debug for Db {
         f.debug_struct("Db")
             .field("health", &self.health())
             .finish_non_exhaustive()
-    }
-}
-
-/// What all clones share; its end is the end of the database.
-pub(crate) struct Handle {
-    pub(crate) reads: ReadRooms,
-    pub(crate) commit: CommitPath,
-    pub(crate) background: Arc<Background>,
-    sweeper: Arc<Sweeper>,
-    pub(crate) cache: Arc<BlockCache>,
-    pub(crate) pins: Arc<PinLedger>,
-    lock: Mutex<Option<Box<dyn LockGuard>>>,
-}
-
-thread_local! {
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-impl Handle {
-    pub(crate) fn write_one(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        value: Option<&[u8]>,
-        options: &WriteOptions,
-    ) -> Result<Commit> {
-        let mut batch = WriteBatch::reusing(BUFFER.take());
-        batch.add(keyspace, key, value);
-        let result = self.write(&batch, options);
-        let buffer = batch.into_buffer();
-        if buffer.capacity() <= KEPT_BUFFER_BYTES_MAX {
-            BUFFER.set(buffer);
-        }
-        result
-    }
-
-    fn write(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<Commit> {
-        let durability = options.durability_or(self.commit.durability);
-        self.commit.write(batch, durability, options.patience())
-    }
-
-    pub(crate) fn default_keyspace(&self) -> &Arc<KeyspaceState> {
-        self.commit.keyspaces.default()
-    }
-
-    pub(crate) fn flush(&self, keyspace: &KeyspaceState) -> Result<()> {
-        self.commit.health.check_writable()?;
-        match self.commit.seal(keyspace) {
-            Some(memtable) => self.background.wait_for_flush(keyspace, &memtable),
-            None => Ok(()),
-        }
-    }
-
-    pub(crate) fn compact_range(
-        &self,
-        keyspace: &KeyspaceState,
-        range: &impl KeyRange,
-    ) -> Result<()> {
-        self.flush(keyspace)?;
-        self.background
-            .compact_range(keyspace, (range.start(), range.end()))
-    }
-
-    fn close(&self) -> Result<()> {
-        if self.commit.health.is_inherited() {
-            return self.commit.health.check_open();
-        }
-        if is_telling() {
-            return self.commit.health.check_writable();
-        }
-        if self.commit.health.is_read_only() {
-            self.finish();
-            return Ok(());
-        }
-        let Some(sealed) = self.commit.begin_close() else {
-            return Ok(());
-        };
-        let mut result = self.commit.health.check_writable();
-        for (keyspace, memtable) in &sealed {
-            if result.is_ok() {
-                result = self.background.wait_for_flush(keyspace, memtable);
-            }
-        }
-        self.background.stop();
-        let log_closed = self.commit.log.close();
-        result = result.and(log_closed);
-        if result.is_ok() {
-            self.background.retire_segments();
-            let last_seq = self.commit.snapshots.visible();
-            let versions = self.background.tree.versions();
-            result = versions.mark_clean_close(self.commit.log.durable_upto(), last_seq);
-        }
-        self.finish();
-        result
-    }
-
-    /// Shuts every door and lets go of the directory.
-    fn finish(&self) {
-        self.commit.health.close();
-        self.commit.signals.progress.ring();
-        // Once for what was waiting, once for tables that the first sweep let go of.
-        self.sweeper.sweep();
-        self.sweeper.sweep();
-        self.lock.lock().take();
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if self.commit.health.is_inherited() {
-            // The parent's: no lock, no sync, no thread to wait for. Memory goes by itself.
-            return;
-        }
-        if self.commit.begin_close().is_some() {
-            self.background.stop();
-            // As well as it can: who needs to know calls `sync` or `close`.
-            let _ = self.commit.log.sync();
-            self.finish();
-        }
     }
 }
 
@@ -266,12 +137,9 @@ impl Db {
         value: impl AsRef<[u8]>,
         options: &WriteOptions,
     ) -> Result<Commit> {
-        self.0.write_one(
-            KeyspaceId::DEFAULT,
-            key.as_ref(),
-            Some(value.as_ref()),
-            options,
-        )
+        let keyspace = self.0.default_keyspace();
+        self.0
+            .write_one(keyspace, key.as_ref(), Some(value.as_ref()), options)
     }
 
     /// Removes `key`, there or not.
@@ -304,8 +172,8 @@ impl Db {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn delete_with(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<Commit> {
-        self.0
-            .write_one(KeyspaceId::DEFAULT, key.as_ref(), None, options)
+        let keyspace = self.0.default_keyspace();
+        self.0.write_one(keyspace, key.as_ref(), None, options)
     }
 
     /// Commits all operations of `batch` together.
@@ -345,7 +213,8 @@ impl Db {
         self.0.write(batch, options)
     }
 
-    /// Pins what is visible now: reads of the snapshot see exactly that, whatever happens later.
+    /// Pins what is visible now, in all keyspaces: reads of the snapshot see exactly that, whatever
+    /// happens later. It reads `default`; see [`Snapshot::keyspace`] for others.
     ///
     /// Cheap. Compaction keeps what a snapshot sees, so it should not be kept for ever.
     ///
@@ -369,11 +238,84 @@ impl Db {
         Ok(Snapshot::new(self.0.reads.clone(), keyspace, registration))
     }
 
-    /// The keyspace called `name`. In this version there is one, `default`, on which the methods of
-    /// `Db` itself work.
+    /// Creates a keyspace, which is there for good once this returns: it survives a power cut.
+    ///
+    /// `name` is 1 to 255 bytes long. The options are kept with it. An empty keyspace costs some
+    /// kilobytes of memory and a hundred bytes of disk.
     ///
     /// # Errors
-    /// `NotFound` for any other name, `Closed`.
+    /// `Conflict` if there is one of that name, `InvalidArgument` for a name or an option out of
+    /// range; otherwise as for [`Db::put`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// use siltstone::{ErrorKind, KeyspaceOptions};
+    /// let options = KeyspaceOptions::new().memtable_bytes_max(4 << 20);
+    /// let events = db.create_keyspace("events", &options)?;
+    /// events.put("key", "value")?;
+    /// assert_eq!(db.get("key")?, None);
+    /// let again = db.create_keyspace("events", &options).expect_err("it is there");
+    /// assert_eq!(again.kind(), ErrorKind::Conflict);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create_keyspace(&self, name: &str, options: &KeyspaceOptions) -> Result<Keyspace> {
+        let versions = self.0.background.tree.versions();
+        let (commit, sweeper) = (&self.0.commit, &self.0.sweeper);
+        let state = commit.create_keyspace(versions, sweeper, name, options.settings())?;
+        Ok(Keyspace::new(Arc::clone(&self.0), state))
+    }
+
+    /// Drops a keyspace with all it holds. Handles on it return `NotFound` from then on.
+    ///
+    /// Its tables are unlinked once no cursor, iterator, slice or snapshot from before the drop is
+    /// left. Its name may be used again.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none of that name, `InvalidArgument` for `default`; otherwise as for
+    /// [`Db::put`].
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// use siltstone::{ErrorKind, KeyspaceOptions};
+    /// let events = db.create_keyspace("events", &KeyspaceOptions::new())?;
+    /// db.drop_keyspace("events")?;
+    /// let error = events.get("key").expect_err("it is gone");
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// assert_eq!(error.to_string(), "the keyspace was dropped name=events");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        let versions = self.0.background.tree.versions();
+        self.0.commit.drop_keyspace(versions, name)
+    }
+
+    /// The names of all keyspaces, sorted; `default` is one of them.
+    ///
+    /// # Errors
+    /// `Closed`.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// db.create_keyspace("events", &siltstone::KeyspaceOptions::new())?;
+    /// assert_eq!(db.keyspaces()?, ["default", "events"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn keyspaces(&self) -> Result<Vec<String>> {
+        self.0.reads.health.check_open()?;
+        Ok(self.0.commit.keyspaces.names())
+    }
+
+    /// The keyspace called `name`. The methods of `Db` itself work on `default`, which is always
+    /// there.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none of that name, `Closed`.
     ///
     /// # Examples
     /// ```
@@ -386,11 +328,9 @@ impl Db {
     /// ```
     pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
         self.0.reads.health.check_open()?;
-        let state = self.0.commit.keyspaces.by_name(name).ok_or_else(|| {
-            crate::Error::new(ErrorKind::NotFound, "there is no such keyspace")
-                .with_value("name", name)
-        })?;
-        Ok(Keyspace::new(Arc::clone(&self.0), Arc::clone(state)))
+        let state = self.0.commit.keyspaces.by_name(name);
+        let state = state.ok_or_else(|| no_such_keyspace(name))?;
+        Ok(Keyspace::new(Arc::clone(&self.0), state))
     }
 
     /// Writes the memtable to a table, and waits for it.
@@ -519,68 +459,5 @@ impl Db {
     /// ```
     pub fn close(&self) -> Result<()> {
         self.0.close()
-    }
-}
-
-/// Builds the rooms that act out of those that hold state.
-fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
-    let gate = Gate {
-        executor: Arc::clone(&seams.executor),
-        clock: Arc::clone(&seams.clock),
-        signals: Arc::clone(&opened.signals),
-        health: Arc::clone(&opened.health),
-        ledger: Arc::clone(&opened.ledger),
-        listener: seams.listener.clone(),
-        waiting: AtomicUsize::new(0),
-    };
-    let state = CommitState {
-        next_seq: opened.next_seq,
-        last_seq: opened.snapshots.visible(),
-        log_end: opened.log.end(),
-        is_log_switched: true,
-        is_closing: false,
-    };
-    let commit = CommitPath {
-        log: Arc::clone(&opened.log),
-        keyspaces: opened.keyspaces,
-        snapshots: Arc::clone(&opened.snapshots),
-        gate,
-        signals: opened.signals,
-        health: Arc::clone(&opened.health),
-        memtables: opened.memtables,
-        hash_seed: opened.hash_seed,
-        reserve: SpaceReserve::new(
-            Arc::clone(&opened.rooms.fs),
-            &opened.rooms.dir,
-            settings.reserve_bytes(),
-        ),
-        log_bytes_max: settings.log_bytes_max,
-        value_bytes_max: settings.value_bytes_max,
-        durability: settings.durability,
-        state: Mutex::new(state),
-    };
-    let tree = Tree::new(seams, &opened.rooms, &opened.versions, opened.hash_seed);
-    let sweeper = Arc::clone(&opened.rooms.sweeper);
-    let background = Background::new(
-        tree,
-        opened.log,
-        &commit,
-        Arc::clone(&sweeper),
-        settings,
-        seams,
-    );
-    Handle {
-        reads: ReadRooms {
-            snapshots: opened.snapshots,
-            health: opened.health,
-            ledger: opened.ledger,
-            hash_seed: opened.hash_seed,
-        },
-        commit,
-        background,
-        sweeper,
-        cache: opened.cache,
-        pins: opened.pins,
-        lock: Mutex::new(Some(opened.lock)),
     }
 }

@@ -1,9 +1,11 @@
 //! Whether the database takes writes, and why not.
 
+use std::collections::BTreeMap;
+
 use base::fork::Origin;
 use base::sync::Mutex;
 use base::sync::atomic::{AtomicU8, Ordering};
-use base::{Error, ErrorKind, Result, WriteOutcome};
+use base::{Error, ErrorKind, KeyspaceId, Result, WriteOutcome};
 
 use crate::events::{Event, Listener, is_telling};
 
@@ -52,22 +54,20 @@ pub(crate) struct HealthState {
 #[derive(Debug, Default)]
 struct Causes {
     poison: Option<Error>,
-    background: [Option<Error>; Job::COUNT],
+    /// By job and, where each keyspace has its own, by keyspace.
+    background: BTreeMap<(Job, Option<KeyspaceId>), Error>,
     /// How often each has failed to sync its output since it last succeeded.
-    failed_syncs: [u32; Job::COUNT],
+    failed_syncs: BTreeMap<Job, u32>,
 }
 
 /// Background work that can fail and be tried again; each has its own last failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Job {
     Flush,
     Compaction,
     LogUpkeep,
+    Manifest,
     ManifestRotation,
-}
-
-impl Job {
-    const COUNT: usize = Self::ManifestRotation as usize + 1;
 }
 
 impl HealthState {
@@ -168,7 +168,9 @@ impl HealthState {
 
     /// Notes the failure of a job that will be tried again.
     pub(crate) fn job_failed(&self, job: Job, error: Error) {
-        self.causes.lock().background[job as usize] = Some(error.clone());
+        let mut causes = self.causes.lock();
+        causes.background.insert((job, None), error.clone());
+        drop(causes);
         self.sync_failed(job, &error);
         self.listener.tell(|| Event::BackgroundError { error });
     }
@@ -180,7 +182,8 @@ impl HealthState {
             return;
         }
         let is_poison = {
-            let count = &mut self.causes.lock().failed_syncs[job as usize];
+            let mut causes = self.causes.lock();
+            let count = causes.failed_syncs.entry(job).or_default();
             *count += 1;
             *count >= FAILED_SYNC_COUNT_MAX
         };
@@ -192,19 +195,38 @@ impl HealthState {
     /// Notes that a job succeeded: its last failure is over.
     pub(crate) fn job_succeeded(&self, job: Job) {
         let mut causes = self.causes.lock();
-        causes.background[job as usize] = None;
-        causes.failed_syncs[job as usize] = 0;
+        causes.background.remove(&(job, None));
+        causes.failed_syncs.remove(&job);
+    }
+
+    /// Notes the failure of a job of one keyspace.
+    pub(crate) fn job_failed_in(&self, job: Job, keyspace: KeyspaceId, error: Error) {
+        let mut causes = self.causes.lock();
+        let key = (job, Some(keyspace));
+        causes.background.insert(key, error.clone());
+        drop(causes);
+        self.sync_failed(job, &error);
+        self.listener.tell(|| Event::BackgroundError { error });
+    }
+
+    /// Notes that a job of one keyspace succeeded, or that there is nothing left to do for it.
+    pub(crate) fn job_succeeded_in(&self, job: Job, keyspace: KeyspaceId) {
+        let mut causes = self.causes.lock();
+        causes.background.remove(&(job, Some(keyspace)));
+        causes.failed_syncs.remove(&job);
+    }
+
+    /// Why flush or compaction of one keyspace is not getting on, if so.
+    pub(crate) fn background_in(&self, keyspace: KeyspaceId) -> Option<Error> {
+        let causes = self.causes.lock();
+        let mut failed = causes.background.iter();
+        let found = failed.find(|((_, id), _)| *id == Some(keyspace));
+        found.map(|(_, error)| error.clone())
     }
 
     /// Why flush or compaction is not getting on, if so.
     pub(crate) fn background(&self) -> Option<Error> {
-        self.causes
-            .lock()
-            .background
-            .iter()
-            .flatten()
-            .next()
-            .cloned()
+        self.causes.lock().background.values().next().cloned()
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
@@ -216,7 +238,7 @@ impl HealthState {
             return Health::Closed;
         }
         let causes = self.causes.lock();
-        match (&causes.poison, causes.background.iter().flatten().next()) {
+        match (&causes.poison, causes.background.values().next()) {
             (Some(error), _) => Health::Poisoned(error.clone()),
             (None, Some(error)) => Health::Degraded(error.clone()),
             (None, None) => Health::Good,

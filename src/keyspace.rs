@@ -3,8 +3,9 @@
 use std::fmt;
 
 use base::sync::Arc;
-use base::{Result, SequenceNumber};
+use base::{Error, Result, SequenceNumber};
 
+use crate::batch::WriteBatch;
 use crate::commit::Commit;
 use crate::db::Handle;
 use crate::options::WriteOptions;
@@ -15,7 +16,9 @@ use crate::view::{ReadRooms, View, read_methods};
 
 /// A named, independent range of keys over the database's one log.
 ///
-/// Cheap to clone, `Send` and `Sync`; keeps the database open as [`Db`](crate::Db) does.
+/// Cheap to clone, `Send` and `Sync`; keeps the database open as [`Db`](crate::Db) does. After the
+/// keyspace was dropped every call returns `NotFound`, also if another one has its name by then;
+/// cursors, iterators and slices made before stay as they are, and snapshots from before read on.
 ///
 /// # Examples
 /// ```
@@ -96,7 +99,7 @@ impl Keyspace {
         options: &WriteOptions,
     ) -> Result<Commit> {
         self.handle
-            .write_one(self.state.id, key.as_ref(), Some(value.as_ref()), options)
+            .write_one(&self.state, key.as_ref(), Some(value.as_ref()), options)
     }
 
     /// Removes `key` from this keyspace, there or not.
@@ -129,7 +132,7 @@ impl Keyspace {
     /// ```
     pub fn delete_with(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<Commit> {
         self.handle
-            .write_one(self.state.id, key.as_ref(), None, options)
+            .write_one(&self.state, key.as_ref(), None, options)
     }
 
     /// Writes this keyspace's memtable to a table, and waits for it.
@@ -166,6 +169,53 @@ impl Keyspace {
     )]
     pub fn compact_range(&self, range: impl KeyRange) -> Result<()> {
         self.handle.compact_range(&self.state, &range)
+    }
+}
+
+impl WriteBatch {
+    /// Sets `key` to `value` in `keyspace`. Limits, and whether the keyspace is still there, are
+    /// checked when the batch is written.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// use siltstone::{KeyspaceOptions, WriteBatch};
+    /// let index = db.create_keyspace("index", &KeyspaceOptions::new())?;
+    /// let mut batch = WriteBatch::new();
+    /// batch.put("user/1", "ada").put_in(&index, "ada", "user/1");
+    /// db.write(&batch)?; // both or neither
+    /// assert!(index.contains_key("ada")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        self.add_in(keyspace, key.as_ref(), Some(value.as_ref()))
+    }
+
+    /// Removes `key` from `keyspace`, there or not.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// let keyspace = db.keyspace("default")?;
+    /// db.write(siltstone::WriteBatch::new().delete_in(&keyspace, "key"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> &mut Self {
+        self.add_in(keyspace, key.as_ref(), None)
+    }
+
+    fn add_in(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+        let state = &keyspace.state;
+        self.name_keyspace(state.id, &state.name, keyspace.handle.database_id());
+        self.add(state.id, key, value);
+        self
     }
 }
 
@@ -222,6 +272,42 @@ impl Snapshot {
     }
 
     read_methods!("let view = db.snapshot()?;");
+
+    /// The same moment in another keyspace, also if that is dropped later.
+    ///
+    /// A snapshot covers every keyspace. One that was created after it is empty in it.
+    ///
+    /// # Errors
+    /// `NotFound` if the keyspace had been dropped before; `InvalidArgument` if it is one of
+    /// another database.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// use siltstone::KeyspaceOptions;
+    /// let events = db.create_keyspace("events", &KeyspaceOptions::new())?;
+    /// events.put("key", "old")?;
+    /// let snapshot = db.snapshot()?;
+    /// events.put("key", "new")?;
+    /// let past = snapshot.keyspace(&events)?;
+    /// assert_eq!(past.get("key")?.as_deref(), Some(&b"old"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn keyspace(&self, keyspace: &Keyspace) -> Result<Self> {
+        self.rooms.health.check_open()?;
+        if !Arc::ptr_eq(&self.rooms.snapshots, &keyspace.handle.reads.snapshots) {
+            let message = "the keyspace is one of another database";
+            return Err(Error::invalid_argument(message));
+        }
+        let state = &keyspace.state;
+        state.check_readable(Some(self.registration.seq()))?;
+        Ok(Self {
+            rooms: self.rooms.clone(),
+            keyspace: Arc::clone(state),
+            registration: Arc::clone(&self.registration),
+        })
+    }
 
     /// The sequence number up to which it sees writes.
     pub fn seq(&self) -> SequenceNumber {

@@ -27,6 +27,7 @@
 
 // Floor 1: words.
 mod batch;
+mod change;
 mod events;
 mod seams;
 mod throttle;
@@ -35,6 +36,7 @@ mod tuning;
 mod health;
 mod ledger;
 mod manifest;
+mod registry;
 mod reserve;
 mod signals;
 mod snapshots;

@@ -21,6 +21,7 @@ use crate::health::{HealthState, Job};
 use crate::ledger::Ledger;
 use crate::sweeper::Sweeper;
 
+mod keyspaces;
 mod load;
 pub(crate) use load::{Loaded, current_contents, load};
 
@@ -35,8 +36,8 @@ const BEYOND_LEASE_COUNT: u64 = 1 << 20;
 const RESERVE_STEP_BYTES_MAX: u64 = 64 << 10;
 /// MANIFEST is rewritten when it has outgrown its first record by this factor.
 const OUTGROWN_FACTOR: u64 = 4;
-/// Tables in one record of a full state; keeps it far below the limit for records.
-const TABLES_PER_RECORD: usize = 20_000;
+/// Tables and keyspaces in one record of a full state; keeps it far below the limit for records.
+const PIECES_PER_RECORD: usize = 20_000;
 
 /// What a database is, as opposed to what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -56,6 +57,40 @@ pub(crate) struct KeyspaceRecord {
     pub(crate) options: Vec<u8>,
     pub(crate) flushed_upto: SequenceNumber,
     pub(crate) version: Arc<Version>,
+}
+
+/// What MANIFEST knows of all keyspaces together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyspaceFacts {
+    pub(crate) alive: BTreeMap<KeyspaceId, KeyspaceRecord>,
+    /// When those were dropped to which the log may still hold writes.
+    pub(crate) dropped: BTreeMap<KeyspaceId, SequenceNumber>,
+    /// Larger than every id there ever was; 0 while there was none but the default one.
+    pub(crate) next_id: u32,
+    /// Everything up to here is in tables or was dropped, whatever single keyspaces say.
+    pub(crate) flushed_floor: SequenceNumber,
+}
+
+impl KeyspaceFacts {
+    /// Everything up to here is in tables or was dropped. Never decreases: of two keyspaces the
+    /// one that was created later has the larger `flushed_upto`.
+    pub(crate) fn floor(&self) -> SequenceNumber {
+        let lowest = self.alive.values().map(|record| record.flushed_upto).min();
+        lowest.unwrap_or_default().max(self.flushed_floor)
+    }
+
+    /// The log holds everything up to here, or did: something that builds on it is durable.
+    pub(crate) fn flushed_max(&self) -> SequenceNumber {
+        let flushed = self.alive.values().map(|record| record.flushed_upto);
+        let highest = flushed.chain(self.dropped.values().copied()).max();
+        highest.unwrap_or_default().max(self.flushed_floor)
+    }
+
+    /// Forgets dropped keyspaces to which no write can be replayed any more.
+    fn forget_dropped(&mut self) {
+        let floor = self.floor();
+        self.dropped.retain(|_, at| *at > floor);
+    }
 }
 
 /// The seams and rooms a [`VersionSet`] works with.
@@ -91,7 +126,11 @@ struct State {
     edit_count: u64,
     last_seq: SequenceNumber,
     log_durable_upto: Position,
-    keyspaces: BTreeMap<KeyspaceId, KeyspaceRecord>,
+    keyspaces: KeyspaceFacts,
+    /// Creations and drops that the log has and MANIFEST had no room for: part of the next edit.
+    owed: Vec<KeyspaceEdit>,
+    /// Tables of dropped keyspaces whose drop is not durable here yet.
+    owed_gone: Vec<Arc<Table>>,
 }
 
 /// The counter that names files, as the rooms below take it.
@@ -115,7 +154,8 @@ impl VersionSet {
     ///
     /// # Errors
     /// If a file cannot be written; the old MANIFEST then still counts.
-    pub(crate) fn install(rooms: Rooms, loaded: Loaded, identity: Identity) -> Result<Self> {
+    pub(crate) fn install(rooms: Rooms, mut loaded: Loaded, identity: Identity) -> Result<Self> {
+        loaded.keyspaces.forget_dropped();
         let number = first_free_number(&rooms, loaded.next_file_number)?;
         let leased = number.0 + 1 + LEASE_COUNT;
         let facts = Facts {
@@ -137,6 +177,8 @@ impl VersionSet {
             last_seq: loaded.last_seq,
             log_durable_upto: loaded.log_durable_upto,
             keyspaces: loaded.keyspaces,
+            owed: Vec::new(),
+            owed_gone: Vec::new(),
         };
         Ok(Self {
             rooms,
@@ -190,30 +232,9 @@ impl VersionSet {
         self.state.lock().number
     }
 
-    pub(crate) fn version(&self, id: KeyspaceId) -> Option<Arc<Version>> {
-        self.state
-            .lock()
-            .keyspaces
-            .get(&id)
-            .map(|record| Arc::clone(&record.version))
-    }
-
-    pub(crate) fn flushed_upto(&self, id: KeyspaceId) -> Option<SequenceNumber> {
-        self.state
-            .lock()
-            .keyspaces
-            .get(&id)
-            .map(|record| record.flushed_upto)
-    }
-
-    /// Id, name and flushed floor of every keyspace.
-    pub(crate) fn keyspaces(&self) -> Vec<(KeyspaceId, KeyspaceRecord)> {
-        self.state
-            .lock()
-            .keyspaces
-            .iter()
-            .map(|(id, record)| (*id, record.clone()))
-            .collect()
+    /// What is known of all keyspaces.
+    pub(crate) fn keyspaces(&self) -> KeyspaceFacts {
+        self.state.lock().keyspaces.clone()
     }
 
     /// Makes an edit of one keyspace durable, then hands its new Version to `install` before any
@@ -254,7 +275,7 @@ impl VersionSet {
     ) -> Result<()> {
         let rejected = |error: Error| error.with_outcome(WriteOutcome::Rejected);
         let id = edit.id;
-        let record = state.keyspaces.get(&id).ok_or_else(|| {
+        let record = state.keyspaces.alive.get(&id).ok_or_else(|| {
             let unknown = Error::invalid_argument("edit of an unknown keyspace");
             rejected(unknown.with_value("id", id))
         })?;
@@ -271,6 +292,7 @@ impl VersionSet {
         self.append_locked(state, edit)?;
         let record = state
             .keyspaces
+            .alive
             .get_mut(&id)
             .expect("found above under the same lock");
         record.version = Arc::clone(&version);
@@ -282,6 +304,10 @@ impl VersionSet {
         for table in gone {
             table.mark_obsolete();
         }
+        self.rotate_if_outgrown_locked(state)
+    }
+
+    fn rotate_if_outgrown_locked(&self, state: &mut State) -> Result<()> {
         let outgrown = state.first_record_bytes.saturating_mul(OUTGROWN_FACTOR);
         if state.writer.bytes() > outgrown.max(self.rooms.manifest_bytes_min) {
             self.rotate_locked(state)?;
@@ -327,6 +353,11 @@ impl VersionSet {
             LEASE_COUNT
         };
         let leased = self.next_number.load(Ordering::Acquire) + ahead;
+        // What is owed comes first: the edit may build on it.
+        edit.keyspaces.splice(0..0, state.owed.iter().cloned());
+        if state.owed.iter().any(|edit| edit.created.is_some()) {
+            edit.next_keyspace_id = Some(KeyspaceId(state.keyspaces.next_id));
+        }
         edit.next_file_number = Some(FileNumber(leased));
         edit.last_seq = Some(state.last_seq);
         edit.log_durable_upto = Some((
@@ -355,6 +386,7 @@ impl VersionSet {
         self.rooms.ledger.add_manifest(before, state.writer.bytes());
         // Release: pairs with the Acquire in `next_file_number`.
         self.leased.store(leased, Ordering::Release);
+        settled(state);
         Ok(())
     }
 
@@ -368,6 +400,7 @@ impl VersionSet {
             last_seq: state.last_seq,
             log_durable_upto: state.log_durable_upto,
         };
+        state.keyspaces.forget_dropped();
         let prepared = write_manifest(&self.rooms, number, &facts, &state.keyspaces)
             .and_then(|writer| prepare_current(&self.rooms, number).map(|()| writer));
         let writer = match prepared {
@@ -390,10 +423,19 @@ impl VersionSet {
         self.rooms.health.job_succeeded(Job::ManifestRotation);
         state.first_record_bytes = writer.bytes();
         state.writer = writer;
+        settled(state);
         let old = std::mem::replace(&mut state.number, number);
         self.leased.fetch_max(leased, Ordering::AcqRel);
         self.rooms.sweeper.unlink(FileKind::Manifest, old);
         Ok(())
+    }
+}
+
+/// The last append or rotation made durable what was owed.
+fn settled(state: &mut State) {
+    state.owed.clear();
+    for table in state.owed_gone.drain(..) {
+        table.mark_obsolete();
     }
 }
 
@@ -441,7 +483,7 @@ fn write_manifest(
     rooms: &Rooms,
     number: FileNumber,
     facts: &Facts,
-    keyspaces: &BTreeMap<KeyspaceId, KeyspaceRecord>,
+    keyspaces: &KeyspaceFacts,
 ) -> Result<SegmentWriter> {
     let header = SegmentHeader {
         file_id: rooms.fs.random_u64(),
@@ -470,7 +512,8 @@ fn write_manifest(
 }
 
 /// The whole state as edits; all but the last are parts that do not count without it.
-fn full_state(facts: &Facts, keyspaces: &BTreeMap<KeyspaceId, KeyspaceRecord>) -> Vec<VersionEdit> {
+fn full_state(facts: &Facts, keyspaces: &KeyspaceFacts) -> Vec<VersionEdit> {
+    let non_zero = |seq: SequenceNumber| (seq > SequenceNumber::ZERO).then_some(seq);
     let mut parts = vec![VersionEdit {
         database_id: Some(facts.identity.database_id),
         hash_seed: Some(facts.identity.hash_seed),
@@ -483,10 +526,12 @@ fn full_state(facts: &Facts, keyspaces: &BTreeMap<KeyspaceId, KeyspaceRecord>) -
             facts.log_durable_upto.offset,
         )),
         clean_close: Some(false),
+        flushed_floor: non_zero(keyspaces.flushed_floor),
+        next_keyspace_id: (keyspaces.next_id > 0).then_some(KeyspaceId(keyspaces.next_id)),
         ..VersionEdit::default()
     }];
-    let mut room = TABLES_PER_RECORD;
-    for (id, record) in keyspaces {
+    let mut room = PIECES_PER_RECORD;
+    for (id, record) in &keyspaces.alive {
         let mut edit = KeyspaceEdit::new(*id);
         edit.created = Some(KeyspaceCreated {
             name: record.name.clone(),
@@ -499,17 +544,30 @@ fn full_state(facts: &Facts, keyspaces: &BTreeMap<KeyspaceId, KeyspaceRecord>) -
             for table in record.version.level(level).iter().rev() {
                 if room == 0 {
                     let full = std::mem::replace(&mut edit, KeyspaceEdit::new(*id));
-                    parts.last_mut().expect("never empty").keyspaces.push(full);
-                    parts.push(VersionEdit::default());
-                    room = TABLES_PER_RECORD;
+                    push_piece(&mut parts, &mut room, full);
                 }
                 edit.added.push((level, table.meta.clone()));
-                room -= 1;
+                room = room.saturating_sub(1);
             }
         }
-        parts.last_mut().expect("never empty").keyspaces.push(edit);
+        push_piece(&mut parts, &mut room, edit);
+    }
+    for (id, at) in &keyspaces.dropped {
+        let mut edit = KeyspaceEdit::new(*id);
+        edit.dropped_at = Some(*at);
+        push_piece(&mut parts, &mut room, edit);
     }
     parts
+}
+
+/// Adds a keyspace to the last part, and begins the next one if that is full.
+fn push_piece(parts: &mut Vec<VersionEdit>, room: &mut usize, edit: KeyspaceEdit) {
+    parts.last_mut().expect("never empty").keyspaces.push(edit);
+    *room = room.saturating_sub(1);
+    if *room == 0 {
+        parts.push(VersionEdit::default());
+        *room = PIECES_PER_RECORD;
+    }
 }
 
 /// Writes what CURRENT will say when MANIFEST `number` is live, durably, beside it.

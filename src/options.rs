@@ -67,6 +67,12 @@ impl Options {
         /// Without it, a missing directory and an empty one are `NotFound`.
         create_if_missing: bool,
 
+        /// What the memtables of all keyspaces may hold together, in bytes. Default: 512 MiB.
+        ///
+        /// Once half of it is in active ones, the largest is sealed before it is full; writers wait
+        /// when flushes cannot keep up. From 16 KiB.
+        memtable_bytes_total: usize,
+
         /// How large a segment of the log becomes, in bytes. Default: 64 MiB.
         ///
         /// The log is freed by whole segments. A larger batch gets a segment of its own size. From

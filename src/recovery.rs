@@ -16,26 +16,30 @@ use base::{
     SequenceNumber, ids,
 };
 use log::recovery::{Prepared, RecoverConfig};
-use log::{Log, LogConfig, Position, RecordKind, Replay, Successor};
+use log::{Log, LogConfig, Position, Successor};
 use sstable::{BlockCache, ReaderOptions, TableCache};
 
-use crate::batch::Operations;
-use crate::commit::{self, MemtableMaker};
+use crate::commit::MemtableMaker;
 use crate::events::Event;
 use crate::health::HealthState;
-use crate::ledger::Ledger;
-use crate::manifest::{Identity, Loaded, Rooms, VersionSet, load, numbers, table_maker};
+use crate::ledger::{KeyspaceLedger, Ledger};
+use crate::manifest::{
+    Identity, KeyspaceRecord, Loaded, Rooms, VersionSet, load, numbers, table_maker,
+};
+use crate::registry::Keyspaces;
 use crate::seams::Seams;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
-use crate::superversion::{KeyspaceState, Keyspaces};
+use crate::superversion::KeyspaceState;
 use crate::sweeper::Sweeper;
 use crate::tree::Tree;
-use crate::tuning::Settings;
+use crate::tuning::{KeyspaceSettings, Settings};
 
 mod directory;
 pub(crate) mod read_only;
+mod replayer;
 use directory::Directory;
+use replayer::Replayer;
 
 /// The name of the keyspace that `Db`'s own reads and writes use.
 pub(crate) const DEFAULT_KEYSPACE_NAME: &str = "default";
@@ -163,17 +167,9 @@ impl<'a> Recovery<'a> {
         let hash_seed = HashSeed(identity.hash_seed);
         let pins = Arc::clone(&self.pins);
         let memtables = MemtableMaker::new(pins);
-        let keyspace = self.keyspace(&versions, &memtables);
-        let keyspaces = Arc::new(Keyspaces::new(keyspace));
-        let mut replayer = Replayer {
-            recovery: &self,
-            tree: Tree::new(self.seams, &self.rooms, &versions, hash_seed),
-            keyspaces: &keyspaces,
-            memtables: &memtables,
-            hash_seed,
-            replayed_upto: SequenceNumber::ZERO,
-            replayed_count: 0,
-        };
+        let keyspaces = Arc::new(self.keyspaces(&versions, &memtables)?);
+        let tree = Tree::new(self.seams, &self.rooms, &versions, hash_seed);
+        let mut replayer = Replayer::new(&self.rooms, tree, &keyspaces, &memtables, hash_seed);
         replayer.run(&prepared)?;
         let last_seq = prepared.last_seq.max(replayer.replayed_upto);
         let replayed_count = replayer.replayed_count;
@@ -226,15 +222,17 @@ impl<'a> Recovery<'a> {
 
     /// What MANIFEST says, checked against what lies in the directory. Writes nothing.
     fn load(&self, directory: &Directory) -> Result<Loaded> {
-        if !directory.has_current {
+        let mut loaded = if directory.has_current {
+            let make = &mut table_maker(&self.rooms);
+            load(&*self.rooms.fs, &self.rooms.dir, make)?
+        } else {
             directory.remove_unfinished_creation(&*self.rooms.fs, &self.rooms.dir)?;
-            return Ok(Loaded::new_database(DEFAULT_KEYSPACE_NAME));
-        }
-        let loaded = load(
-            &*self.rooms.fs,
-            &self.rooms.dir,
-            &mut table_maker(&self.rooms),
-        )?;
+            Loaded::new_database(DEFAULT_KEYSPACE_NAME)
+        };
+        // Those of the default keyspace are said anew at every open.
+        let alive = &mut loaded.keyspaces.alive;
+        let default = alive.get_mut(&KeyspaceId::DEFAULT);
+        default.expect("every database has it").options = self.settings.keyspace.encode();
         let missing = self.missing_tables(&loaded)?;
         if missing.is_empty() {
             return Ok(loaded);
@@ -252,7 +250,7 @@ impl<'a> Recovery<'a> {
 
     fn missing_tables(&self, loaded: &Loaded) -> Result<Vec<String>> {
         let mut missing = Vec::new();
-        for record in loaded.keyspaces.values() {
+        for record in loaded.keyspaces.alive.values() {
             for table in Level::all().flat_map(|level| record.version.level(level)) {
                 let name = FileKind::Table.file_name(table.meta.number);
                 let status = self.rooms.fs.status(&self.rooms.dir.join(&name))?;
@@ -289,7 +287,6 @@ impl<'a> Recovery<'a> {
         late: &Arc<OnceLock<Arc<VersionSet>>>,
         on_progress: &'c dyn Fn(log::recovery::RecoveryProgress),
     ) -> RecoverConfig<'c> {
-        let floors = loaded.keyspaces.values().map(|record| record.flushed_upto);
         let durable_upto = loaded.log_durable_upto;
         let late = Arc::clone(late);
         RecoverConfig {
@@ -297,8 +294,8 @@ impl<'a> Recovery<'a> {
             clock: Arc::clone(&self.rooms.clock),
             dir: self.rooms.dir.clone(),
             mode: self.settings.recovery_mode,
-            floor: floors.clone().min().unwrap_or_default(),
-            flushed_max: floors.max().unwrap_or_default(),
+            floor: loaded.keyspaces.floor(),
+            flushed_max: loaded.keyspaces.flushed_max(),
             last_seq: loaded.last_seq,
             durable_upto: (durable_upto != Position::default()).then_some(durable_upto),
             numbers: Arc::new(move || {
@@ -339,21 +336,15 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    fn keyspace(&self, versions: &VersionSet, memtables: &MemtableMaker) -> Arc<KeyspaceState> {
-        let id = KeyspaceId::DEFAULT;
-        let settings = Arc::new(self.settings.keyspace.clone());
-        let active = memtables.make(&settings);
-        Arc::new(KeyspaceState::new(
-            id,
-            DEFAULT_KEYSPACE_NAME.to_owned(),
-            settings,
-            active,
-            versions
-                .version(id)
-                .expect("checked when MANIFEST was loaded"),
-            Arc::clone(&self.rooms.sweeper),
-            self.rooms.ledger.keyspace(),
-        ))
+    /// Every keyspace that MANIFEST knows, with nothing in its memtable.
+    fn keyspaces(&self, versions: &VersionSet, memtables: &MemtableMaker) -> Result<Keyspaces> {
+        let mut all = Vec::new();
+        for (id, record) in &versions.keyspaces().alive {
+            let sweeper = Arc::clone(&self.rooms.sweeper);
+            let ledger = self.rooms.ledger.keyspace();
+            all.push(keyspace_of(*id, record, memtables, sweeper, ledger)?);
+        }
+        Ok(Keyspaces::new(all, self.settings.memtable_bytes_total))
     }
 
     /// Removes files of our own making that nothing names: left by a crash.
@@ -369,8 +360,9 @@ impl<'a> Recovery<'a> {
         let segments: BTreeSet<_> = log.numbers().into_iter().collect();
         let tables: BTreeSet<_> = versions
             .keyspaces()
-            .iter()
-            .flat_map(|(_, record)| Level::all().flat_map(|level| record.version.level(level)))
+            .alive
+            .values()
+            .flat_map(|record| Level::all().flat_map(|level| record.version.level(level)))
             .map(|table| table.meta.number)
             .collect();
         for DirEntry { name, is_dir } in self.rooms.fs.list(&self.rooms.dir)? {
@@ -406,74 +398,22 @@ impl<'a> Recovery<'a> {
     }
 }
 
-/// Puts the accepted log back into memtables, and full ones through a flush.
-struct Replayer<'a> {
-    recovery: &'a Recovery<'a>,
-    tree: Tree,
-    keyspaces: &'a Keyspaces,
-    memtables: &'a MemtableMaker,
-    hash_seed: HashSeed,
-    /// What is in memtables or tables so far: a flush in between may claim no more than this.
-    replayed_upto: SequenceNumber,
-    replayed_count: u64,
-}
-
-impl Replayer<'_> {
-    fn run(&mut self, prepared: &Prepared) -> Result<()> {
-        let rooms = &self.recovery.rooms;
-        let keyspace = self.keyspaces.default();
-        let floor = self
-            .tree
-            .versions()
-            .flushed_upto(keyspace.id)
-            .unwrap_or_default();
-        self.replayed_upto = self.replayed_upto.max(floor);
-        let mut replay = Replay::open(&*rooms.fs, &rooms.dir, &prepared.segments, floor.plus(1))?;
-        while let Some(record) = replay.next()? {
-            if record.meta.kind != RecordKind::Batch {
-                continue;
-            }
-            let (first_seq, op_count) = (record.meta.first_seq, record.meta.op_count);
-            let commit_micros = record.meta.commit_micros;
-            for operation in Operations::new(record.payload, first_seq, op_count) {
-                let operation = operation.map_err(|_| {
-                    Error::new(
-                        ErrorKind::Corruption,
-                        "a record of the log holds a malformed batch",
-                    )
-                    .with_path(&rooms.dir)
-                    .with_value("seq", first_seq)
-                })?;
-                if operation.keyspace != keyspace.id {
-                    return Err(Error::new(
-                        ErrorKind::Corruption,
-                        "a record of the log is for an unknown keyspace",
-                    )
-                    .with_path(&rooms.dir)
-                    .with_value("keyspace", operation.keyspace));
-                }
-                if operation.seq > floor {
-                    let active = &keyspace.peek().active;
-                    commit::insert(active, self.hash_seed, &operation, commit_micros);
-                    self.replayed_count += 1;
-                }
-                self.replayed_upto = self.replayed_upto.max(operation.seq);
-            }
-            if keyspace.peek().active.bytes() >= keyspace.settings().memtable_bytes_max {
-                self.flush(keyspace)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Everything replayed is durable already, so that a table may be made from it.
-    fn flush(&self, keyspace: &KeyspaceState) -> Result<()> {
-        // INVARIANT: MANIFEST claims no place in the log here. Until the new segment has begun, a
-        // segment whose torn end was cut still counts as the newest, and would look damaged.
-        let log_end = Position::default();
-        let fresh = self.memtables.make(keyspace.settings());
-        keyspace.seal(fresh, self.replayed_upto, log_end);
-        let snapshots = Snapshots::new(self.replayed_upto);
-        self.tree.flush(keyspace, &snapshots, None).map(|_| ())
-    }
+/// The keyspace that MANIFEST describes by `record`, with nothing in its memtable.
+fn keyspace_of(
+    id: KeyspaceId,
+    record: &KeyspaceRecord,
+    memtables: &MemtableMaker,
+    sweeper: Arc<Sweeper>,
+    ledger: KeyspaceLedger,
+) -> Result<Arc<KeyspaceState>> {
+    let settings = Arc::new(KeyspaceSettings::decode(&record.options)?);
+    let name = std::str::from_utf8(&record.name).map_err(|_| {
+        Error::new(ErrorKind::Corruption, "keyspace with a name that cannot be")
+            .with_value("keyspace", id)
+    })?;
+    let active = memtables.make(&settings);
+    let version = Arc::clone(&record.version);
+    Ok(Arc::new(KeyspaceState::new(
+        id, name, settings, active, version, sweeper, ledger,
+    )))
 }

@@ -100,6 +100,13 @@ impl Snapshots {
         }
     }
 
+    /// Whether something is or may yet be registered that does not see the write `at`.
+    pub(crate) fn may_be_read_below(&self, at: SequenceNumber) -> bool {
+        let registered = self.registered.lock();
+        let oldest = registered.keys().next().copied();
+        self.visible() < at || oldest.is_some_and(|oldest| oldest < at)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.registered.lock().values().sum()
     }

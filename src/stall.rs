@@ -14,6 +14,7 @@ use base::{Error, ErrorKind, Result, WriteOutcome};
 use crate::events::{Event, Listener};
 use crate::health::HealthState;
 use crate::ledger::Ledger;
+use crate::registry::Keyspaces;
 use crate::signals::Signals;
 use crate::superversion::KeyspaceState;
 use crate::throttle::{ThrottleCause, Throttled, Verdict};
@@ -26,6 +27,18 @@ use judge::{judge, watch_bytes};
 pub(crate) struct Toll<'a> {
     pub(crate) keyspace: &'a KeyspaceState,
     pub(crate) bytes: u64,
+    pub(crate) op_count: u64,
+}
+
+impl<'a> Toll<'a> {
+    /// Of a write of nothing.
+    pub(crate) fn new(keyspace: &'a KeyspaceState) -> Self {
+        Self {
+            keyspace,
+            bytes: 0,
+            op_count: 0,
+        }
+    }
 }
 
 /// How long a write may wait at the gate.
@@ -40,6 +53,7 @@ pub(crate) enum Patience {
 /// Lets writers pass, lets them pay, or makes them wait.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    pub(crate) keyspaces: Arc<Keyspaces>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) signals: Arc<Signals>,
@@ -64,19 +78,28 @@ impl Gate {
         tolls: impl IntoIterator<Item = Toll<'a>>,
         patience: Patience,
     ) -> Result<Option<Throttled>> {
-        let mut paid = None;
+        let (mut paid, mut last) = (None, None);
         for toll in tolls {
+            last = Some(toll.keyspace);
             let till = &toll.keyspace.till;
             if !till.is_open() && !till.spend_unseen(toll.bytes) {
                 paid = worse(paid, self.pay(toll, patience)?);
             }
+        }
+        if self.keyspaces.is_memory_full()
+            && let Some(keyspace) = last
+        {
+            let throttled = self.wait(keyspace, ThrottleCause::Memory, patience)?;
+            paid = worse(paid, Some(throttled));
         }
         Ok(paid)
     }
 
     #[cold]
     fn pay(&self, toll: Toll<'_>, patience: Patience) -> Result<Option<Throttled>> {
-        let Toll { keyspace, bytes } = toll;
+        let Toll {
+            keyspace, bytes, ..
+        } = toll;
         match self.look(keyspace) {
             Verdict::Stop(cause) => self.wait(keyspace, cause, patience).map(Some),
             Verdict::Slow(pace) => self.pay_slowed(toll, pace.cause, patience),
@@ -166,7 +189,8 @@ impl Gate {
 
     /// Returns whether there is progress enough to go on, rather than no patience left.
     fn wait_for_progress(&self, keyspace: &KeyspaceState, patience: Patience) -> Result<bool> {
-        let failures = self.signals.failure_count();
+        let failures = keyspace.failure_count();
+        let failures_of_all = self.signals.failure_count();
         let mut failed = None;
         // Once: whatever is done from here on wakes what it makes possible. A writer that woke them
         // again at each ring would keep them running in a circle.
@@ -175,10 +199,20 @@ impl Gate {
         let mut done = || {
             if let Err(error) = self.health.check_writable() {
                 failed = Some(error);
-            } else if self.signals.failure_count() != failures {
+            } else if keyspace.check_writable().is_err() {
+                // Dropped: the commit itself finds it out.
+                return true;
+            } else if keyspace.failure_count() != failures {
+                failed = self.health.background_in(keyspace.id);
+            } else if self.signals.failure_count() != failures_of_all
+                && self.keyspaces.is_memory_full()
+            {
                 failed = self.health.background();
             }
-            failed.is_some() || !matches!(self.look(keyspace), Verdict::Stop(_))
+            let must_stop = || {
+                matches!(self.look(keyspace), Verdict::Stop(_)) || self.keyspaces.is_memory_full()
+            };
+            failed.is_some() || !must_stop()
         };
         let bell = &self.signals.progress;
         let is_done = match patience {

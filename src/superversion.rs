@@ -4,11 +4,12 @@
 //! replaced under a short lock with no I/O in it.
 
 use arc_swap::ArcSwap;
+use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{KeyspaceId, SequenceNumber};
-use compaction::Version;
+use base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
+use compaction::{InProgress, Version};
 use log::Position;
-use memtable::Memtable;
+use memtable::{Memtable, MemtableOptions};
 
 use crate::ledger::KeyspaceLedger;
 use crate::snapshots::Snapshots;
@@ -20,6 +21,8 @@ use crate::tuning::KeyspaceSettings;
 #[derive(Clone)]
 pub(crate) struct SealedMemtable {
     pub(crate) memtable: Arc<Memtable>,
+    /// The first sequence number assigned to it.
+    pub(crate) first_seq: SequenceNumber,
     /// The last sequence number assigned to it.
     pub(crate) last_seq: SequenceNumber,
     /// The log holds all of it before here.
@@ -34,12 +37,26 @@ pub(crate) struct Superversion {
     pub(crate) version: Arc<Version>,
 }
 
-/// The current view of one keyspace.
+/// The current view of one keyspace, and what goes on in it.
 pub(crate) struct KeyspaceState {
     pub(crate) id: KeyspaceId,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     settings: Arc<KeyspaceSettings>,
     current: ArcSwap<Superversion>,
+    /// The sequence number of the drop, once nothing reads it any more but snapshots from before;
+    /// 0 until then.
+    dropped_at: AtomicU64,
+    /// The same, from the moment on when nothing more is written. Changes under the commit lock.
+    dropping_at: AtomicU64,
+    /// The first sequence number assigned to the active memtable; 0 while none is. Changes under
+    /// the commit lock, and before the write becomes visible.
+    active_first_seq: AtomicU64,
+    /// The tables that compactions have reserved. LOCK: a leaf.
+    pub(crate) in_progress: Mutex<InProgress>,
+    /// Makes its jobs fail soon: it was dropped, or the database is being closed.
+    pub(crate) cancel: Arc<AtomicBool>,
+    /// How many of its jobs have failed.
+    failure_count: AtomicU64,
     /// LOCK: last in the order commit, manifest, superversion. Never held over I/O.
     replacing: Mutex<()>,
     sweeper: Arc<Sweeper>,
@@ -52,7 +69,7 @@ pub(crate) struct KeyspaceState {
 impl KeyspaceState {
     pub(crate) fn new(
         id: KeyspaceId,
-        name: String,
+        name: &str,
         settings: Arc<KeyspaceSettings>,
         active: Arc<Memtable>,
         version: Arc<Version>,
@@ -66,9 +83,15 @@ impl KeyspaceState {
         };
         Self {
             id,
-            name,
+            name: Arc::from(name),
             settings,
             current: ArcSwap::from_pointee(first),
+            dropped_at: AtomicU64::new(0),
+            dropping_at: AtomicU64::new(0),
+            active_first_seq: AtomicU64::new(0),
+            in_progress: Mutex::default(),
+            cancel: Arc::default(),
+            failure_count: AtomicU64::new(0),
             replacing: Mutex::new(()),
             sweeper,
             till: Till::new(),
@@ -125,12 +148,106 @@ impl KeyspaceState {
         self.sweeper.bury(old);
     }
 
-    /// Seals the active memtable and puts `fresh` in its place.
+    /// Notes that the active memtable gets what was written from `seq` on. Returns whether it had
+    /// nothing before. The caller holds the commit lock and has not published `seq` yet.
+    #[inline]
+    pub(crate) fn note_assigned(&self, seq: SequenceNumber) -> bool {
+        if self.active_first_seq.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        // Release: pairs with the Acquire in `active_first_seq`. Who sees `seq` visible sees this.
+        self.active_first_seq.store(seq.get(), Ordering::Release);
+        true
+    }
+
+    /// The first sequence number assigned to the active memtable, inserted already or not.
+    #[inline]
+    pub(crate) fn active_first_seq(&self) -> Option<SequenceNumber> {
+        let first = self.active_first_seq.load(Ordering::Acquire);
+        SequenceNumber::new(first).filter(|_| first != 0)
+    }
+
+    /// Whether anything was written that is in no table yet.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        // In this order: sealing adds to the view before it clears the number.
+        self.active_first_seq().is_some() || !self.peek().sealed.is_empty()
+    }
+
+    /// From here on nothing is written any more: the drop has the number `seq`. The caller holds
+    /// the commit lock.
+    pub(crate) fn begin_drop(&self, seq: SequenceNumber) {
+        self.dropping_at.store(seq.get(), Ordering::Release);
+    }
+
+    /// The drop is durable: only snapshots from before it read on.
+    pub(crate) fn finish_drop(&self) {
+        let seq = self.dropping_at.load(Ordering::Acquire);
+        assert!(seq != 0, "a drop is begun before it is finished");
+        self.cancel.store(true, Ordering::Release);
+        // Release: pairs with the Acquire in `check_readable`.
+        self.dropped_at.store(seq, Ordering::Release);
+    }
+
+    /// The sequence number of its drop.
+    pub(crate) fn dropped_at(&self) -> Option<SequenceNumber> {
+        let at = self.dropped_at.load(Ordering::Acquire);
+        SequenceNumber::new(at).filter(|_| at != 0)
+    }
+
+    /// Lets go of everything a dropped keyspace held. No snapshot from before the drop is left.
+    pub(crate) fn clear(&self) {
+        let active = Memtable::new(MemtableOptions::default());
+        self.replace(|_| Superversion {
+            active,
+            sealed: Vec::new(),
+            version: Arc::new(Version::empty()),
+        });
+    }
+
+    /// Fails if the keyspace was dropped. A read checks after it has its view: a view that was
+    /// cleared is never taken for an empty keyspace.
+    #[inline]
+    pub(crate) fn check_readable(&self, snapshot: Option<SequenceNumber>) -> Result<()> {
+        // Acquire: pairs with the Release in `finish_drop`.
+        let dropped_at = self.dropped_at.load(Ordering::Acquire);
+        if dropped_at == 0 || snapshot.is_some_and(|seq| seq.get() < dropped_at) {
+            return Ok(());
+        }
+        Err(self.gone())
+    }
+
+    /// Fails if the keyspace takes no more writes. Certain under the commit lock.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.dropping_at.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        Err(self.gone())
+    }
+
+    #[cold]
+    fn gone(&self) -> Error {
+        keyspace_gone(&self.name)
+    }
+
+    /// Notes that one of its jobs failed.
+    pub(crate) fn job_failed(&self) {
+        self.failure_count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many of its jobs have failed so far.
+    pub(crate) fn failure_count(&self) -> u64 {
+        self.failure_count.load(Ordering::Acquire)
+    }
+
+    /// Seals the active memtable and puts `fresh` in its place. The caller holds the commit lock.
     pub(crate) fn seal(&self, fresh: Arc<Memtable>, last_seq: SequenceNumber, log_end: Position) {
+        let first_seq = self.active_first_seq().unwrap_or(last_seq);
         self.replace(|old| {
             let memtable = Arc::clone(&old.active);
             let mut sealed = vec![SealedMemtable {
                 memtable,
+                first_seq,
                 last_seq,
                 log_end,
             }];
@@ -141,6 +258,8 @@ impl KeyspaceState {
                 version: Arc::clone(&old.version),
             }
         });
+        // Release: who sees it cleared sees the memtable among the sealed ones.
+        self.active_first_seq.store(0, Ordering::Release);
     }
 
     /// Installs the version of a flush and drops the memtables it holds, in one step.
@@ -177,29 +296,10 @@ impl KeyspaceState {
     }
 }
 
-/// The keyspaces of a database.
-#[derive(Debug)]
-pub(crate) struct Keyspaces {
-    default: Arc<KeyspaceState>,
-}
-
-impl Keyspaces {
-    pub(crate) fn new(default: Arc<KeyspaceState>) -> Self {
-        Self { default }
-    }
-
-    #[inline]
-    pub(crate) fn default(&self) -> &Arc<KeyspaceState> {
-        &self.default
-    }
-
-    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<KeyspaceState>> {
-        (name == self.default.name).then_some(&self.default)
-    }
-
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<KeyspaceState>> {
-        std::iter::once(&self.default)
-    }
+/// What everybody is told who still asks for a keyspace that was dropped.
+#[cold]
+pub(crate) fn keyspace_gone(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "the keyspace was dropped").with_value("name", name)
 }
 
 impl std::fmt::Debug for KeyspaceState {

@@ -9,7 +9,7 @@ use base::executor::{Executor, Scatter};
 use base::fs::FileSystem;
 use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{HashSeed, Level, Result, SequenceNumber};
+use base::{Error, HashSeed, Level, Result, SequenceNumber};
 use compaction::policy::{ManualCompaction, ManualStep};
 use compaction::{
     CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, TableMeta, Version, job,
@@ -36,10 +36,9 @@ pub(crate) struct Tree {
     dir: PathBuf,
     versions: Arc<VersionSet>,
     hash_seed: HashSeed,
-    in_progress: Mutex<InProgress>,
     next_job: AtomicU64,
     /// Raised by close: jobs stop soon and leave nothing behind.
-    cancel: Arc<AtomicBool>,
+    is_cancelled: AtomicBool,
 }
 
 /// A stretch of keys that a manual compaction is asked for.
@@ -61,22 +60,29 @@ impl Tree {
             versions: Arc::clone(versions),
             next_job: AtomicU64::new(1),
             hash_seed,
-            in_progress: Mutex::default(),
-            cancel: Arc::default(),
+            is_cancelled: AtomicBool::new(false),
         }
+    }
+
+    /// How many plans can run at once.
+    pub(crate) fn width(&self) -> usize {
+        self.executor.width()
     }
 
     pub(crate) fn versions(&self) -> &Arc<VersionSet> {
         &self.versions
     }
 
-    /// Makes running jobs fail soon; used by close.
-    pub(crate) fn cancel(&self) {
-        self.cancel.store(true, Ordering::Release);
+    /// Makes running jobs of all these keyspaces fail soon; used by close.
+    pub(crate) fn cancel(&self, keyspaces: &[Arc<KeyspaceState>]) {
+        self.is_cancelled.store(true, Ordering::Release);
+        for keyspace in keyspaces {
+            keyspace.cancel.store(true, Ordering::Release);
+        }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Acquire)
+        self.is_cancelled.load(Ordering::Acquire)
     }
 
     /// What the directory's file system can still take; everything if it does not say.
@@ -122,7 +128,7 @@ impl Tree {
             table_bytes_target: keyspace.settings().table_bytes_target,
             snapshots: captured.registered,
             visible: captured.visible,
-            cancel: Arc::clone(&self.cancel),
+            cancel: Arc::clone(&keyspace.cancel),
         }
     }
 
@@ -212,18 +218,18 @@ impl Tree {
         })
     }
 
-    /// Plans what the tree needs most and reserves it, up to as many plans as can run at once.
+    /// Plans what the tree of `keyspace` needs most and reserves it, up to `count_max` plans.
     pub(crate) fn plan(
-        &self,
         keyspace: &KeyspaceState,
         snapshots: &Snapshots,
+        count_max: usize,
     ) -> Vec<CompactionPlan> {
-        let mut in_progress = self.in_progress.lock();
+        let mut in_progress = keyspace.in_progress.lock();
         // LOCK: looked at only now: an edit that came before would have taken tables away that
         // nothing in progress names any more.
         let version = Arc::clone(&keyspace.peek().version);
         let mut plans = Vec::new();
-        while plans.len() < self.executor.width() {
+        while plans.len() < count_max {
             let Some(plan) = Self::pick(keyspace, snapshots, &version, &in_progress) else {
                 break;
             };
@@ -242,40 +248,40 @@ impl Tree {
     }
 
     /// Whether nothing is running and nothing needs to run.
-    pub(crate) fn is_at_rest(&self, keyspace: &KeyspaceState, snapshots: &Snapshots) -> bool {
-        let in_progress = self.in_progress.lock();
+    pub(crate) fn is_at_rest(keyspace: &KeyspaceState, snapshots: &Snapshots) -> bool {
+        let in_progress = keyspace.in_progress.lock();
         let view = keyspace.peek();
         in_progress.is_empty()
             && view.sealed.is_empty()
             && Self::pick(keyspace, snapshots, &view.version, &in_progress).is_none()
     }
 
-    /// Runs reserved plans side by side and installs each as it ends. Returns the first failure.
+    /// Runs reserved plans, of whatever keyspaces, side by side and installs each as it ends.
+    /// Returns what failed.
     pub(crate) fn run_plans(
         &self,
-        keyspace: &KeyspaceState,
         snapshots: &Snapshots,
         log: &Log,
-        plans: &[CompactionPlan],
-    ) -> Result<()> {
+        plans: &[(Arc<KeyspaceState>, CompactionPlan)],
+    ) -> Vec<(Arc<KeyspaceState>, Error)> {
+        let run = |(keyspace, plan): &(Arc<KeyspaceState>, CompactionPlan)| {
+            let result = self.run_plan(keyspace, snapshots, log, plan);
+            result.err().map(|error| (Arc::clone(keyspace), error))
+        };
         if let [plan] = plans {
-            return self.run_plan(keyspace, snapshots, log, plan);
+            return run(plan).into_iter().collect();
         }
-        let failed = Mutex::new(None);
+        let failed = Mutex::new(Vec::new());
         let tasks = plans.iter().map(|plan| {
-            let failed = &failed;
-            Box::new(move || {
-                if let Err(error) = self.run_plan(keyspace, snapshots, log, plan) {
-                    failed.lock().get_or_insert(error);
-                }
-            }) as Box<dyn FnOnce() + Send>
+            let (failed, run) = (&failed, &run);
+            Box::new(move || failed.lock().extend(run(plan))) as Box<dyn FnOnce() + Send>
         });
         self.executor.scatter(tasks.collect());
-        failed.into_inner().map_or(Ok(()), Err)
+        failed.into_inner()
     }
 
     /// Runs one reserved plan and gives the reservation back, whatever happens.
-    fn run_plan(
+    pub(crate) fn run_plan(
         &self,
         keyspace: &KeyspaceState,
         snapshots: &Snapshots,
@@ -283,7 +289,7 @@ impl Tree {
         plan: &CompactionPlan,
     ) -> Result<()> {
         let reservation = Reservation {
-            in_progress: &self.in_progress,
+            in_progress: &keyspace.in_progress,
             plan,
         };
         let version = Arc::clone(&keyspace.peek().version);
@@ -388,12 +394,11 @@ impl Tree {
 
     /// Plans the next piece of a manual compaction and reserves it.
     pub(crate) fn step_manual(
-        &self,
         keyspace: &KeyspaceState,
         request: &mut ManualCompaction,
     ) -> ManualStep {
         let tuning = keyspace.settings().compaction_tuning();
-        let mut in_progress = self.in_progress.lock();
+        let mut in_progress = keyspace.in_progress.lock();
         let version: Arc<Version> = Arc::clone(&keyspace.peek().version);
         let step = request.step(&version, &in_progress, &tuning);
         if let ManualStep::Run(plan) = &step {

@@ -12,6 +12,7 @@ use log::{LogAppend, RecoveryMode};
 use sstable::{ReadMode, Verify};
 
 mod keyspace;
+mod stored;
 pub(crate) use keyspace::KeyspaceSettings;
 
 /// When a write counts as done.
@@ -42,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) create_if_missing: bool,
     /// Those of the keyspace `default`.
     pub(crate) keyspace: KeyspaceSettings,
+    pub(crate) memtable_bytes_total: usize,
     pub(crate) log_segment_bytes: u64,
     pub(crate) log_bytes_max: u64,
     pub(crate) keep_space_for_deletes: bool,
@@ -69,6 +71,7 @@ impl Default for Settings {
         Self {
             create_if_missing: true,
             keyspace: KeyspaceSettings::default(),
+            memtable_bytes_total: 512 << 20,
             log_segment_bytes: 64 * MIB,
             log_bytes_max: GIB,
             keep_space_for_deletes: true,
@@ -93,6 +96,8 @@ impl Settings {
     /// Checks every number against its range.
     pub(crate) fn validate(&self) -> Result<()> {
         self.keyspace.validate()?;
+        let total = self.memtable_bytes_total as u64;
+        in_range("memtable_bytes_total", total, 16 * KIB, 1 << 50)?;
         in_range(
             "log_segment_bytes",
             self.log_segment_bytes,

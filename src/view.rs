@@ -36,11 +36,15 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     #[inline]
-    fn peek(&self) -> (arc_swap::Guard<Arc<Superversion>>, SequenceNumber) {
-        match self.registration {
-            Some(registration) => (self.keyspace.peek(), registration.seq()),
-            None => self.keyspace.peek_visible(&self.rooms.snapshots),
+    fn peek(&self) -> Result<(arc_swap::Guard<Arc<Superversion>>, SequenceNumber)> {
+        if let Some(registration) = self.registration {
+            let view = self.keyspace.peek();
+            self.keyspace.check_readable(Some(registration.seq()))?;
+            return Ok((view, registration.seq()));
         }
+        let pinned = self.keyspace.peek_visible(&self.rooms.snapshots);
+        self.keyspace.check_readable(None)?;
+        Ok(pinned)
     }
 
     #[inline]
@@ -50,7 +54,7 @@ impl View<'_> {
         f: impl FnOnce(Found<'_>) -> R,
     ) -> Result<Option<R>> {
         self.rooms.health.check_open()?;
-        let (view, seq) = self.peek();
+        let (view, seq) = self.peek()?;
         let hash_seed = self.rooms.hash_seed;
         let hash = hash_seed.hash(key);
         Lookup {
@@ -70,7 +74,7 @@ impl View<'_> {
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<Option<Slice>>> {
         self.rooms.health.check_open()?;
-        let (view, seq) = self.peek();
+        let (view, seq) = self.peek()?;
         let hash_seed = self.rooms.hash_seed;
         let keys: Vec<K> = keys.into_iter().collect();
         let mut values = Vec::with_capacity(keys.len());
@@ -92,7 +96,7 @@ impl View<'_> {
     }
 
     pub(crate) fn cursor(&self, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>) -> Result<Cursor> {
-        let (view, seq) = self.peek();
+        let (view, seq) = self.peek()?;
         let scan = ScanView {
             view: Arc::clone(&view),
             seq,
@@ -127,7 +131,7 @@ macro_rules! read_methods {
         /// # Errors
         /// `Corruption` if a block that would have to be searched is damaged: damage is never
         /// reported as "not there". `Io` if it cannot be read, `Closed` after the database was
-        /// closed. So for every read.
+        /// closed, `NotFound` after the keyspace was dropped. So for every read.
         ///
         /// # Examples
         /// ```

@@ -368,9 +368,9 @@ mod tests {
     #[test]
     fn what_a_growing_filter_inherits_costs_little() {
         let filter = GrowingFilter::new(25_000, 10);
-        hashes(0, 20_000)
-            .into_iter()
-            .for_each(|hash| filter.insert(hash));
+        for hash in hashes(0, 20_000) {
+            filter.insert(hash);
+        }
         let passed = hashes(20_000, 120_000)
             .into_iter()
             .filter(|hash| filter.may_contain(*hash))

@@ -28,6 +28,8 @@ mod tag {
     pub(super) const CLEAN_CLOSE: u32 = 8;
     pub(super) const BRANCH_ID: u32 = 9;
     pub(super) const KEYSPACE: u32 = 10;
+    pub(super) const FLUSHED_FLOOR: u32 = 11;
+    pub(super) const NEXT_KEYSPACE_ID: u32 = 12;
 
     pub(super) mod keyspace {
         pub(in crate::edit) const ID: u32 = 1;
@@ -83,6 +85,10 @@ pub struct VersionEdit {
     pub branch_id: Option<u64>,
     /// Changes of keyspaces, applied in this order.
     pub keyspaces: Vec<KeyspaceEdit>,
+    /// Every write up to here, of whatever keyspace, is in tables or was dropped with it.
+    pub flushed_floor: Option<SequenceNumber>,
+    /// No keyspace with this id or a larger one was ever created.
+    pub next_keyspace_id: Option<KeyspaceId>,
 }
 
 /// The difference between two states of one keyspace.
@@ -92,7 +98,8 @@ pub struct KeyspaceEdit {
     pub id: KeyspaceId,
     /// Says that it was created, and how.
     pub created: Option<KeyspaceCreated>,
-    /// Says that it was dropped, by the write with this number.
+    /// Says that it was dropped, by the write with this number. In a full state such a keyspace is
+    /// named as long as the log may hold writes to it, by this alone.
     pub dropped_at: Option<SequenceNumber>,
     /// Every write up to here is in tables: recovery does not replay it.
     pub flushed_upto: Option<SequenceNumber>,

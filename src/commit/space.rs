@@ -30,7 +30,7 @@ impl CommitPath {
         batch: &WriteBatch,
         refusal: Error,
     ) -> Result<Option<Throttled>> {
-        let has_room = self.keyspaces.all().all(|keyspace| {
+        let has_room = self.keyspaces.all().iter().all(|keyspace| {
             let (view, settings) = (keyspace.peek(), keyspace.settings());
             view.sealed.len() <= settings.sealed_memtable_count_max + 1
                 || view.active.bytes() < settings.memtable_bytes_max

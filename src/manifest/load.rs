@@ -1,16 +1,18 @@
 //! Reading CURRENT and MANIFEST. Never writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use base::checksum::Crc;
 use base::fs::{FileSystem, read_small_file};
 use base::sync::Arc;
 use base::{Error, ErrorKind, FileKind, FileNumber, KeyspaceId, Result, SequenceNumber, ids};
-use compaction::{Table, TableMeta, Version, VersionEdit};
+use compaction::{KeyspaceCreated, KeyspaceEdit, Table, TableMeta, Version, VersionEdit};
 use log::{Ending, Position, RecordKind, SegmentReader};
 
-use super::{Identity, KeyspaceRecord};
+use super::{Identity, KeyspaceFacts, KeyspaceRecord};
+use crate::change::check_name;
+use crate::tuning::KeyspaceSettings;
 
 /// Everything that CURRENT and MANIFEST say.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub(crate) struct Loaded {
     pub(crate) clean_close: bool,
     /// Where MANIFEST was cut, if it ended in a record that was not whole.
     pub(crate) tail_cut: Option<u64>,
-    pub(crate) keyspaces: BTreeMap<KeyspaceId, KeyspaceRecord>,
+    pub(crate) keyspaces: KeyspaceFacts,
 }
 
 impl Loaded {
@@ -44,7 +46,10 @@ impl Loaded {
             log_durable_upto: Position::default(),
             clean_close: false,
             tail_cut: None,
-            keyspaces: BTreeMap::from([(KeyspaceId::DEFAULT, record)]),
+            keyspaces: KeyspaceFacts {
+                alive: BTreeMap::from([(KeyspaceId::DEFAULT, record)]),
+                ..KeyspaceFacts::default()
+            },
         }
     }
 }
@@ -140,7 +145,7 @@ pub(crate) fn load(
 #[derive(Default)]
 struct Fold {
     state: VersionEdit,
-    keyspaces: BTreeMap<KeyspaceId, KeyspaceRecord>,
+    keyspaces: KeyspaceFacts,
 }
 
 impl Fold {
@@ -164,33 +169,66 @@ impl Fold {
         state.log_durable_upto = edit.log_durable_upto.max(state.log_durable_upto);
         // A mark counts only as the last word: whatever follows it, the database was used again.
         state.clean_close = edit.clean_close;
+        let keyspaces = &mut self.keyspaces;
+        keyspaces.flushed_floor = edit
+            .flushed_floor
+            .unwrap_or_default()
+            .max(keyspaces.flushed_floor);
+        let next_id = edit.next_keyspace_id.map_or(0, |id| id.0);
+        keyspaces.next_id = next_id.max(keyspaces.next_id);
         for edit in edit.keyspaces {
-            if let Some(created) = &edit.created {
-                let record = KeyspaceRecord {
-                    name: created.name.clone(),
-                    order: created.order,
-                    options: created.options.clone(),
-                    flushed_upto: SequenceNumber::ZERO,
-                    version: Arc::new(Version::empty()),
-                };
-                if created.order != 0 {
-                    return Err(Error::new(ErrorKind::Unsupported, "unknown key order")
-                        .with_value("order", created.order));
-                }
-                if self.keyspaces.insert(edit.id, record).is_some() {
-                    return Err(corrupt("keyspace created twice", edit.id));
-                }
-            }
-            let record = self
-                .keyspaces
-                .get_mut(&edit.id)
-                .ok_or_else(|| corrupt("edit of an unknown keyspace", edit.id))?;
-            record.version = Arc::new(record.version.apply(&edit, make)?);
-            record.flushed_upto = record
-                .flushed_upto
-                .max(edit.flushed_upto.unwrap_or_default());
+            self.take_keyspace(&edit, make)?;
         }
         Ok(())
+    }
+
+    fn take_keyspace(
+        &mut self,
+        edit: &KeyspaceEdit,
+        make: &mut dyn FnMut(TableMeta) -> Arc<Table>,
+    ) -> Result<()> {
+        let keyspaces = &mut self.keyspaces;
+        if let Some(created) = &edit.created {
+            if keyspaces.dropped.contains_key(&edit.id) || keyspaces.alive.contains_key(&edit.id) {
+                return Err(corrupt("keyspace created twice", edit.id));
+            }
+            keyspaces
+                .alive
+                .insert(edit.id, new_record(edit.id, created)?);
+        }
+        if let Some(dropped_at) = edit.dropped_at {
+            // In a full state it is not known otherwise.
+            keyspaces.alive.remove(&edit.id);
+            keyspaces.dropped.insert(edit.id, dropped_at);
+            return Ok(());
+        }
+        let record = keyspaces
+            .alive
+            .get_mut(&edit.id)
+            .ok_or_else(|| corrupt("edit of an unknown keyspace", edit.id))?;
+        record.version = Arc::new(record.version.apply(edit, make)?);
+        record.flushed_upto = record
+            .flushed_upto
+            .max(edit.flushed_upto.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Fails if two keyspaces have one name, or if one has an id that is still to be given out.
+    fn check_keyspaces(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
+        let keyspaces = &self.keyspaces;
+        for (id, record) in &keyspaces.alive {
+            if !names.insert(&record.name) {
+                return Err(corrupt("two keyspaces have one name", *id));
+            }
+        }
+        let ids = keyspaces.alive.keys().chain(keyspaces.dropped.keys());
+        match ids.max() {
+            Some(last) if last.0 > 0 && last.0 >= keyspaces.next_id => {
+                Err(corrupt("keyspace with an id that was not given out", *last))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn finish(
@@ -210,12 +248,14 @@ impl Fold {
                 ),
             )
         };
+        self.check_keyspaces()
+            .map_err(|error| error.with_path(path))?;
         let state = self.state;
         let database_id = state.database_id.ok_or_else(|| missing("database id"))?;
         if database_id != header_id {
             return Err(Error::corruption(path, 0, "MANIFEST of another database"));
         }
-        if !self.keyspaces.contains_key(&KeyspaceId::DEFAULT) {
+        if !self.keyspaces.alive.contains_key(&KeyspaceId::DEFAULT) {
             return Err(missing("default keyspace"));
         }
         let (ordinal, offset) = state.log_durable_upto.unwrap_or_default();
@@ -237,6 +277,24 @@ impl Fold {
             keyspaces: self.keyspaces,
         })
     }
+}
+
+/// A keyspace as it was created; nothing of it is believed before it is checked.
+fn new_record(id: KeyspaceId, created: &KeyspaceCreated) -> Result<KeyspaceRecord> {
+    let name = std::str::from_utf8(&created.name).unwrap_or_default();
+    check_name(name).map_err(|_| corrupt("keyspace with a name that cannot be", id))?;
+    if created.order != 0 {
+        let error = Error::new(ErrorKind::Unsupported, "unknown key order");
+        return Err(error.with_value("order", created.order));
+    }
+    KeyspaceSettings::decode(&created.options).map_err(|error| error.with_value("keyspace", id))?;
+    Ok(KeyspaceRecord {
+        name: created.name.clone(),
+        order: created.order,
+        options: created.options.clone(),
+        flushed_upto: SequenceNumber::ZERO,
+        version: Arc::new(Version::empty()),
+    })
 }
 
 fn corrupt(message: &str, id: KeyspaceId) -> Error {

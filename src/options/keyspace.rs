@@ -150,6 +150,10 @@ impl KeyspaceOptions {
 
     keyspace_setters!(settings_mut);
 
+    pub(crate) fn settings(&self) -> &KeyspaceSettings {
+        &self.settings
+    }
+
     fn settings_mut(&mut self) -> &mut KeyspaceSettings {
         &mut self.settings
     }

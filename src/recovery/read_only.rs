@@ -74,7 +74,7 @@ fn open_once(dir: &Path, settings: &Settings, seams: &Seams) -> Result<Opened> {
     };
     let opened = super::open(dir, settings, &seams)?;
     // While they are there: a writer may unlink them at any moment.
-    for (_, record) in opened.versions.keyspaces() {
+    for record in opened.versions.keyspaces().alive.values() {
         for table in Level::all().flat_map(|level| record.version.level(level)) {
             table.handle().reader()?;
         }

@@ -13,7 +13,7 @@ use crate::tree::Tree;
 impl Handle {
     /// Those that are open, `default` first.
     pub(crate) fn keyspaces(&self) -> Vec<Arc<KeyspaceState>> {
-        self.commit.keyspaces.all().map(Arc::clone).collect()
+        self.commit.keyspaces.all()
     }
 
     pub(crate) fn stats(&self) -> Stats {

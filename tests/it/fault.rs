@@ -57,6 +57,8 @@ fn run_with_fault(seed: u64, fault: Fault, failed_sync: FailedSync) {
         }
     }
     runner.world.fs.clear_faults();
+    // Whoever found no space tries again now, although no more of it is seen.
+    runner.world.clock.advance(60_000_000);
     runner.look().expect("reads work when the fault is gone");
     let image = runner.world.fs.crash_image(&CrashModel::Sectors, seed);
     check_image(image, seed, &runner.history, Depth::Quick);

@@ -17,6 +17,7 @@ mod fault_system;
 mod fault_threads;
 mod history;
 mod images;
+mod keyspaces;
 mod ledger;
 mod model;
 mod order;

@@ -34,7 +34,17 @@ pub(crate) struct ParsedRecord {
 #[derive(Default)]
 pub(crate) struct Folded {
     pub(crate) tables: BTreeSet<FileNumber>,
-    pub(crate) flushed_upto: BTreeMap<KeyspaceId, SequenceNumber>,
+    flushed_upto: BTreeMap<KeyspaceId, SequenceNumber>,
+    flushed_floor: SequenceNumber,
+    tables_of: BTreeMap<KeyspaceId, BTreeSet<FileNumber>>,
+}
+
+impl Folded {
+    /// Everything up to here is in tables or was dropped.
+    fn floor(&self) -> SequenceNumber {
+        let lowest = self.flushed_upto.values().min().copied();
+        lowest.unwrap_or_default().max(self.flushed_floor)
+    }
 }
 
 impl Order {
@@ -102,7 +112,9 @@ impl Order {
             let Ok(edit) = VersionEdit::decode(&record.payload) else {
                 continue;
             };
+            self.check_log_durable(fs, edit.flushed_floor.or(Some(SequenceNumber::ZERO)));
             for keyspace in &edit.keyspaces {
+                self.check_log_durable(fs, keyspace.dropped_at.or(Some(SequenceNumber::ZERO)));
                 for (_, meta) in &keyspace.added {
                     self.check_table_durable(fs, meta.number);
                 }
@@ -170,7 +182,7 @@ impl Order {
     fn see_segment_go(&self, fs: &SimFs, path: &Path, number: FileNumber) {
         let durable = fs.crash_image(&CrashModel::Synced, 0);
         let flushed = fold(&durable, &self.dir)
-            .and_then(|state| state.flushed_upto.values().min().copied())
+            .map(|state| state.floor())
             .unwrap_or_default();
         let mut elsewhere = BTreeSet::new();
         for other in segments(&durable, &self.dir)
@@ -181,7 +193,7 @@ impl Order {
             collect_batches(&parse(other, &bytes), SequenceNumber::MAX, &mut elsewhere);
         }
         for record in parse(path, &fs.contents(path).unwrap_or_default()) {
-            let is_needed = record.kind == RecordKind::Batch && record.last_seq > flushed;
+            let is_needed = is_change_or_batch(record.kind) && record.last_seq > flushed;
             if is_needed && !elsewhere.contains(&record.first_seq) {
                 self.broken(format!(
                     "a segment is unlinked that holds the only copy of a record number={number} \
@@ -207,13 +219,19 @@ impl Order {
     }
 }
 
+/// Whether a record has a place among the writes.
+fn is_change_or_batch(kind: RecordKind) -> bool {
+    use RecordKind::{Batch, KeyspaceCreate, KeyspaceDrop};
+    matches!(kind, Batch | KeyspaceCreate | KeyspaceDrop)
+}
+
 fn collect_batches(
     records: &[ParsedRecord],
     upto: SequenceNumber,
     into: &mut BTreeSet<SequenceNumber>,
 ) {
     for record in records {
-        if record.kind == RecordKind::Batch && record.first_seq <= upto {
+        if is_change_or_batch(record.kind) && record.first_seq <= upto {
             into.insert(record.first_seq);
         }
     }
@@ -275,16 +293,24 @@ pub(crate) fn fold(fs: &SimFs, dir: &Path) -> Option<Folded> {
         let Ok(edit) = VersionEdit::decode(&record.payload) else {
             continue;
         };
+        folded.flushed_floor = folded
+            .flushed_floor
+            .max(edit.flushed_floor.unwrap_or_default());
         for keyspace in edit.keyspaces {
-            for (_, number) in &keyspace.removed {
-                folded.tables.remove(number);
+            if keyspace.dropped_at.is_some() {
+                folded.flushed_upto.remove(&keyspace.id);
+                folded.tables_of.remove(&keyspace.id);
+                continue;
             }
-            folded
-                .tables
-                .extend(keyspace.added.iter().map(|(_, meta)| meta.number));
+            let tables = folded.tables_of.entry(keyspace.id).or_default();
+            for (_, number) in &keyspace.removed {
+                tables.remove(number);
+            }
+            tables.extend(keyspace.added.iter().map(|(_, meta)| meta.number));
             let floor = folded.flushed_upto.entry(keyspace.id).or_default();
             *floor = (*floor).max(keyspace.flushed_upto.unwrap_or_default());
         }
     }
+    folded.tables = folded.tables_of.values().flatten().copied().collect();
     Some(folded)
 }

@@ -52,7 +52,7 @@ impl Stepped {
             workers.retain(|worker| !worker.stopped.load(Ordering::SeqCst));
             workers
                 .iter()
-                .filter(|w| w.woken.load(Ordering::SeqCst))
+                .filter(|w| w.woken.load(Ordering::SeqCst) || w.again.load(Ordering::SeqCst))
                 .cloned()
                 .collect()
         };
@@ -120,6 +120,7 @@ impl Executor for Stepped {
         let worker = Arc::new(StepWorker {
             name: name.to_owned(),
             woken: AtomicBool::new(false),
+            again: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             step: Mutex::new(Some(step)),
         });
@@ -155,6 +156,9 @@ impl Executor for Stepped {
 struct StepWorker {
     name: String,
     woken: AtomicBool,
+    /// The step asked to be run again. Apart from `woken`: who wakes it is owed a run that began
+    /// after that and was not merely the rest of what was going on.
+    again: AtomicBool,
     stopped: AtomicBool,
     step: Mutex<Option<StepFn>>,
 }
@@ -172,9 +176,11 @@ impl StepWorker {
         let Some(step) = slot.as_mut() else {
             return false;
         };
-        self.woken.store(false, Ordering::SeqCst);
+        if !self.again.swap(false, Ordering::SeqCst) {
+            self.woken.store(false, Ordering::SeqCst);
+        }
         if step() == Step::Again {
-            self.woken.store(true, Ordering::SeqCst);
+            self.again.store(true, Ordering::SeqCst);
         }
         true
     }

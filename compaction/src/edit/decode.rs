@@ -84,6 +84,10 @@ pub(super) fn edit(bytes: &[u8]) -> Result<VersionEdit> {
                 edit.keyspaces.push(keyspace_edit(content)?);
                 continue;
             }
+            tag::FLUSHED_FLOOR => edit.flushed_floor = Some(sequence(&mut reader)?),
+            tag::NEXT_KEYSPACE_ID => {
+                edit.next_keyspace_id = Some(KeyspaceId(reader.varint_u32()?));
+            }
             _ => return Err(MalformedEdit::newer("unknown field", tag)),
         }
         finished(&reader, tag)?;

@@ -52,6 +52,16 @@ pub(super) fn edit(edit: &VersionEdit) -> Vec<u8> {
         put_keyspace(&mut content, keyspace);
         put_field(&mut out, tag::KEYSPACE, &content);
     }
+    put_number(
+        &mut out,
+        tag::FLUSHED_FLOOR,
+        edit.flushed_floor.map(base::SequenceNumber::get),
+    );
+    put_number(
+        &mut out,
+        tag::NEXT_KEYSPACE_ID,
+        edit.next_keyspace_id.map(|id| u64::from(id.0)),
+    );
     out
 }
 

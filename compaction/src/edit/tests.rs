@@ -76,6 +76,8 @@ fn random_edit(random: &mut Random) -> VersionEdit {
         clean_close: some(random, |random| random.one_in(2)),
         branch_id: some(random, Random::next),
         keyspaces: (0..random.below(4)).map(|_| keyspace(random)).collect(),
+        flushed_floor: some(random, |random| key(random).seq),
+        next_keyspace_id: some(random, |random| keyspace(random).id),
     }
 }
 

@@ -240,6 +240,8 @@ pub(crate) struct State {
     pub(crate) ending: Ending,
     pub(crate) facts: VersionEdit,
     pub(crate) keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    /// When those were dropped to which the log may still hold writes.
+    pub(crate) dropped: BTreeMap<KeyspaceId, SequenceNumber>,
     tables: Arc<TableCache>,
     reaper: Arc<dyn Reaper>,
 }
@@ -248,7 +250,6 @@ pub(crate) struct State {
 pub(crate) struct Keyspace {
     pub(crate) name: Vec<u8>,
     pub(crate) flushed_upto: SequenceNumber,
-    pub(crate) dropped_at: Option<SequenceNumber>,
     pub(crate) version: Version,
 }
 
@@ -275,6 +276,7 @@ impl State {
             ending: Ending::Clean,
             facts: VersionEdit::default(),
             keyspaces: BTreeMap::new(),
+            dropped: BTreeMap::new(),
             tables,
             reaper: Arc::new(KeepAll),
         }
@@ -288,12 +290,24 @@ impl State {
 
     /// Every write up to here is in tables, in all keyspaces.
     pub(crate) fn floor(&self) -> SequenceNumber {
-        let alive = self
+        let floors = self
             .keyspaces
             .values()
-            .filter(|keyspace| keyspace.dropped_at.is_none());
-        let floors = alive.map(|keyspace| keyspace.flushed_upto);
-        floors.min().unwrap_or(SequenceNumber::ZERO)
+            .map(|keyspace| keyspace.flushed_upto);
+        let lowest = floors.min().unwrap_or(SequenceNumber::ZERO);
+        lowest.max(self.facts.flushed_floor.unwrap_or_default())
+    }
+
+    /// Tables or drops up to here are durable, and so must the log be.
+    pub(crate) fn flushed_max(&self) -> SequenceNumber {
+        let flushed = self
+            .keyspaces
+            .values()
+            .map(|keyspace| keyspace.flushed_upto);
+        let highest = flushed.chain(self.dropped.values().copied()).max();
+        highest
+            .unwrap_or_default()
+            .max(self.facts.flushed_floor.unwrap_or_default())
     }
 
     fn take(&mut self, edit: &VersionEdit) -> Result<()> {
@@ -307,6 +321,8 @@ impl State {
         facts.log_floor = edit.log_floor.max(facts.log_floor);
         facts.log_durable_upto = edit.log_durable_upto.max(facts.log_durable_upto);
         facts.clean_close = edit.clean_close;
+        facts.flushed_floor = edit.flushed_floor.max(facts.flushed_floor);
+        facts.next_keyspace_id = edit.next_keyspace_id.max(facts.next_keyspace_id);
         for keyspace in &edit.keyspaces {
             self.take_keyspace(keyspace)?;
         }
@@ -321,12 +337,17 @@ impl State {
             let keyspace = Keyspace {
                 name: created.name.clone(),
                 flushed_upto: SequenceNumber::ZERO,
-                dropped_at: None,
                 version: Version::empty(),
             };
-            if self.keyspaces.insert(edit.id, keyspace).is_some() {
+            let is_dropped = self.dropped.contains_key(&edit.id);
+            if self.keyspaces.insert(edit.id, keyspace).is_some() || is_dropped {
                 return wrong("a keyspace was created twice");
             }
+        }
+        if let Some(dropped_at) = edit.dropped_at {
+            self.keyspaces.remove(&edit.id);
+            self.dropped.insert(edit.id, dropped_at);
+            return Ok(());
         }
         let Some(keyspace) = self.keyspaces.get_mut(&edit.id) else {
             return wrong("an edit of an unknown keyspace");
@@ -341,7 +362,6 @@ impl State {
             .flushed_upto
             .unwrap_or_default()
             .max(keyspace.flushed_upto);
-        keyspace.dropped_at = edit.dropped_at.or(keyspace.dropped_at);
         Ok(())
     }
 }

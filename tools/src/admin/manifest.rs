@@ -121,6 +121,14 @@ fn facts(edit: &VersionEdit) -> Vec<(&'static str, String)> {
             "clean close",
             edit.clean_close.map(|clean| clean.to_string()),
         ),
+        (
+            "flushed floor",
+            edit.flushed_floor.map(|seq| seq.to_string()),
+        ),
+        (
+            "next keyspace",
+            edit.next_keyspace_id.map(|id| id.to_string()),
+        ),
     ];
     let present = fields.into_iter();
     present
@@ -217,21 +225,12 @@ pub(crate) fn keyspaces(args: &OnlyDirectory, output: &mut Output<'_>) -> Outcom
                 "flushed_upto".to_owned(),
                 keyspace.flushed_upto.get().into(),
             );
-            fields.insert(
-                "is_dropped".to_owned(),
-                keyspace.dropped_at.is_some().into(),
-            );
             output.document(&Value::Object(fields))?;
             continue;
         }
-        let dropped = if keyspace.dropped_at.is_some() {
-            " (dropped)"
-        } else {
-            ""
-        };
         columns.row(vec![
             id.to_string(),
-            output.one_line(&keyspace.name) + dropped,
+            output.one_line(&keyspace.name),
             count_for_people(table_count),
             bytes_for_people(bytes),
             count_for_people(entry_count),

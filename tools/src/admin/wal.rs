@@ -304,17 +304,13 @@ fn recover(directory: &Directory, state: &State, overlay: &Arc<OverlayFs>) -> Re
     let facts = &state.facts;
     let next = facts.next_file_number.unwrap_or_default().0;
     let numbers = AtomicU64::new(next.saturating_add(NUMBER_GAP));
-    let flushed = state
-        .keyspaces
-        .values()
-        .map(|keyspace| keyspace.flushed_upto);
     prepare(&RecoverConfig {
         fs: Arc::clone(overlay) as Arc<dyn FileSystem>,
         clock: Arc::new(SystemClock::new()),
         dir: directory.path.clone(),
         mode: RecoveryMode::TornTail,
         floor: state.floor(),
-        flushed_max: flushed.max().unwrap_or_default(),
+        flushed_max: state.flushed_max(),
         last_seq: facts.last_seq.unwrap_or_default(),
         durable_upto: Some(state.log_durable_upto()),
         numbers: Arc::new(move || FileNumber(numbers.fetch_add(1, Ordering::Relaxed))),
