@@ -94,7 +94,7 @@ fn it_knows_what_it_holds() {
     let entry_bytes = (header_bytes + 12usize).next_multiple_of(8) + 2 * (header_bytes + 8);
     let leaf_bytes = memtable.bytes() - entry_bytes - 640;
     assert!(
-        (512..=1024).contains(&leaf_bytes),
+        (128..=1024).contains(&leaf_bytes),
         "leaf_bytes={leaf_bytes}"
     );
 }

@@ -25,6 +25,8 @@ use crate::arena::Arena;
 
 mod node;
 use node::{Item, NODE_ALIGN, Node, NodeRef, SLOT_COUNT};
+#[cfg(test)]
+mod steps;
 
 /// How many records a walk asks for ahead of itself.
 const PREFETCH_COUNT: usize = 6;
@@ -151,7 +153,8 @@ impl Tree {
     fn leaf_to_change(&self, target: &Target<'_>) -> NodeRef<'_> {
         if let Some(last) = self.last_leaf() {
             // Ascending keys go to the last leaf, whose range holds whatever is behind its first
-            // record.
+            // record. That record stays the first, save in a tree of one leaf, which holds all: a
+            // torn read could not mislead.
             let version = last.begin();
             let is_in = last.is_last() && last.begins_before(target);
             if is_in && last.is_still(version) {
@@ -213,6 +216,7 @@ impl Tree {
             let next = if node.is_left_of(target) {
                 node.right()
             } else if node.level() == level {
+                // A node too far left would do as well: all who call walk on from there.
                 if node.is_still(version) {
                     return Some(node);
                 }
@@ -499,5 +503,7 @@ impl Spot {
     }
 }
 
+#[cfg(test)]
+mod interleaving;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,8 @@ use crate::ordered::record::{Record, RecordHeader, Target};
 
 /// How many slots a node has. Searches are cheap and splits rare with more, inserts move less with
 /// fewer.
-pub(super) const SLOT_COUNT: usize = 32;
+/// Few in this crate's own tests, so that every kind of split is frequent there.
+pub(super) const SLOT_COUNT: usize = if cfg!(test) { 4 } else { 32 };
 /// What nodes are aligned to: a cache line.
 pub(super) const NODE_ALIGN: usize = 64;
 /// How often a reader looks at a node that is being changed before it yields its processor, on
@@ -69,7 +70,9 @@ impl Head {
 
     #[inline]
     fn load(&self) -> u128 {
+        step();
         let high = self.0.load(Ordering::Relaxed);
+        step();
         u128::from(high) << 64 | u128::from(self.1.load(Ordering::Relaxed))
     }
 
@@ -145,6 +148,7 @@ impl<'a> NodeRef<'a> {
             // Acquire: pairs with the Release in `unlock`.
             let version = self.node().version.load(Ordering::Acquire);
             if version.is_multiple_of(2) {
+                step();
                 return version;
             }
             wait(&mut spins);
@@ -154,6 +158,7 @@ impl<'a> NodeRef<'a> {
     /// Whether what was read since [`NodeRef::begin`] gave `version` was whole.
     #[inline]
     pub(super) fn is_still(self, version: u64) -> bool {
+        step();
         // Pairs with the fence in `lock`: whoever has read a value that was written later sees the
         // odd version too.
         fence(Ordering::Acquire);
@@ -163,6 +168,7 @@ impl<'a> NodeRef<'a> {
     /// Makes the node this thread's to change; readers wait until [`NodeRef::unlock`].
     #[inline]
     pub(super) fn lock(self) {
+        step();
         let version = &self.node().version;
         let mut spins = 0;
         loop {
@@ -178,6 +184,8 @@ impl<'a> NodeRef<'a> {
         }
         // Pairs with the fence in `is_still`.
         fence(Ordering::Release);
+        #[cfg(test)]
+        super::steps::locked();
     }
 
     /// Ends what [`NodeRef::lock`] began.
@@ -187,16 +195,21 @@ impl<'a> NodeRef<'a> {
         let odd = version.load(Ordering::Relaxed);
         debug_assert!(!odd.is_multiple_of(2));
         version.store(odd + 1, Ordering::Release);
+        #[cfg(test)]
+        super::steps::unlocked();
+        step();
     }
 
     #[inline]
     pub(super) fn count(self) -> usize {
+        step();
         self.node().count.load(Ordering::Relaxed).min(SLOT_COUNT)
     }
 
     /// The next node of the level.
     #[inline]
     pub(super) fn right(self) -> Option<Self> {
+        step();
         let right = NonNull::new(self.node().right.load(Ordering::Acquire))?;
         // SAFETY: it was stored with Release, and by the invariant of the type it outlives `'a`.
         Some(unsafe { Self::at(right) })
@@ -211,6 +224,7 @@ impl<'a> NodeRef<'a> {
     /// Child `index`; `None` only while a writer is at work.
     #[inline]
     pub(super) fn child(self, index: usize) -> Option<Self> {
+        step();
         let child = self.children().get(index)?.load(Ordering::Acquire);
         // SAFETY: it was stored with Release, and by the invariant of the type it outlives `'a`.
         NonNull::new(child).map(|child| unsafe { Self::at(child) })
@@ -375,6 +389,13 @@ impl<'a> NodeRef<'a> {
     }
 }
 
+/// Where tests let another thread come between; nothing otherwise.
+#[inline]
+fn step() {
+    #[cfg(test)]
+    super::steps::reached();
+}
+
 #[inline]
 fn wait(spins: &mut u32) {
     *spins += 1;
@@ -393,6 +414,7 @@ fn move_pointer<T>(from: &AtomicPtr<T>, to: &AtomicPtr<T>) {
 
 #[inline]
 fn load_record<'a>(slot: &AtomicPtr<RecordHeader>) -> Option<Record<'a>> {
+    step();
     let header = NonNull::new(slot.load(Ordering::Acquire))?;
     // SAFETY: it was stored with Release, by a thread that had stored the record or learned of it
     // in this way; callers are methods of `NodeRef`, whose records outlive its lifetime.
