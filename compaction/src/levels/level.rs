@@ -146,6 +146,10 @@ impl LevelTables {
     /// The table that can hold `user_key`; a deeper level or a sub-level only.
     #[inline]
     pub fn find(&self, user_key: &[u8]) -> Option<&Arc<Table>> {
+        if self.tables.is_empty() {
+            // Most levels are, and each is asked by every get that goes this deep.
+            return None;
+        }
         let table = self.tables.get(self.first_reaching(user_key))?;
         (table.meta.smallest.user_key.as_slice() <= user_key).then_some(table)
     }
