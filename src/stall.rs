@@ -143,7 +143,8 @@ impl Gate {
 
     /// Makes a new verdict, and tells if writes come to be held back, or no longer are.
     fn look(&self, keyspace: &KeyspaceState) -> Verdict {
-        let turn = keyspace.till.look(|speeds| judge(keyspace, speeds));
+        let now = self.clock.monotonic_micros();
+        let turn = keyspace.till.look(now, |speeds| judge(keyspace, speeds));
         match (turn.before.cause(), turn.now.cause()) {
             (None, Some(cause)) => self.listener.tell(|| Event::ThrottleBegan {
                 keyspace: String::from(&*keyspace.name),

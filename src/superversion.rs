@@ -81,6 +81,7 @@ impl KeyspaceState {
             sealed: Vec::new(),
             version,
         };
+        let till = Till::new(settings.memtable_bytes_max as u64);
         Self {
             id,
             name: Arc::from(name),
@@ -94,7 +95,7 @@ impl KeyspaceState {
             failure_count: AtomicU64::new(0),
             replacing: Mutex::new(()),
             sweeper,
-            till: Till::new(),
+            till,
             ledger: Arc::new(ledger),
         }
     }

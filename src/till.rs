@@ -12,6 +12,9 @@ use base::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use crate::throttle::{Pace, Verdict};
 
+mod speed;
+use speed::Speed;
+
 /// The view of the keyspace changed since the verdict was made.
 const STALE: u32 = 1;
 /// Writes spend credit.
@@ -61,7 +64,8 @@ struct Book {
 }
 
 impl Till {
-    pub(crate) fn new() -> Self {
+    /// For a keyspace whose memtables hold so many bytes.
+    pub(crate) fn new(memtable_bytes: u64) -> Self {
         Self {
             // Recovery may have left the tree in any shape.
             state: AtomicU32::new(STALE),
@@ -72,8 +76,8 @@ impl Till {
                 due_micros: 0.0,
                 granted: 0,
                 write_bytes: 0.0,
-                flushes: Speed::default(),
-                compactions: Speed::default(),
+                flushes: Speed::new(memtable_bytes),
+                compactions: Speed::new(memtable_bytes),
             }),
         }
     }
@@ -97,15 +101,16 @@ impl Till {
         self.state.load(Ordering::Relaxed) == METERED && self.spend(bytes)
     }
 
-    /// Makes a new verdict. `judge` looks at the view as it is now.
+    /// Makes a new verdict. `judge` looks at the view as it is now, and is given the speeds with
+    /// the jobs under way.
     ///
     /// LOCK: `judge` runs under the lock, so that of two verdicts the later one saw the later view.
-    pub(crate) fn look(&self, judge: impl FnOnce(Speeds) -> Judgement) -> Turn {
+    pub(crate) fn look(&self, now_micros: u64, judge: impl FnOnce(Speeds) -> Judgement) -> Turn {
         let mut book = self.book.lock();
         // Acquire: pairs with the Release in `view_changed`. Cleared before the view is looked at:
         // a change that comes later raises it again.
         self.state.fetch_and(!STALE, Ordering::Acquire);
-        let judgement = judge(book.speeds());
+        let judgement = judge(book.speeds(now_micros));
         let next = match judgement.verdict {
             Verdict::Free if judgement.is_watched => METERED,
             Verdict::Free => 0,
@@ -192,27 +197,39 @@ impl Till {
         self.credit.fetch_add(book.granted, Ordering::Relaxed);
     }
 
-    /// Takes in that a flush ended.
-    pub(crate) fn note_flush(&self, done: Done) {
-        self.book.lock().flushes.note(done);
+    /// Takes in that a job began which should get `bytes` done.
+    pub(crate) fn begin_work(&self, kind: WorkKind, now_micros: u64, bytes: u64) -> Work<'_> {
+        let id = self.book.lock().speed_mut(kind).begin(now_micros, bytes);
+        Work {
+            till: self,
+            kind,
+            id,
+            began_micros: now_micros,
+        }
     }
 
-    /// Takes in that a compaction ended; `done.bytes` is what it took out of level 0.
-    pub(crate) fn note_compaction(&self, done: Done) {
-        self.book.lock().compactions.note(done);
-    }
-
-    /// What flushes and compactions get done, as measured.
+    /// What flushes and compactions get done, as measured of those that ended.
     pub(crate) fn speeds(&self) -> Speeds {
-        self.book.lock().speeds()
+        let book = self.book.lock();
+        Speeds {
+            flush: book.flushes.measured(),
+            compaction: book.compactions.measured(),
+        }
     }
 }
 
 impl Book {
-    fn speeds(&self) -> Speeds {
+    fn speed_mut(&mut self, kind: WorkKind) -> &mut Speed {
+        match kind {
+            WorkKind::Flush => &mut self.flushes,
+            WorkKind::Compaction => &mut self.compactions,
+        }
+    }
+
+    fn speeds(&self, now_micros: u64) -> Speeds {
         Speeds {
-            flush: self.flushes.bytes_per_second(),
-            compaction: self.compactions.bytes_per_second(),
+            flush: self.flushes.by(now_micros),
+            compaction: self.compactions.by(now_micros),
         }
     }
 }
@@ -240,61 +257,36 @@ pub(crate) struct Speeds {
     pub(crate) compaction: f64,
 }
 
-/// What one job got done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Done {
-    pub(crate) bytes: u64,
-    pub(crate) began_micros: u64,
-    pub(crate) ended_micros: u64,
+/// Which speed a job is measured for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkKind {
+    Flush,
+    Compaction,
 }
 
-impl Done {
-    /// How long it took.
-    pub(crate) fn micros(&self) -> u64 {
-        self.ended_micros.saturating_sub(self.began_micros)
-    }
-}
-
-/// Bytes over the time in which somebody worked, the last few seconds of work counting most.
+/// A job under way; one that is dropped got nothing done.
 #[derive(Debug)]
-struct Speed {
-    bytes: f64,
-    micros: f64,
-    /// Time up to here was counted.
-    counted_micros: u64,
+pub(crate) struct Work<'a> {
+    till: &'a Till,
+    kind: WorkKind,
+    id: u64,
+    began_micros: u64,
 }
 
-/// Work longer ago than this hardly counts, in microseconds of work.
-const MEMORY_MICROS: f64 = 8e6;
-/// What is believed before anything was measured, for as long as the time below it counts.
-const FIRST_BYTES_PER_SECOND: f64 = 64e6;
-const FIRST_MICROS: f64 = 5e5;
-/// A background that seems to stand still is believed to do at least this.
-const BYTES_PER_SECOND_MIN: f64 = 64e3;
-
-impl Default for Speed {
-    fn default() -> Self {
-        Self {
-            bytes: FIRST_BYTES_PER_SECOND * FIRST_MICROS / 1e6,
-            micros: FIRST_MICROS,
-            counted_micros: 0,
-        }
+impl Work<'_> {
+    /// Takes in that it ended and what it got done; of a compaction, what it took out of level 0.
+    /// Returns how long it took, in microseconds.
+    pub(crate) fn finish(self, now_micros: u64, bytes: u64) -> u64 {
+        let mut book = self.till.book.lock();
+        book.speed_mut(self.kind).finish(self.id, now_micros, bytes);
+        now_micros.saturating_sub(self.began_micros)
     }
 }
 
-impl Speed {
-    fn note(&mut self, done: Done) {
-        // Of jobs side by side each moment is counted once.
-        let from = done.began_micros.max(self.counted_micros);
-        let micros = as_f64(done.ended_micros.saturating_sub(from));
-        self.counted_micros = self.counted_micros.max(done.ended_micros);
-        let kept = MEMORY_MICROS / (MEMORY_MICROS + micros);
-        self.bytes = self.bytes * kept + as_f64(done.bytes);
-        self.micros = self.micros * kept + micros;
-    }
-
-    fn bytes_per_second(&self) -> f64 {
-        (self.bytes / self.micros * 1e6).max(BYTES_PER_SECOND_MIN)
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        // Nothing is left to abandon after `finish`.
+        self.till.book.lock().speed_mut(self.kind).abandon(self.id);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::manifest::{Rooms, VersionSet, numbers};
 use crate::seams::Seams;
 use crate::snapshots::Snapshots;
 use crate::superversion::{KeyspaceState, SealedMemtable};
-use crate::till::Done;
+use crate::till::WorkKind;
 
 /// Runs flushes and compactions and installs what they made.
 #[derive(Debug)]
@@ -177,6 +177,9 @@ impl Tree {
             input_bytes,
         });
         let began_micros = self.clock.monotonic_micros();
+        let work = keyspace
+            .till
+            .begin_work(WorkKind::Flush, began_micros, input_bytes);
         let output = job::flush(&context, &view.version, runs)?;
         let stats = (output.stats.entries_out, output.stats.written_bytes);
         let table_bytes = sizes(&output);
@@ -191,15 +194,14 @@ impl Tree {
             .apply(edit, durable, snapshots.visible(), |version| {
                 keyspace.install_flush(Arc::clone(version), &memtables);
             })?;
-        let done = self.done(began_micros, stats.1);
-        keyspace.till.note_flush(done);
+        let micros = work.finish(self.clock.monotonic_micros(), stats.1);
         keyspace.ledger.add_flush(table_bytes.into_iter());
         self.listener.tell(|| Event::Flushed {
             keyspace: String::from(&*keyspace.name),
             job,
             entry_count: stats.0,
             written_bytes: stats.1,
-            micros: done.micros(),
+            micros,
         });
         Ok(true)
     }
@@ -311,17 +313,17 @@ impl Tree {
             is_move: plan.is_move,
         });
         let began_micros = self.clock.monotonic_micros();
+        let level0_bytes = level0_bytes(plan);
+        let work = keyspace
+            .till
+            .begin_work(WorkKind::Compaction, began_micros, level0_bytes);
         let output = job::compact(&context, &version, plan)?;
         if !plan.is_move {
             self.tell_created(keyspace, job, &output);
         }
         let stats = output.stats;
         self.install(keyspace, snapshots, log, output, plan)?;
-        let is_level0 = plan.input_level == Level::ZERO && !plan.is_in_place();
-        let inputs = plan.inputs.iter().filter(|_| is_level0);
-        let level0_bytes = inputs.map(|table| table.meta.file_bytes).sum();
-        let done = self.done(began_micros, level0_bytes);
-        keyspace.till.note_compaction(done);
+        let micros = work.finish(self.clock.monotonic_micros(), level0_bytes);
         self.listener.tell(|| Event::Compacted {
             keyspace: String::from(&*keyspace.name),
             job,
@@ -330,7 +332,7 @@ impl Tree {
             is_move: plan.is_move,
             read_bytes: stats.read_bytes,
             written_bytes: stats.written_bytes,
-            micros: done.micros(),
+            micros,
         });
         drop(reservation);
         Ok(())
@@ -349,14 +351,6 @@ impl Tree {
                 level: *level,
                 bytes: meta.file_bytes,
             });
-        }
-    }
-
-    fn done(&self, began_micros: u64, bytes: u64) -> Done {
-        Done {
-            bytes,
-            began_micros,
-            ended_micros: self.clock.monotonic_micros(),
         }
     }
 
@@ -411,6 +405,14 @@ impl Tree {
         let tuning = keyspace.settings().compaction_tuning();
         policy::scores(&keyspace.peek().version, &tuning)
     }
+}
+
+/// What a plan takes out of level 0.
+fn level0_bytes(plan: &CompactionPlan) -> u64 {
+    if plan.input_level != Level::ZERO || plan.is_in_place() {
+        return 0;
+    }
+    plan.inputs.iter().map(|table| table.meta.file_bytes).sum()
 }
 
 /// The sizes of the tables that a job made.

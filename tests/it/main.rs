@@ -29,6 +29,7 @@ mod structure;
 mod support;
 mod tables;
 mod throttle;
+mod throttle_sim;
 mod tidy;
 mod walks;
 mod writers;
