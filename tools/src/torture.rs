@@ -1,9 +1,9 @@
 //! `siltstone-torture`: tries to make the engine lose or invent something.
 //!
 //! `model` runs writers, snapshots and constant compaction against a model in memory; `kill` kills
-//! a writing process and looks at what recovery makes of it; `full` lets the disk run full; `all`
-//! goes round them. Everything follows from one seed, printed first, except how threads interleave
-//! and where exactly a kill falls.
+//! a writing process and looks at what recovery makes of it; `full` lets the disk run full;
+//! `keyspaces` lets keyspaces come and go; `all` goes round them. Everything follows from one seed,
+//! printed first, except how threads interleave and where exactly a kill falls.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ mod child;
 mod compare;
 mod failure;
 mod full;
+mod keyspaces;
 mod kill;
 mod model;
 mod mount;
@@ -26,11 +27,13 @@ mod rounds;
 mod settings;
 mod stream;
 mod watchdog;
+mod witness;
 mod world;
 mod writer;
 
 use failure::{Failure, OrSetup, Outcome};
 use full::FullPlan;
+use keyspaces::KeyspacesPlan;
 use kill::KillPlan;
 use model::ModelPlan;
 use place::{Keep, Place};
@@ -103,6 +106,14 @@ enum CliCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Random operations over keyspaces that come and go, compared with a model of each.
+    Keyspaces {
+        #[command(flatten)]
+        common: Common,
+        /// Steps of a round.
+        #[arg(long, default_value_t = 20_000)]
+        steps: u64,
+    },
     /// The process that `kill` kills.
     #[command(hide = true)]
     Child(child::ChildArgs),
@@ -146,6 +157,9 @@ pub fn main() -> ExitCode {
         CliCommand::Full { common } => {
             go("full", common, 1, &|_, seed| Plan::Full(FullPlan { seed }))
         }
+        CliCommand::Keyspaces { common, steps } => go("keyspaces", common, 1, &|_, seed| {
+            Plan::Keyspaces(KeyspacesPlan { seed, steps })
+        }),
     };
     match result {
         Ok(()) if stop_on_ctrl_c().is_set() => ExitCode::from(EXIT_INTERRUPTED),

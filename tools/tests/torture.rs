@@ -31,6 +31,12 @@ fn kills_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn keyspaces_come_and_go() {
+    let output = torture(&["keyspaces", "--steps=3000", "--seed=1"]);
+    check(&output, "keyspaces 1; 0 findings");
+}
+
+#[test]
 fn a_full_disk_loses_nothing() {
     let output = torture(&["full", "--seed=3"]);
     check(&output, "0 findings");

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use siltstone::{Db, WriteBatch, WriteOptions};
+use siltstone::{Db, Keyspace, WriteBatch, WriteOptions};
 
 use super::failure::{Failure, OrFinding, Outcome};
 use super::pause::pause;
 use super::settings;
-use super::stream::{self, KEY_COUNT, THREAD_COUNT};
-use super::world::World;
+use super::stream::{self, Deed, KEY_COUNT, StreamOperation, THREAD_COUNT, has_own};
+use super::witness;
+use super::world::{World, write_value};
 use crate::random::Random;
 
 /// Commits of each thread between two openings, at most.
@@ -158,6 +159,36 @@ fn session(
     })
 }
 
+/// The handles with which one thread writes.
+struct Hands {
+    shared: Vec<Keyspace>,
+    own: Option<Keyspace>,
+    witness: Keyspace,
+}
+
+impl Hands {
+    /// Finds what must be there before the commit `number` of `thread`.
+    fn find(db: &Db, thread: usize, number: u64) -> Outcome<Self> {
+        let find = |name: &str| {
+            db.keyspace(name)
+                .or_finding(&format!("finding the keyspace {name}"))
+        };
+        let shared = stream::SHARED_NAMES.iter().map(|name| find(name));
+        let own = stream::slot_name(stream::own_slot(thread));
+        Ok(Self {
+            shared: shared.collect::<Outcome<_>>()?,
+            own: has_own(number).then(|| find(&own)).transpose()?,
+            witness: find(stream::WITNESS_NAME)?,
+        })
+    }
+
+    fn slot(&self, slot: usize) -> &Keyspace {
+        let own = self.own.as_ref();
+        let found = self.shared.get(slot).or(own);
+        found.expect("a stream writes where a keyspace is")
+    }
+}
+
 fn write(
     seed: u64,
     world: &World,
@@ -166,35 +197,86 @@ fn write(
     next: &mut u64,
     count: u64,
 ) -> Outcome<()> {
-    let mut batch = WriteBatch::new();
+    let mut hands = Hands::find(db, thread, *next)?;
+    let own_name = stream::slot_name(stream::own_slot(thread));
     for number in *next..*next + count {
         let commit = stream::commit(seed, thread, number);
-        let options = WriteOptions::new().durability(commit.durability);
-        stream::fill(&commit, world, &mut batch);
-        db.write_with(&batch, &options)
-            .or_finding(&format!("commit {number} of thread {thread}"))?;
+        match commit.deed {
+            Deed::Create => {
+                let options = settings::keyspace_options(seed ^ number);
+                let created = db.create_keyspace(&own_name, &options);
+                hands.own = Some(created.or_finding("creating a keyspace")?);
+            }
+            Deed::Drop => {
+                hands.own = None;
+                db.drop_keyspace(&own_name)
+                    .or_finding("dropping a keyspace")?;
+            }
+            Deed::Write(operations) => {
+                let mut batch = fill(&operations, world, &hands);
+                let seen = witness::look(&hands.witness)?;
+                batch.put_in(
+                    &hands.witness,
+                    witness::key(thread),
+                    witness::value(number, seen),
+                );
+                let options = WriteOptions::new().durability(commit.durability);
+                db.write_with(&batch, &options)
+                    .or_finding(&format!("commit {number} of thread {thread}"))?;
+            }
+        }
         tell(&format!("ack {thread} {number}\n"));
     }
     *next += count;
     Ok(())
 }
 
+fn fill(operations: &[StreamOperation], world: &World, hands: &Hands) -> WriteBatch {
+    let mut value = Vec::new();
+    let mut batch = WriteBatch::new();
+    for operation in operations {
+        let key = world.key(operation.index);
+        let keyspace = hands.slot(operation.slot);
+        if operation.version == 0 {
+            batch.delete_in(keyspace, key);
+        } else {
+            write_value(operation.index, operation.version, &mut value);
+            batch.put_in(keyspace, key, &value);
+        }
+    }
+    batch
+}
+
+/// Flushes, compacts or syncs something, after a moment.
 fn disturb(db: &Db, random: &mut Random) -> Outcome<()> {
     pause(Duration::from_millis(random.below(12)));
+    let names = db.keyspaces().or_finding("listing keyspaces")?;
+    let name = &names[random.below_usize(names.len())];
+    // Its thread may drop it meanwhile.
+    let Some(keyspace) = unless_gone("a keyspace", db.keyspace(name))? else {
+        return Ok(());
+    };
     match random.below(6) {
         0 => {
             tell_phase(Phase::Flushing);
-            db.flush().or_finding("flush")?;
+            unless_gone("flush", keyspace.flush())?;
         }
         1 => {
             tell_phase(Phase::Compacting);
-            db.compact_range(..).or_finding("compact_range")?;
+            unless_gone("compact_range", keyspace.compact_range(..))?;
         }
         2 => db.sync().or_finding("sync")?,
         _ => {}
     }
     tell_phase(Phase::Writing);
     Ok(())
+}
+
+fn unless_gone<T>(what: &str, result: siltstone::Result<T>) -> Outcome<Option<T>> {
+    match result {
+        Err(error) if error.is_not_found() => Ok(None),
+        result => result.or_finding(what).map(Some),
+    }
 }
 
 /// The whole child: 0 if it ended by itself, 1 with a finding on standard error.

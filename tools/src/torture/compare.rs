@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use siltstone::{Cursor, Db, Snapshot};
+use siltstone::{Cursor, Db, Keyspace, Snapshot};
 
 use super::failure::{OrFinding, Outcome, finding};
 use super::world::{Version, World, describe_value, write_value};
@@ -16,6 +16,7 @@ pub(crate) type State = Vec<Version>;
 pub(crate) enum Source<'a> {
     Db(&'a Db),
     Snapshot(&'a Snapshot),
+    Keyspace(&'a Keyspace),
 }
 
 impl Source<'_> {
@@ -23,6 +24,7 @@ impl Source<'_> {
         match self {
             Self::Db(db) => db.cursor(),
             Self::Snapshot(snapshot) => snapshot.cursor(),
+            Self::Keyspace(keyspace) => keyspace.cursor(),
         }
         .or_finding("making a cursor")
     }
@@ -31,6 +33,7 @@ impl Source<'_> {
         match self {
             Self::Db(db) => db.get(key),
             Self::Snapshot(snapshot) => snapshot.get(key),
+            Self::Keyspace(keyspace) => keyspace.get(key),
         }
         .or_finding("get")
     }
@@ -39,6 +42,7 @@ impl Source<'_> {
         match self {
             Self::Db(db) => db.multi_get(keys),
             Self::Snapshot(snapshot) => snapshot.multi_get(keys),
+            Self::Keyspace(keyspace) => keyspace.multi_get(keys),
         }
         .or_finding("multi_get")
     }

@@ -28,7 +28,8 @@ pub(crate) use filler::{FillerArgs, main as filler_main};
 use handle::Filling;
 
 /// How many keys there are: more than find room.
-const KEY_COUNT: usize = 120_000;
+const KEY_COUNT: usize = 100_000;
+const BALLAST_PART_BYTES: u64 = 3 << 20;
 const MEMORY_BYTES: u64 = 24 << 20;
 /// The file system itself takes a part of this one.
 const EXT4_BYTES: u64 = 40 << 20;
@@ -49,6 +50,7 @@ pub(crate) struct FullPlan {
 struct FullReport {
     puts: u64,
     refused: u64,
+    fills: u64,
     deletes_while_full: u64,
     /// How often deletes and a compaction made room for puts.
     freed_by_deletes: u64,
@@ -62,10 +64,11 @@ impl fmt::Display for FullReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} puts, {} refused, {} deletes while full, {} resumptions and {} by deletes, \
-             {} opens while full and {} refused, {} kills while full",
+            "{} puts, {} refused, full {} times, {} deletes while full, {} resumptions \
+             and {} by deletes, {} opens while full and {} refused, {} kills while full",
             self.puts,
             self.refused,
+            self.fills,
             self.deletes_while_full,
             self.resumptions,
             self.freed_by_deletes,
@@ -89,17 +92,15 @@ impl Disk {
         self.mount.path().join("db")
     }
 
-    /// Takes all but about `free_bytes`, in `parts` equal parts.
+    /// Takes all but about `free_bytes`: `parts` equal parts that can be thrown off, and the rest
+    /// for good.
     fn load(&mut self, free_bytes: u64, parts: u32) -> Outcome<()> {
         let free = OsFs.free_bytes(self.mount.path()).or_setup()?;
-        let part = free.saturating_sub(free_bytes) / u64::from(parts.max(1));
+        let parts_bytes = u64::from(parts) * BALLAST_PART_BYTES;
+        let rest = free.saturating_sub(free_bytes + parts_bytes);
+        take(&self.mount.path().join("rest"), rest)?;
         for _ in 0..parts {
-            let file = OsFs.create(&self.ballast(self.ballast_count)).or_setup()?;
-            if !file.reserve(part).or_setup()? {
-                for at in (0..part).step_by(4 << 10) {
-                    file.write_at(at, &[1; 4 << 10]).or_setup()?;
-                }
-            }
+            take(&self.ballast(self.ballast_count), BALLAST_PART_BYTES)?;
             self.ballast_count += 1;
         }
         Ok(())
@@ -130,6 +131,21 @@ impl Disk {
     }
 }
 
+/// Takes so many bytes of a file system.
+fn take(path: &Path, bytes: u64) -> Outcome<()> {
+    if OsFs.status(path).or_setup()?.is_some() {
+        // Loaded for the second time: what was taken for good still is.
+        return Ok(());
+    }
+    let file = OsFs.create(path).or_setup()?;
+    if !file.reserve(bytes).or_setup()? {
+        for at in (0..bytes).step_by(4 << 10) {
+            file.write_at(at, &[1; 4 << 10]).or_setup()?;
+        }
+    }
+    Ok(())
+}
+
 /// Runs the plan on a file system mounted below `dir`. `program` is this one.
 pub(crate) fn run(plan: &FullPlan, program: &Path, dir: &Path, stop: &Stop) -> Outcome<Tally> {
     let mut random = Random::stream(plan.seed, &[0xf011]);
@@ -154,7 +170,7 @@ pub(crate) fn run(plan: &FullPlan, program: &Path, dir: &Path, stop: &Stop) -> O
     let watchdog = Watchdog::new(format!("siltstone-torture full --seed {}", plan.seed));
     let world = World::new(KEY_COUNT);
     let mut report = FullReport::default();
-    disk.load((5 << 20) + random.below(4 << 20), 4)?;
+    disk.load((3 << 20) + random.below(3 << 20), 4)?;
     one_handle(&mut disk, &world, &mut random, &watchdog, stop, &mut report)?;
     if !stop.is_set() {
         killed::run(

@@ -13,18 +13,17 @@ use std::time::Duration;
 
 use base::{Error, ErrorKind};
 use indicatif::ProgressBar;
-use siltstone::Db;
 
 use super::child::{Phase, Task};
-use super::compare::{Source, State, Walk, check_all, check_scan};
-use super::failure::{Failure, OrFinding, OrSetup, Outcome, finding};
+use super::failure::{Failure, OrSetup, Outcome, finding};
 use super::pause::pause;
-use super::settings;
-use super::stream::{self, KEY_COUNT, THREAD_COUNT};
+use super::stream::THREAD_COUNT;
 use super::watchdog::Watchdog;
-use super::world::{Version, World, describe_value, write_value};
 use crate::interrupt::Stop;
 use crate::random::Random;
+
+mod settle;
+use settle::Ledger;
 
 /// The longest a child lives.
 const LIFE_MILLIS_MAX: u64 = 300;
@@ -89,11 +88,10 @@ pub(crate) fn run(
         plan,
         program,
         dir,
-        world: World::new(KEY_COUNT),
-        state: vec![0; KEY_COUNT],
-        done: [0; THREAD_COUNT],
+        ledger: Ledger::new(plan.seed),
         report,
     };
+    settle::prepare(dir, plan.seed)?;
     for round in 0..plan.rounds {
         if stop.is_set() {
             break;
@@ -119,11 +117,7 @@ struct Killer<'a> {
     plan: &'a KillPlan,
     program: &'a Path,
     dir: &'a Path,
-    world: World,
-    /// What must be there, of all threads.
-    state: State,
-    /// The last commit of each thread that is in `state`.
-    done: [u64; THREAD_COUNT],
+    ledger: Ledger,
     report: &'a mut KillReport,
 }
 
@@ -151,14 +145,15 @@ impl Killer<'_> {
             let life = Duration::from_millis(random.below(SHORT_LIFE_MILLIS_MAX));
             self.child(Task::Open, random.next_u64(), life)?;
         }
-        self.compare(&heard, random)
+        self.ledger
+            .compare(self.dir, &heard.acknowledged, random, self.report)
     }
 
     /// Starts a child, kills it after `life`, and returns what it said.
     fn child(&mut self, task: Task, mood: u64, life: Duration) -> Outcome<Heard> {
         let mut child = self.spawn(task, mood)?;
         let stdout = child.stdout.take().expect("it was asked for");
-        let done = self.done;
+        let done = self.ledger.done();
         let listener = std::thread::spawn(move || listen(stdout, done));
         pause(life);
         // A child that has ended by itself cannot be killed, which is as good.
@@ -193,7 +188,8 @@ impl Killer<'_> {
 
     fn spawn(&self, task: Task, mood: u64) -> Outcome<Child> {
         let from: Vec<String> = self
-            .done
+            .ledger
+            .done()
             .iter()
             .map(|done| (done + 1).to_string())
             .collect();
@@ -215,148 +211,6 @@ impl Killer<'_> {
             .map_err(|e| system("spawn", e))
             .or_setup()
     }
-
-    /// Opens the database and compares it with what was heard.
-    fn compare(&mut self, heard: &Heard, mut random: Random) -> Outcome<()> {
-        let options = settings::options(random.next_u64());
-        let db = options
-            .open(self.dir)
-            .or_finding("opening after the kill")?;
-        let shown = self.read_all(&db)?;
-        for thread in 0..THREAD_COUNT {
-            self.settle(thread, heard.acknowledged[thread], &shown)?;
-        }
-        check_all(Source::Db(&db), &self.world, &self.state)?;
-        if random.one_in(4) {
-            db.compact_range(..)
-                .or_finding("compacting after the kill")?;
-            check_scan(Source::Db(&db), &self.world, &self.state, Walk::Forward).map_err(
-                |failure| match failure {
-                    Failure::Finding(text) => {
-                        Failure::Finding(format!("after a full compaction: {text}"))
-                    }
-                    Failure::Setup(error) => Failure::Setup(error),
-                },
-            )?;
-        }
-        if random.one_in(2) {
-            db.close().or_finding("closing after the comparison")?;
-        }
-        drop(db);
-        Ok(())
-    }
-
-    /// Everything the database shows, by the index of the key.
-    fn read_all(&self, db: &Db) -> Outcome<Vec<Option<Vec<u8>>>> {
-        let mut shown = vec![None; self.world.len()];
-        let mut cursor = db.cursor().or_finding("making a cursor")?;
-        let mut is_valid = cursor.seek_to_first().or_finding("seeking")?;
-        while is_valid {
-            let Some(index) = self.world.index_of(cursor.key()) else {
-                let key = cursor.key().escape_ascii().to_string();
-                return finding(format!("there is a key that nobody wrote: \"{key}\""));
-            };
-            shown[index] = Some(cursor.value().to_vec());
-            is_valid = cursor.next().or_finding("moving a cursor")?;
-        }
-        Ok(shown)
-    }
-
-    /// Finds out after which commit of `thread` the database is: the last acknowledged one, or the
-    /// one after it, which was under way.
-    fn settle(
-        &mut self,
-        thread: usize,
-        acknowledged: u64,
-        shown: &[Option<Vec<u8>>],
-    ) -> Outcome<()> {
-        let before = self.state.clone();
-        self.advance(thread, self.done[thread] + 1, acknowledged);
-        let first = self.difference(thread, shown);
-        if let Some(first) = first {
-            self.advance(thread, acknowledged + 1, acknowledged + 1);
-            if let Some(second) = self.difference(thread, shown) {
-                let diagnosis = self.diagnose(thread, before, acknowledged, shown);
-                return finding(format!(
-                    "thread {thread}: commits up to {acknowledged} were acknowledged.\n  \
-                     Not the state after {acknowledged}: {first}\n  \
-                     Not the state after {}: {second}\n  {diagnosis}",
-                    acknowledged + 1
-                ));
-            }
-            self.report.unheard += 1;
-            self.done[thread] = acknowledged + 1;
-        } else {
-            self.done[thread] = acknowledged;
-        }
-        Ok(())
-    }
-
-    /// Applies the commits `from..=upto` of a thread to the state.
-    fn advance(&mut self, thread: usize, from: u64, upto: u64) {
-        for number in from..=upto {
-            stream::apply(
-                &stream::commit(self.plan.seed, thread, number),
-                &mut self.state,
-            );
-            self.report.acknowledged += 1;
-        }
-    }
-
-    /// The first key of a thread that is not as the state has it.
-    fn difference(&self, thread: usize, shown: &[Option<Vec<u8>>]) -> Option<String> {
-        first_difference(&self.world, &self.state, thread, shown)
-    }
-
-    /// Whether the database is in the state after an earlier commit.
-    fn diagnose(
-        &self,
-        thread: usize,
-        before: State,
-        acknowledged: u64,
-        shown: &[Option<Vec<u8>>],
-    ) -> String {
-        let mut state = before;
-        for number in self.done[thread]..=acknowledged {
-            if number > self.done[thread] {
-                stream::apply(&stream::commit(self.plan.seed, thread, number), &mut state);
-            }
-            if first_difference(&self.world, &state, thread, shown).is_none() {
-                let lost = acknowledged - number;
-                return format!("It is the state after {number}: {lost} commits are lost.");
-            }
-        }
-        "It is the state after no commit since the last comparison.".to_owned()
-    }
-}
-
-fn first_difference(
-    world: &World,
-    state: &[Version],
-    thread: usize,
-    shown: &[Option<Vec<u8>>],
-) -> Option<String> {
-    let mut expected = Vec::new();
-    for index in (thread..world.len()).step_by(THREAD_COUNT) {
-        let version = state[index];
-        let found = match (&shown[index], version) {
-            (None, 0) => continue,
-            (None, _) => "nothing".to_owned(),
-            (Some(value), 0) => describe_value(value),
-            (Some(value), version) => {
-                write_value(index, version, &mut expected);
-                if *value == expected {
-                    continue;
-                }
-                describe_value(value)
-            }
-        };
-        return Some(match version {
-            0 => format!("key {index} must be absent and has {found}"),
-            _ => format!("key {index} must have version {version} and has {found}"),
-        });
-    }
-    None
 }
 
 /// Whether a child ended as it should: killed by us, or at the end of its task.
@@ -446,36 +300,5 @@ mod tests {
             take_line(line, &mut heard);
             assert!(heard.disorder.is_some(), "{line}");
         }
-    }
-
-    #[test]
-    fn a_hole_and_half_a_batch_are_seen() {
-        let world = World::new(KEY_COUNT);
-        let mut state = vec![0; KEY_COUNT];
-        let commits: Vec<_> = (1..=60)
-            .map(|number| stream::commit(9, 0, number))
-            .collect();
-        for commit in &commits {
-            stream::apply(commit, &mut state);
-        }
-        let mut shown: Vec<Option<Vec<u8>>> = state
-            .iter()
-            .enumerate()
-            .map(|(index, &version)| {
-                (version > 0).then(|| {
-                    let mut value = Vec::new();
-                    write_value(index, version, &mut value);
-                    value
-                })
-            })
-            .collect();
-        assert_eq!(first_difference(&world, &state, 0, &shown), None);
-        let there = shown
-            .iter()
-            .position(Option::is_some)
-            .expect("something was put");
-        shown[there] = None;
-        assert!(first_difference(&world, &state, 0, &shown).is_some());
-        assert_eq!(first_difference(&world, &state, 1, &shown), None);
     }
 }

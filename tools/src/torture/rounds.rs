@@ -8,6 +8,7 @@ use base::clock::{Clock, SystemClock};
 
 use super::failure::{Failure, OrSetup, Outcome};
 use super::full::{self, FullPlan};
+use super::keyspaces::{self, KeyspacesPlan};
 use super::kill::{self, KillPlan, KillReport};
 use super::model::{self, ModelPlan};
 use super::place::{Keep, Place};
@@ -20,16 +21,18 @@ pub(crate) enum Mode {
     Model,
     Kill,
     Full,
+    Keyspaces,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 3] = [Self::Model, Self::Kill, Self::Full];
+    pub(crate) const ALL: [Self; 4] = [Self::Model, Self::Kill, Self::Full, Self::Keyspaces];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Model => "model",
             Self::Kill => "kill",
             Self::Full => "full",
+            Self::Keyspaces => "keyspaces",
         }
     }
 }
@@ -40,6 +43,7 @@ pub(crate) enum Plan {
     Model(ModelPlan),
     Kill(KillPlan),
     Full(FullPlan),
+    Keyspaces(KeyspacesPlan),
 }
 
 /// What became of a round.
@@ -66,6 +70,10 @@ impl Plan {
             }
             Mode::Kill => Self::Kill(KillPlan { seed, rounds: 15 }),
             Mode::Full => Self::Full(FullPlan { seed }),
+            Mode::Keyspaces => Self::Keyspaces(KeyspacesPlan {
+                seed,
+                steps: 20_000,
+            }),
         }
     }
 
@@ -74,6 +82,7 @@ impl Plan {
             Self::Model(_) => Mode::Model,
             Self::Kill(_) => Mode::Kill,
             Self::Full(_) => Mode::Full,
+            Self::Keyspaces(_) => Mode::Keyspaces,
         }
     }
 
@@ -82,6 +91,7 @@ impl Plan {
             Self::Model(plan) => plan.seed,
             Self::Kill(plan) => plan.seed,
             Self::Full(plan) => plan.seed,
+            Self::Keyspaces(plan) => plan.seed,
         }
     }
 
@@ -100,6 +110,7 @@ impl Plan {
             ),
             Self::Kill(plan) => write!(command, " --rounds {}", plan.rounds),
             Self::Full(_) => Ok(()),
+            Self::Keyspaces(plan) => write!(command, " --steps {}", plan.steps),
         };
         written.expect("a String takes everything");
         command
@@ -114,6 +125,7 @@ impl Plan {
                 Ok(Tally::Done(report.to_string()))
             }
             Self::Full(plan) => full::run(plan, &program()?, dir, stop),
+            Self::Keyspaces(plan) => Ok(Tally::Done(keyspaces::run(plan, dir, stop)?.to_string())),
         }
     }
 }

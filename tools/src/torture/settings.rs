@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use siltstone::{Compression, FilterPolicy, LogAppend, Options, ReadMode};
+use siltstone::{Compression, FilterPolicy, KeyspaceOptions, LogAppend, Options, ReadMode};
 
 use crate::random::Random;
 
@@ -10,6 +10,10 @@ use crate::random::Random;
 pub(crate) fn options(seed: u64) -> Options {
     let mut random = Random::stream(seed, &[0x0_5e77]);
     let bottom = match random.below(3) {
+        0 => Compression::Zstd { level: 1 },
+        _ => Compression::None,
+    };
+    let upper = match random.below(4) {
         0 => Compression::Zstd { level: 1 },
         _ => Compression::None,
     };
@@ -47,7 +51,31 @@ pub(crate) fn options(seed: u64) -> Options {
         .sync_interval(sync_interval)
         .compaction_threads(1 + random.below_usize(2))
         .cache_bytes(1 << 20)
+        .compression(upper)
         .bottom_compression(bottom)
+        .dictionary_bytes_max(random.below_usize(3) * 2048)
         .filter(filter)
         .read_mode(read_mode)
+}
+
+/// Options of a keyspace, as small, drawn from `seed`.
+pub(crate) fn keyspace_options(seed: u64) -> KeyspaceOptions {
+    let mut random = Random::stream(seed, &[0x4e_5e77]);
+    let mut compression = || match random.below(3) {
+        0 => Compression::Zstd { level: 1 },
+        _ => Compression::None,
+    };
+    let options = KeyspaceOptions::new()
+        .compression(compression())
+        .bottom_compression(compression());
+    options
+        .dictionary_bytes_max(random.below_usize(3) * 2048)
+        .memtable_bytes_max(4 << (10 + random.below(6)))
+        .sealed_memtable_count_max(1 + random.below_usize(3))
+        .table_bytes_target(4 << (10 + random.below(5)))
+        .block_bytes_target(256 << random.below(5))
+        .level_base_bytes(16 << (10 + random.below(4)))
+        .level_fan_out(2 + random.below(9))
+        .level0_table_count_trigger(1 + random.below_usize(4))
+        .level0_table_count_max(6 + random.below_usize(8))
 }
