@@ -14,8 +14,17 @@ use super::super::world::{World, describe_value, write_value};
 use super::KillReport;
 use crate::random::Random;
 
-/// What every keyspace shows, by slot and index of the key; `None` for one that is not there.
-type Shown = Vec<Option<Vec<Option<Vec<u8>>>>>;
+/// What a keyspace shows, by index of the key.
+type Shelf = Vec<Option<Vec<u8>>>;
+
+/// What a database shows.
+#[derive(Clone)]
+struct Shown {
+    shelves: Vec<Option<Shelf>>,
+    /// The last commit that each thread noted. A commit that changes nothing, such as the delete
+    /// of an absent key, is told by this alone.
+    notes: Seen,
+}
 
 /// Makes the keyspaces that are always there.
 pub(super) fn prepare(dir: &Path, seed: u64) -> Outcome<()> {
@@ -61,12 +70,13 @@ impl Ledger {
     ) -> Outcome<()> {
         let options = settings::options(random.next_u64());
         let db = options.open(dir).or_finding("opening after the kill")?;
-        let shown = self.read_all(&db)?;
+        let notes = db.keyspace(stream::WITNESS_NAME);
+        let notes = notes.or_finding("finding the notes")?;
+        let shown = self.read_all(&db, witness::look(&notes)?)?;
         for (thread, &acknowledged) in acknowledged.iter().enumerate() {
             self.settle(thread, acknowledged, &shown, report)?;
         }
-        let notes = db.keyspace(stream::WITNESS_NAME);
-        witness::check(&notes.or_finding("finding the notes")?, &self.done)?;
+        witness::check(&notes, &self.done)?;
         self.check(&db, "")?;
         if random.one_in(3) {
             for (_, keyspace) in keyspaces(&db)? {
@@ -114,15 +124,15 @@ impl Ledger {
     }
 
     /// Everything the database shows.
-    fn read_all(&self, db: &Db) -> Outcome<Shown> {
-        let mut shown = vec![None; SLOT_COUNT];
+    fn read_all(&self, db: &Db, notes: Seen) -> Outcome<Shown> {
+        let mut shelves = vec![None; SLOT_COUNT];
         for (slot, keyspace) in keyspaces(db)? {
-            shown[slot] = Some(self.read_keyspace(&keyspace)?);
+            shelves[slot] = Some(self.read_keyspace(&keyspace)?);
         }
-        Ok(shown)
+        Ok(Shown { shelves, notes })
     }
 
-    fn read_keyspace(&self, keyspace: &Keyspace) -> Outcome<Vec<Option<Vec<u8>>>> {
+    fn read_keyspace(&self, keyspace: &Keyspace) -> Outcome<Shelf> {
         let mut shown = vec![None; self.world.len()];
         let mut cursor = keyspace.cursor().or_finding("making a cursor")?;
         let mut is_valid = cursor.seek_to_first().or_finding("seeking")?;
@@ -184,6 +194,7 @@ impl Ledger {
             if number >= first {
                 self.advance(thread, number, number);
             }
+            self.done[thread] = number;
             if self.difference(thread, shown).is_none() {
                 let lost = acknowledged - number;
                 return format!("It is the state after {number}: {lost} commits are lost.");
@@ -195,14 +206,17 @@ impl Ledger {
     /// The first thing of a thread that is not as it must be.
     fn difference(&self, thread: usize, shown: &Shown) -> Option<String> {
         let own = stream::own_slot(thread);
-        (0..SHARED_NAMES.len())
+        let difference = (0..SHARED_NAMES.len())
             .chain([own])
-            .find_map(|slot| self.difference_in(slot, thread, shown))
+            .find_map(|slot| self.difference_in(slot, thread, shown));
+        let (noted, last) = (shown.notes[thread], stream::last_write(self.done[thread]));
+        difference
+            .or_else(|| (noted != last).then(|| format!("the note is {noted} and must be {last}")))
     }
 
     fn difference_in(&self, slot: usize, thread: usize, shown: &Shown) -> Option<String> {
         let name = stream::slot_name(slot);
-        let (state, shown) = match (&self.shelves[slot], &shown[slot]) {
+        let (state, shown) = match (&self.shelves[slot], &shown.shelves[slot]) {
             (None, None) => return None,
             (None, Some(_)) => return Some(format!("the keyspace {name} must not be there")),
             (Some(_), None) => return Some(format!("the keyspace {name} is not there")),
@@ -257,8 +271,10 @@ mod tests {
     /// What a database shows in which exactly these commits of thread 0 were made.
     fn shown(seed: u64, numbers: impl Iterator<Item = u64>) -> Shown {
         let mut ledger = Ledger::new(seed);
+        let mut notes = [0; THREAD_COUNT];
         for number in numbers {
             ledger.advance(0, number, number);
+            notes[0] = stream::last_write(number);
         }
         let value = |(index, &version): (usize, &u64)| {
             (version > 0).then(|| {
@@ -268,9 +284,10 @@ mod tests {
             })
         };
         let shelves = ledger.shelves.iter();
-        shelves
+        let shelves = shelves
             .map(|shelf| Some(shelf.as_ref()?.iter().enumerate().map(value).collect()))
-            .collect()
+            .collect();
+        Shown { shelves, notes }
     }
 
     fn settle(seed: u64, acknowledged: u64, shown: &Shown) -> Outcome<u64> {
@@ -303,11 +320,11 @@ mod tests {
         };
         let mut half = shown(9, 1..=60);
         let first = operations[0];
-        half[first.slot].as_mut().expect("there")[first.index] = None;
+        half.shelves[first.slot].as_mut().expect("there")[first.index] = None;
         assert!(settle(9, 60, &half).is_err());
         let mut back = shown(9, 1..=115);
         settle(9, 115, &back).expect("as it should be");
-        back[stream::own_slot(0)] = Some(vec![None; KEY_COUNT]);
+        back.shelves[stream::own_slot(0)] = Some(vec![None; KEY_COUNT]);
         assert!(settle(9, 115, &back).is_err());
     }
 }
