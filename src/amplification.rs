@@ -16,7 +16,8 @@ use crate::stats::{LevelStats, Stats, ratio};
 /// # Examples
 /// ```
 /// # let dir = tempfile::tempdir()?;
-/// # let db = siltstone::Db::open(dir.path())?;
+/// # let none = siltstone::Compression::None;
+/// # let db = siltstone::Options::new().bottom_compression(none).open(dir.path())?;
 /// for number in 0..1000_u32 {
 ///     db.put(number.to_be_bytes(), [7; 100])?;
 /// }
