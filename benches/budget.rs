@@ -418,7 +418,7 @@ fn instructions(name: &str, count: u64) -> Option<u64> {
         let output = Command::new("perf")
             .args(["stat", "-x", ",", "-e", "instructions:u", "--"])
             .arg(std::env::current_exe().ok()?)
-            .args(["--bench", "--only", name, "--runs", &runs.to_string()])
+            .args(["--only", name, "--runs", &runs.to_string()])
             .output()
             .ok()?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -436,9 +436,7 @@ fn median(mut values: Vec<u64>) -> u64 {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    // Cargo says `--bench` when it is to measure, as criterion has it.
-    let is_test =
-        args.iter().any(|arg| arg == "--test") || !args.iter().any(|arg| arg == "--bench");
+    let is_test = args.iter().any(|arg| arg == "--test");
     let after = |flag: &str| {
         let at = args.iter().position(|arg| arg == flag)?;
         args.get(at + 1)

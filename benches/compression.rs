@@ -210,9 +210,7 @@ fn compare(name: &str, entries: &Entries, ways: &[Way], rounds: usize, get_count
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    // Cargo says `--bench` when it is to measure, as criterion has it.
-    let is_test =
-        args.iter().any(|arg| arg == "--test") || !args.iter().any(|arg| arg == "--bench");
+    let is_test = args.iter().any(|arg| arg == "--test");
     let file = args.iter().find(|arg| !arg.starts_with('-'));
     let way = |level, block_kib: usize, dictionary_kib: usize| Way {
         level,

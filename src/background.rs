@@ -11,7 +11,7 @@ use base::sync::{Arc, Mutex};
 use base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
 use compaction::CompactionPlan;
 use compaction::policy::ManualStep;
-use log::{Log, retention};
+use log::Log;
 use memtable::Memtable;
 
 use crate::commit::{CommitPath, MemtableMaker};
@@ -26,6 +26,8 @@ use crate::superversion::KeyspaceState;
 use crate::sweeper::{Sweeper, Swept};
 use crate::tree::{KeyBounds, Tree};
 use crate::tuning::Settings;
+
+mod retire;
 
 /// Failed jobs are tried again after this long, doubled each time up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -58,6 +60,8 @@ pub(crate) struct Background {
     told_segment: AtomicU64,
     /// Somebody asked for a flush and waits for it: it is tried, however full the disk was.
     pub(crate) is_flush_asked: AtomicBool,
+    /// The same for compaction, whose old failure would otherwise end that wait.
+    is_compaction_asked: AtomicBool,
 }
 
 /// The keyspaces whose jobs failed, and how long they wait before they are tried again.
@@ -151,6 +155,7 @@ impl Background {
             listener: seams.listener.clone(),
             told_segment: AtomicU64::new(0),
             is_flush_asked: AtomicBool::new(false),
+            is_compaction_asked: AtomicBool::new(false),
         })
     }
 
@@ -329,7 +334,8 @@ impl Background {
         if self.health.is_poisoned() || self.tree.is_cancelled() {
             return Step::Idle;
         }
-        if let Some(step) = self.still_full(later) {
+        let is_asked = self.is_compaction_asked.swap(false, Ordering::AcqRel);
+        if !is_asked && let Some(step) = self.still_full(later) {
             return step;
         }
         let oldest = self.snapshots.oldest();
@@ -463,28 +469,6 @@ impl Background {
         self.clock.now_micros().min(wall.saturating_add(passed))
     }
 
-    /// Lets go of segments that every keyspace has flushed past and that nothing keeps.
-    pub(crate) fn retire_segments(&self) {
-        let floor = self.keyspaces.flushed_floor(self.snapshots.visible());
-        let keep = retention::Retention {
-            keep_bytes: self.log_keep_bytes,
-            keep_micros: u64::try_from(self.log_keep_age.as_micros()).unwrap_or(u64::MAX),
-        };
-        let sealed = self.log.sealed();
-        let gone = retention::removable(&sealed, floor, &keep, &[], self.steady_micros());
-        if gone.is_empty() {
-            return;
-        }
-        // The next recovery must not look for them.
-        let versions = self.tree.versions();
-        match versions.raise_floor(floor, self.log.durable_upto()) {
-            Ok(()) => self.health.job_succeeded(Job::Manifest),
-            Err(error) => return self.health.job_failed(Job::Manifest, error),
-        }
-        self.log.forget(&gone);
-        self.sweeper.unlink_segments(&gone);
-    }
-
     /// Waits until `memtable` is in a table.
     pub(crate) fn wait_for_flush(
         &self,
@@ -492,6 +476,7 @@ impl Background {
         memtable: &Arc<Memtable>,
     ) -> Result<()> {
         self.is_flush_asked.store(true, Ordering::Release);
+        self.is_compaction_asked.store(true, Ordering::Release);
         self.signals.flush.wake();
         self.wait_for(Some(keyspace), &mut || {
             !keyspace
@@ -504,6 +489,7 @@ impl Background {
 
     /// Waits until no flush or compaction runs or is needed.
     pub(crate) fn wait_for_rest(&self) -> Result<()> {
+        self.is_compaction_asked.store(true, Ordering::Release);
         self.signals.flush.wake();
         self.signals.compaction.wake();
         self.wait_for(None, &mut || {

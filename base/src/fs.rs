@@ -203,8 +203,9 @@ pub trait File: fmt::Debug + Send + Sync {
     /// `Unsupported` if the platform cannot; otherwise if the system refuses.
     fn map(&self, access: Access) -> Result<Mapping>;
 
-    /// Maps the first `len` bytes for writing, all of which [`File::reserve`] has reserved. Until
-    /// the mapping was closed the file keeps its length; it may be written in both ways.
+    /// Maps the first `len` bytes for writing; usable is what [`File::reserve`] has reserved of
+    /// them, see [`LiveMap::extend`]. Until the mapping was closed the file is only made longer by
+    /// reserving more; it may be written in both ways.
     ///
     /// # Errors
     /// `Unsupported` where a store could meet a full disk although space was reserved, or where

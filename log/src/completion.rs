@@ -50,6 +50,8 @@ struct Prefix {
     upto: Completed,
     /// How many threads sleep.
     waiting: usize,
+    /// How many want to be told whenever the prefix grows.
+    listening: usize,
     failed: Option<Error>,
 }
 
@@ -65,6 +67,7 @@ impl Completion {
                 head: 0,
                 upto,
                 waiting: 0,
+                listening: 0,
                 failed: None,
             }),
             changed: Condvar::new(),
@@ -85,7 +88,7 @@ impl Completion {
     }
 
     /// Notes that the record of `ticket` is whole and reaches as far as `upto`. Returns whether
-    /// the prefix grew.
+    /// the prefix grew and somebody listens.
     ///
     /// # Panics
     /// If it was complete before.
@@ -115,7 +118,18 @@ impl Completion {
         if prefix.waiting > 0 {
             self.changed.notify_all();
         }
-        true
+        prefix.listening > 0
+    }
+
+    /// Begins to listen: whoever completes a record from now on is told to say so. What grew before
+    /// is seen by whoever looks after this.
+    pub(crate) fn listen(&self) {
+        self.prefix.lock().listening += 1;
+    }
+
+    /// Listens no more.
+    pub(crate) fn stop_listening(&self) {
+        self.prefix.lock().listening -= 1;
     }
 
     #[inline]

@@ -33,6 +33,12 @@ use survey::{End, Survey};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RecoveryMode {
     /// Any incomplete or damaged record is an error.
+    ///
+    /// Also after a mere kill of the process: one that comes while several threads write leaves the
+    /// records of some of them, and in front of these the unwritten place of another. None of them
+    /// was acknowledged; [`TornTail`](Self::TornTail) drops them, reports that, and opens. This
+    /// mode refuses, since an unwritten place looks like damage. It is for opens after a clean
+    /// close.
     Strict,
     /// The log ends at the first record that is not whole, unless something proves that the damaged
     /// bytes had been synced: that is `Corruption`.

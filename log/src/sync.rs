@@ -7,16 +7,18 @@
 //! waits for its sync, and each sync would serve half of them. So the syncer looks out for a moment
 //! for those who were there when the last sync ended.
 
+use base::clock::Clock;
 use base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use base::sync::{Condvar, Mutex};
+use base::sync::{Arc, Condvar, Mutex};
 use base::{Error, Result};
 
 use crate::record::Position;
 
-/// How often the syncer looks whether the writers of the last round have come back, giving way to
-/// them each time: some thirty microseconds in all, a fraction of a sync.
-const LOOK_COUNT: u32 = 60;
-const SPINS_PER_LOOK: u32 = 4;
+/// How long the syncer looks whether the writers of the last round have come back, giving way to
+/// them each time: a fraction of a sync.
+const LOOK_OUT_NANOS: u64 = 30_000;
+/// It looks no more often than this, should the clock stand still.
+const LOOK_COUNT_MAX: u32 = 200;
 
 /// How far the log is durable, and who is making it more so.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(crate) struct GroupSync {
     waiting: AtomicUsize,
     state: Mutex<SyncState>,
     changed: Condvar,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug)]
@@ -42,7 +45,7 @@ struct SyncState {
 }
 
 impl GroupSync {
-    pub(crate) fn new(durable_upto: Position) -> Self {
+    pub(crate) fn new(durable_upto: Position, clock: Arc<dyn Clock>) -> Self {
         let state = SyncState {
             durable_upto,
             is_syncing: false,
@@ -56,6 +59,7 @@ impl GroupSync {
             waiting: AtomicUsize::new(0),
             state: Mutex::new(state),
             changed: Condvar::new(),
+            clock,
         }
     }
 
@@ -156,15 +160,18 @@ impl GroupSync {
 impl GroupSync {
     /// Waits for a moment until so many wait.
     fn look_out_for(&self, expected: usize) {
-        for _ in 0..LOOK_COUNT {
-            // Relaxed: it decides only when to begin.
-            if self.waiting.load(Ordering::Relaxed) >= expected {
+        // Relaxed: it decides only when to begin.
+        let have_come = || self.waiting.load(Ordering::Relaxed) >= expected;
+        if have_come() {
+            return;
+        }
+        let began = self.clock.monotonic_nanos();
+        for _ in 0..LOOK_COUNT_MAX {
+            std::thread::yield_now();
+            let passed = self.clock.monotonic_nanos().saturating_sub(began);
+            if have_come() || passed > LOOK_OUT_NANOS {
                 return;
             }
-            for _ in 0..SPINS_PER_LOOK {
-                std::hint::spin_loop();
-            }
-            std::thread::yield_now();
         }
     }
 
@@ -204,6 +211,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use base::ErrorKind;
+    use base::clock::ManualClock;
 
     use super::*;
 
@@ -213,7 +221,7 @@ mod tests {
 
     #[test]
     fn waiters_share_syncs_and_nobody_returns_early() {
-        let group = GroupSync::new(at(0));
+        let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
         let appended = AtomicU64::new(0);
         let synced = AtomicU64::new(0);
         let calls = AtomicU64::new(0);
@@ -242,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_sync_looks_out_for_the_writers_of_the_last_one() {
-        let group = GroupSync::new(at(0));
+        let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
         assert_eq!(group.reach(at(1), || Ok(at(1))).expect("fine"), at(1));
         assert_eq!(group.state.lock().expected, 1);
         // Three come while the sync of one is under way.
@@ -270,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_sync_leaves_nobody_waiting() {
-        let group = GroupSync::new(at(0));
+        let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
         std::thread::scope(|scope| {
             let panicking = scope.spawn(|| group.reach(at(1), || panic!("this one is meant")));
             assert!(panicking.join().is_err());
@@ -287,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_failure_reaches_every_waiter_and_is_not_tried_again() {
-        let group = GroupSync::new(at(0));
+        let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
         let calls = AtomicU64::new(0);
         let fail = || {
             calls.fetch_add(1, Ordering::SeqCst);

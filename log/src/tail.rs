@@ -32,13 +32,38 @@ pub enum TailUpto {
 /// segments from being retired: to come to one that was before it was read is an error.
 #[derive(Debug)]
 pub struct Tail {
-    log: Arc<Log>,
+    log: Listening,
     upto: TailUpto,
     /// The next sequence number to be returned, or one before it.
     from: SequenceNumber,
     reader: SegmentReader,
     /// Where the segment's records end, if it was complete when it was opened.
     bytes: Option<u64>,
+}
+
+/// A log that rings its bell for every record while this lives.
+#[derive(Debug)]
+struct Listening(Arc<Log>);
+
+impl Listening {
+    fn new(log: &Arc<Log>) -> Self {
+        log.completion().listen();
+        Self(Arc::clone(log))
+    }
+}
+
+impl std::ops::Deref for Listening {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.0
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.completion().stop_listening();
+    }
 }
 
 impl Log {
@@ -71,7 +96,7 @@ impl Log {
             }
         }
         Ok(Tail {
-            log: Arc::clone(self),
+            log: Listening::new(self),
             upto,
             from,
             reader,

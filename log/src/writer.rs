@@ -26,7 +26,7 @@ mod slot;
 mod upkeep;
 
 pub(crate) use live::create_segment;
-use live::{Live, Rotated};
+use live::{BEGIN_BYTES_MAX, Live, Rotated};
 pub use slot::LogSlot;
 
 /// What a log works with.
@@ -48,7 +48,7 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// How far apart the entries of the sparse index are.
     pub index_interval_bytes: u64,
-    /// Whether to reserve the space of a segment ahead.
+    /// Whether to reserve the space of a segment ahead, a step at a time.
     pub reserve: bool,
     /// How records are written.
     pub append: LogAppend,
@@ -73,6 +73,26 @@ pub enum LogAppend {
     Mapped,
     /// With one positioned write a record: a failing disk is an error.
     Positioned,
+}
+
+/// Space is reserved in steps of at most this.
+const RESERVE_STEP_BYTES_MAX: u64 = 4 << 20;
+/// Into so many steps a smaller segment is divided.
+const RESERVE_STEPS: u64 = 16;
+
+impl LogConfig {
+    /// In what steps space is reserved.
+    pub(crate) fn reserve_step_bytes(&self) -> u64 {
+        let step = self.segment_bytes.div_ceil(RESERVE_STEPS);
+        step.clamp(1, RESERVE_STEP_BYTES_MAX)
+    }
+
+    /// How far to reserve so that `needed` bytes of a segment have space: whole steps, but no more
+    /// than the segment will have.
+    pub(crate) fn reserved_upto(&self, needed: u64) -> u64 {
+        let stepped = needed.next_multiple_of(self.reserve_step_bytes());
+        stepped.min(self.segment_bytes.max(needed))
+    }
 }
 
 impl std::fmt::Debug for LogConfig {
@@ -149,7 +169,7 @@ pub struct Log {
     sync: GroupSync,
     /// The next segment, header durable, made ahead.
     prepared: Mutex<Option<SegmentWriter>>,
-    /// Rung after every append and every sync; tails listen.
+    /// Rung after every sync, and after every append while there are tails to listen.
     bell: Bell,
     /// Which records count. LOCK: a leaf, see there.
     completion: Completion,
@@ -187,7 +207,7 @@ impl Log {
             config.segment_bytes <= 16 << 30,
             "offsets are stored in 32 bits of words"
         );
-        let writer = create_segment(&config, after.ordinal, config.segment_bytes, false)?;
+        let writer = create_segment(&config, after.ordinal, 0, false)?;
         let mut live = Live::new(writer, after.first_seq);
         let before = after.predecessor.as_ref();
         let commit_micros = live.begin(&config, before, after.commit_micros, None)?;
@@ -210,10 +230,10 @@ impl Log {
             stats: LogStats::default(),
         };
         Ok(Arc::new(Self {
+            sync: GroupSync::new(durable, Arc::clone(&config.clock)),
             config,
             upkeep: Mutex::new(()),
             state: Mutex::new(state),
-            sync: GroupSync::new(durable),
             prepared: Mutex::new(None),
             bell: Bell::new(),
             completion: Completion::new(completed, IN_FLIGHT_MAX),
@@ -232,32 +252,33 @@ impl Log {
             .bytes()
             .saturating_add(framed)
             .saturating_add(END_BYTES_MAX);
-        if needed <= self.config.segment_bytes {
+        if needed > self.config.segment_bytes && state.live.record_count > 0 {
+            return self.switch_locked(state, framed, next_seq);
+        }
+        if needed <= writer.reserved_bytes() {
             return Ok(());
         }
-        if state.live.record_count == 0 {
-            return writer
-                .reserve_more(needed)
-                .map_err(|error| error.with_outcome(WriteOutcome::Rejected));
-        }
-        self.switch_locked(state, framed, next_seq)
+        // The helper is late, or the record is large.
+        writer
+            .reserve_more(self.config.reserved_upto(needed))
+            .map_err(|error| error.with_outcome(WriteOutcome::Rejected))
     }
 
     /// A new segment with room for a record of `framed` bytes.
     fn next_writer_locked(&self, state: &State, framed: u64) -> Result<SegmentWriter> {
         let ordinal = state.live.writer.header().ordinal + 1;
-        let fitted = SEGMENT_HEADER_BYTES + record::framed_bytes(256) + framed + END_BYTES_MAX;
-        let bytes = fitted.max(self.config.segment_bytes);
+        let begin = record::framed_bytes(BEGIN_BYTES_MAX);
+        let fitted = SEGMENT_HEADER_BYTES + begin + framed + END_BYTES_MAX;
         let prepared = self.prepared.lock().take();
         let Some(mut writer) = prepared else {
-            return create_segment(&self.config, ordinal, bytes, false);
+            return create_segment(&self.config, ordinal, fitted, false);
         };
         assert_eq!(
             writer.header().ordinal,
             ordinal,
             "segments are prepared in order"
         );
-        match writer.reserve_more(bytes) {
+        match writer.reserve_more(self.config.reserved_upto(fitted)) {
             Ok(()) => Ok(writer),
             Err(error) => {
                 *self.prepared.lock() = Some(writer);
@@ -485,6 +506,10 @@ impl Log {
 
     pub(crate) fn bell(&self) -> &Bell {
         &self.bell
+    }
+
+    pub(crate) fn completion(&self) -> &Completion {
+        &self.completion
     }
 
     pub(crate) fn lock_segments(&self) -> SegmentsGuard<'_> {

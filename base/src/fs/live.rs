@@ -1,8 +1,10 @@
 //! A writable mapping of reserved space at the end of a file that grows: the live segment.
 //!
-//! [`LiveMap`] hands out places from front to back, each once. Whoever holds a [`LiveRange`] is the
-//! only one who can write there, so that several threads fill their places at the same time. Bytes
-//! are read back through the file, never through the mapping. Called by the log alone.
+//! The mapping spans more than the file at first. A store behind the end of the file would end the
+//! process, so that no place there is handed out before the file has grown. [`LiveMap`] hands out
+//! places from front to back, each once. Whoever holds a [`LiveRange`] is the only one who can
+//! write there, so that several threads fill their places at the same time. Bytes are read back
+//! through the file, never through the mapping. Called by the log alone.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +14,11 @@ use memmap2::MmapRaw;
 use super::count::IoCounts;
 #[cfg(any(test, feature = "testing"))]
 use super::sim::SimLive;
-use super::{Arc, Result};
+use super::{Arc, File, Result};
 
 /// What stands behind a live mapping.
 pub(super) enum LiveKind {
-    Os(MmapRaw),
+    Os(MmapRaw, Box<dyn File>),
     #[cfg(any(test, feature = "testing"))]
     Sim(SimLive),
 }
@@ -27,11 +29,13 @@ struct Shared {
     counts: Option<Arc<IoCounts>>,
 }
 
-/// A writable mapping of the first bytes of a file, all of them reserved.
+/// A writable mapping of a file, of which the first bytes are reserved.
 ///
 /// INVARIANT: the file is not truncated before [`LiveMap::close`] has returned true.
 pub struct LiveMap {
     shared: Arc<Shared>,
+    /// The file reaches at least so far; no place lies beyond.
+    reserved: u64,
     /// Everything before was handed out or passed over.
     next: u64,
 }
@@ -51,6 +55,7 @@ impl LiveMap {
                 len,
                 counts: None,
             }),
+            reserved: 0,
             next: 0,
         }
     }
@@ -63,16 +68,32 @@ impl LiveMap {
         self
     }
 
-    /// How far the mapping reaches, in bytes of the file.
+    /// How far places can be handed out, in bytes of the file: mapped, and reserved when that was
+    /// last looked at.
     pub fn bytes(&self) -> u64 {
-        self.shared.len
+        self.reserved
     }
 
-    /// Hands out `len` bytes at `start`; `None` if they are not all mapped, or if something from
-    /// `start` on was handed out before. What is passed over is never handed out.
+    /// Takes in that [`File::reserve`](super::File::reserve) has made the file longer.
+    ///
+    /// # Errors
+    /// If the system does not say how long it is; then it counts as it did.
+    pub fn extend(&mut self) -> Result<()> {
+        let len = match &self.shared.kind {
+            LiveKind::Os(_, file) => file.len()?,
+            #[cfg(any(test, feature = "testing"))]
+            LiveKind::Sim(live) => live.len()?,
+        };
+        // INVARIANT: what is mapped and within the file can be stored to; nobody cuts the file.
+        self.reserved = self.reserved.max(len.min(self.shared.len));
+        Ok(())
+    }
+
+    /// Hands out `len` bytes at `start`; `None` if they are not all mapped and reserved, or if
+    /// something from `start` on was handed out before. What is passed over is never handed out.
     pub fn take(&mut self, start: u64, len: usize) -> Option<LiveRange> {
         let end = start.checked_add(len as u64)?;
-        if start < self.next || end > self.shared.len {
+        if start < self.next || end > self.reserved {
             return None;
         }
         self.next = end;
@@ -87,6 +108,7 @@ impl LiveMap {
     pub fn ahead(&self) -> LiveAhead {
         LiveAhead {
             shared: Arc::clone(&self.shared),
+            reserved: self.reserved,
         }
     }
 
@@ -99,20 +121,21 @@ impl LiveMap {
 /// Makes pages of a [`LiveMap`] ready before they are written. Keeps the mapping alive.
 pub struct LiveAhead {
     shared: Arc<Shared>,
+    reserved: u64,
 }
 
 impl LiveAhead {
-    /// Takes the page faults of writing between `start` and `end`; changes no byte. Returns whether
-    /// the system can do that.
+    /// Takes the page faults of writing between `start` and `end`, as far as space is reserved;
+    /// changes no byte. Returns whether the system can do that.
     pub fn populate(&self, start: u64, end: u64) -> bool {
         #[cfg(target_os = "linux")]
         {
             let map = match &self.shared.kind {
-                LiveKind::Os(map) => map,
+                LiveKind::Os(map, _) => map,
                 #[cfg(any(test, feature = "testing"))]
                 LiveKind::Sim(_) => return false,
             };
-            let end = end.min(self.shared.len);
+            let end = end.min(self.reserved);
             let start = start - start % 4096;
             let (Ok(offset), Ok(len)) = (
                 usize::try_from(start),
@@ -151,7 +174,7 @@ impl LiveRange {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         self.check(at, len);
         match &self.shared.kind {
-            LiveKind::Os(map) => {
+            LiveKind::Os(map, _) => {
                 let mut offset = self.offset(at);
                 for part in parts {
                     #[expect(unsafe_code, reason = "all mapping happens here")]
@@ -162,8 +185,9 @@ impl LiveRange {
                     // SAFETY: the target is valid for the length of the part, see above. No
                     // reference to mapped memory is ever made, so nothing overlaps the part. No
                     // other thread writes there: `LiveMap::take` gives each byte to one range, and
-                    // this one is borrowed mutably. A store cannot reach beyond the file: its
-                    // space was reserved, and it is not truncated while it is mapped (fs rule 3).
+                    // this one is borrowed mutably. A store cannot reach beyond the file: `take`
+                    // hands out what `extend` has found within it, and it is not truncated while
+                    // it is mapped (fs rule 3).
                     unsafe {
                         std::ptr::copy_nonoverlapping(part.as_ptr(), target, part.len());
                     }
@@ -190,7 +214,7 @@ impl LiveRange {
         let offset = self.offset(at);
         assert!(offset.is_multiple_of(8), "a word is stored where one lies");
         match &self.shared.kind {
-            LiveKind::Os(map) => {
+            LiveKind::Os(map, _) => {
                 #[expect(unsafe_code, reason = "all mapping happens here")]
                 // SAFETY: `check` has found the eight bytes within the mapping.
                 let target = unsafe { map.as_mut_ptr().add(offset) };
@@ -230,9 +254,9 @@ impl LiveRange {
 impl fmt::Debug for LiveMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveMap")
-            .field("bytes", &self.shared.len)
+            .field("bytes", &self.reserved)
             .field("next", &self.next)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

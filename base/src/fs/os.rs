@@ -32,7 +32,7 @@ impl FileSystem for OsFs {
             .open(path)
             .map_err(|source| Error::io(path, "create", source))?;
         Ok(Arc::new(OsFile {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
         }))
     }
@@ -40,7 +40,7 @@ impl FileSystem for OsFs {
     fn open(&self, path: &Path) -> Result<Arc<dyn File>> {
         let file = fs::File::open(path).map_err(|source| Error::io(path, "open", source))?;
         Ok(Arc::new(OsFile {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
         }))
     }
@@ -59,7 +59,7 @@ impl FileSystem for OsFs {
             return Err(Error::invalid_argument("not a regular file").with_path(path));
         }
         Ok(Arc::new(OsFile {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
         }))
     }
@@ -165,9 +165,9 @@ impl FileSystem for OsFs {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OsFile {
-    file: fs::File,
+    file: Arc<fs::File>,
     path: PathBuf,
 }
 
@@ -273,17 +273,16 @@ impl File for OsFile {
         if !overwrites_in_place(&self.file).map_err(|errno| error(errno.into()))? {
             return unsupported("the file system may need space to write what was reserved");
         }
-        if self.len()? < len {
-            return unsupported("not all of the file was reserved");
-        }
         let Ok(bytes) = usize::try_from(len) else {
             return unsupported("the file does not fit into memory");
         };
         let map = memmap2::MmapOptions::new()
             .len(bytes)
-            .map_raw(&self.file)
+            .map_raw(&*self.file)
             .map_err(error)?;
-        Ok(super::LiveMap::new(LiveKind::Os(map), len))
+        let mut map = super::LiveMap::new(LiveKind::Os(map, Box::new(self.clone())), len);
+        map.extend()?;
+        Ok(map)
     }
 }
 

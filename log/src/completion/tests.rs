@@ -56,6 +56,7 @@ impl Explorer {
         // The ring cannot be copied, so that each path is walked again from its start.
         let in_flight_max = usize::try_from(self.in_flight_max).expect("small");
         let ring = Completion::new(start(), in_flight_max);
+        ring.listen();
         let (mut taken, mut complete) = (0, HashSet::new());
         for step in steps.iter() {
             match step {

@@ -28,7 +28,7 @@ pub struct SegmentWriter {
     header: SegmentHeader,
     offset: u64,
     reserved_bytes: u64,
-    /// What was reserved, mapped; without it records are written with positioned writes.
+    /// The file, mapped; without it, or where it ends, records are written with positioned writes.
     map: Option<LiveMap>,
     buffer: Vec<u8>,
     failed: Option<Error>,
@@ -96,18 +96,25 @@ impl SegmentWriter {
     /// is not there before [`Place::write`]; until then nothing behind it is read.
     ///
     /// # Panics
-    /// If it is mapped and the mapping ends before: room is made first.
+    /// If space is reserved and the place is not within it: room is made first.
     pub(crate) fn place(&mut self, payload_len: usize) -> Place {
         let start = self.end();
         let framed = record::framed_bytes(payload_len);
         self.offset += framed;
-        let target = match &mut self.map {
+        assert!(
+            self.reserved_bytes == 0 || self.offset <= self.reserved_bytes,
+            "nothing is placed where no space was reserved"
+        );
+        let range = match &mut self.map {
             Some(map) if framed <= MAPPED_BYTES_MAX => {
                 let len = usize::try_from(framed).expect("payloads are bounded at the door");
-                let range = map.take(start.offset, len);
-                Target::Mapped(range.expect("room was made in the mapping"))
+                map.take(start.offset, len)
             }
-            Some(_) | None => Target::File(Arc::clone(&self.file)),
+            Some(_) | None => None,
+        };
+        let target = match range {
+            Some(range) => Target::Mapped(range),
+            None => Target::File(Arc::clone(&self.file)),
         };
         Place {
             start,
@@ -117,12 +124,12 @@ impl SegmentWriter {
         }
     }
 
-    /// Maps what was reserved, so that places are filled through the mapping. Without a reserve,
-    /// or where the system refuses, they go on being written with positioned writes.
-    pub(crate) fn map(&mut self) {
+    /// Maps the first `bytes` of the file, so that places are filled through the mapping. Without a
+    /// reserve, or where the system refuses, they go on being written with positioned writes.
+    pub(crate) fn map(&mut self, bytes: u64) {
         if self.reserved_bytes > 0 && self.map.is_none() {
             // Either form is right; which one it is changes speed only.
-            self.map = self.file.map_live(self.reserved_bytes).ok();
+            self.map = self.file.map_live(bytes).ok();
         }
     }
 
@@ -131,12 +138,12 @@ impl SegmentWriter {
         self.map.take()
     }
 
-    /// With what pages of the mapping can be made ready. Nothing is resized while it is held.
+    /// With what pages of the mapping can be made ready. Nothing is cut while it is held.
     pub(crate) fn ahead(&self) -> Option<LiveAhead> {
         self.map.as_ref().map(LiveMap::ahead)
     }
 
-    /// How far the file is mapped.
+    /// How far the file is mapped and reserved.
     pub(crate) fn mapped_bytes(&self) -> u64 {
         self.map.as_ref().map_or(0, LiveMap::bytes)
     }
@@ -160,7 +167,7 @@ impl SegmentWriter {
     }
 
     /// Reserves space up to `bytes` if space was reserved at all, so that no write up to there can
-    /// run out of it. Nobody may hold a place that is not filled.
+    /// run out of it.
     ///
     /// # Errors
     /// `NoSpace`: nothing was written, and the file can be used as before.
@@ -168,26 +175,28 @@ impl SegmentWriter {
         if self.reserved_bytes == 0 || bytes <= self.reserved_bytes {
             return Ok(());
         }
-        // A mapping cannot grow, and no file is resized under one.
-        let was_mapped = match self.map.take() {
-            Some(map) => {
-                assert!(map.close(), "every place before was filled");
-                true
-            }
-            None => false,
-        };
-        let reserved = self.reserve_upto(bytes);
-        if was_mapped {
-            self.map();
-        }
-        reserved
+        self.reserve_upto(bytes)
     }
 
     fn reserve_upto(&mut self, bytes: u64) -> Result<()> {
         if self.file.reserve(bytes)? {
-            self.reserved_bytes = bytes;
+            self.note_reserved(bytes);
         }
         Ok(())
+    }
+
+    /// Takes in that space up to `bytes` was reserved in its file, by whomever.
+    pub(crate) fn note_reserved(&mut self, bytes: u64) {
+        self.reserved_bytes = self.reserved_bytes.max(bytes);
+        if let Some(map) = &mut self.map {
+            // Where that cannot be found out, places behind are filled with positioned writes.
+            let _ = map.extend();
+        }
+    }
+
+    /// How far space is reserved; 0 if none is.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        self.reserved_bytes
     }
 
     /// Makes everything appended durable.
@@ -214,7 +223,7 @@ impl SegmentWriter {
     /// If it is still mapped.
     pub(crate) fn give_back(&self) -> Result<()> {
         assert!(!self.is_mapped(), "nothing is cut while it is mapped");
-        if self.reserved_bytes > self.offset {
+        if self.reserved_bytes > 0 {
             self.file.set_len(self.offset)
         } else {
             Ok(())

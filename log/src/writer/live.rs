@@ -6,8 +6,14 @@ use base::{FileKind, Result, SequenceNumber, WriteOutcome};
 
 use super::{LogAppend, LogConfig};
 use crate::index::{IndexEntry, SparseIndex};
-use crate::record::{Position, RecordKind, RecordMeta};
-use crate::segment::{Place, Predecessor, SealedSegment, SegmentHeader, SegmentWriter};
+use crate::record::{self, Position, RecordKind, RecordMeta};
+use crate::segment::{
+    END_BYTES_MAX, Place, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment, SegmentHeader,
+    SegmentWriter,
+};
+
+/// The payload of a begin record is shorter.
+pub(super) const BEGIN_BYTES_MAX: usize = 256;
 
 /// A begun segment and what is known of its content.
 #[derive(Debug)]
@@ -117,14 +123,15 @@ impl Live {
     }
 }
 
-/// Creates a segment whose header and name are durable on return.
+/// Creates a segment whose header and name are durable on return, with space for `needed` bytes or
+/// the first step, whichever is more.
 ///
 /// # Errors
 /// With outcome `Rejected`: nothing counts that was not begun.
 pub(crate) fn create_segment(
     config: &LogConfig,
     ordinal: u64,
-    bytes: u64,
+    needed: u64,
     is_copy: bool,
 ) -> Result<SegmentWriter> {
     let number = (config.numbers)();
@@ -138,7 +145,12 @@ pub(crate) fn create_segment(
         is_copy,
     };
     let path = FileKind::Segment.path(&config.dir, number);
-    let reserve = if config.reserve { bytes } else { 0 };
+    let framing = SEGMENT_HEADER_BYTES + record::framed_bytes(BEGIN_BYTES_MAX) + END_BYTES_MAX;
+    let reserve = if config.reserve {
+        config.reserved_upto(needed.max(framing))
+    } else {
+        0
+    };
     let rejected = |error: base::Error| error.with_outcome(WriteOutcome::Rejected);
     let file = config.fs.create(&path).map_err(rejected)?;
     let make = || {
@@ -146,7 +158,8 @@ pub(crate) fn create_segment(
         writer.sync()?;
         config.fs.sync_dir(&config.dir)?;
         if config.append != LogAppend::Positioned {
-            writer.map();
+            // All that it can become: a mapping cannot grow.
+            writer.map(config.segment_bytes.max(reserve));
         }
         Ok(writer)
     };

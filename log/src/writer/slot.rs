@@ -93,7 +93,7 @@ impl Log {
         state.stats.record_count += 1;
         let has_switched = ordinal != place.end.ordinal;
         let (from, to) = (place.start.offset, place.end.offset);
-        let wants_upkeep = has_switched || state.wants_upkeep(from, to, self.config.segment_bytes);
+        let wants_upkeep = has_switched || state.wants_upkeep(from, to, &self.config);
         drop(unwinding);
         Ok(LogSlot {
             log: self,

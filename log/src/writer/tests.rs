@@ -253,29 +253,102 @@ fn everybody_who_came_during_a_sync_is_served_by_the_next_one() {
 #[test]
 fn a_prepared_segment_spares_the_writer_the_work() {
     let fs = sim(1);
-    let site = Site::new(fs.clone());
+    let site = Site {
+        segment_bytes: 64 << 10,
+        ..Site::new(fs.clone())
+    };
     let log = site.start();
     let mut feeder = Feeder::new();
-    while !log.needs_maintenance() {
+    let kinds = &[
+        OpKind::Create,
+        OpKind::Sync,
+        OpKind::SyncDir,
+        OpKind::Reserve,
+    ];
+    let calls = watch_calls(&fs, kinds);
+    while log.end().ordinal < 3 {
+        while log.maintain().expect("maintained") {}
+        calls.lock().clear();
         feeder.append(&log).expect("appended");
+        assert_eq!(*calls.lock(), Vec::new(), "at {}", log.end());
     }
-    assert!(log.maintain().expect("maintained"));
-    assert!(!log.maintain().expect("nothing left to do"));
-    assert_eq!(log.numbers().len(), 2);
-    let calls = watch_calls(
-        &fs,
-        &[
-            OpKind::Create,
-            OpKind::Sync,
-            OpKind::SyncDir,
-            OpKind::Reserve,
-        ],
-    );
-    let ordinal = log.end().ordinal;
-    while log.end().ordinal == ordinal {
+    assert_eq!(log.numbers().len(), 4);
+}
+
+#[test]
+fn space_is_reserved_a_step_ahead_and_given_back() {
+    for append in [LogAppend::Mapped, LogAppend::Positioned] {
+        let fs = sim(1);
+        let site = Site {
+            append,
+            segment_bytes: 16 << 10,
+            ..Site::new(fs.clone())
+        };
+        let log = site.start();
+        let step = 1 << 10;
+        let mut feeder = Feeder::new();
+        while log.end().ordinal == 0 {
+            while log.maintain().expect("maintained") {}
+            let end = log.end().offset;
+            let len = fs
+                .contents(&site.path(log.live_number()))
+                .expect("there")
+                .len() as u64;
+            assert!(
+                len >= (end + step).min(site.segment_bytes),
+                "{len} at {end}"
+            );
+            assert!(len <= end + 2 * step, "{len} at {end}");
+            let ahead = if log.numbers().len() > 1 { step } else { 0 };
+            assert_eq!(fs.used_bytes(), len + ahead, "at {end}");
+            feeder.append(&log).expect("appended");
+        }
+        log.close().expect("closed");
+        assert_eq!(recovered(&fs), feeder.appended);
+    }
+}
+
+#[test]
+fn a_flushed_segment_is_rotated_out_if_it_is_worth_it() {
+    for prepares in [false, true] {
+        let fs = sim(1);
+        let site = Site::new(fs.clone());
+        let log = site.start();
+        let mut feeder = Feeder::new();
         feeder.append(&log).expect("appended");
+        let all = |feeder: &Feeder| seq(feeder.next_seq - 1);
+        assert!(!log.rotate_flushed(all(&feeder)).expect("too little"));
+        while log.end().offset < site.segment_bytes / 4 {
+            feeder.append(&log).expect("appended");
+        }
+        while prepares && log.numbers().len() < 2 {
+            feeder.append(&log).expect("appended");
+            while log.maintain().expect("maintained") {}
+        }
+        let last = all(&feeder);
+        assert!(
+            !log.rotate_flushed(last.before())
+                .expect("one is not flushed")
+        );
+        assert_eq!(log.end().ordinal, 0);
+        // Where no segment can be made, everything stays as it was.
+        fs.set_quota(Some(fs.used_bytes()));
+        if !prepares {
+            assert!(log.rotate_flushed(last).expect_err("full").is_no_space());
+            assert!(log.poisoned().is_none());
+            fs.set_quota(None);
+        }
+        assert!(log.rotate_flushed(last).expect("rotated"));
+        assert!(!log.rotate_flushed(last).expect("it is empty"));
+        assert_eq!(log.end().ordinal, 1);
+        fs.set_quota(None);
+        while log.maintain().expect("maintained") {}
+        assert_eq!(log.sealed().len(), 1);
+        feeder.append_many(&log, 3);
+        log.close().expect("closed");
+        assert!(!log.rotate_flushed(all(&feeder)).expect("it is closed"));
+        assert_eq!(recovered(&fs), feeder.appended);
     }
-    assert_eq!(*calls.lock(), Vec::new());
 }
 
 #[test]
@@ -285,7 +358,7 @@ fn a_segment_prepared_too_late_is_not_used() {
         let site = Site::new(fs.clone());
         let log = site.start();
         let mut feeder = Feeder::new();
-        while !log.needs_maintenance() {
+        while log.end().offset * 2 < site.segment_bytes {
             feeder.append(&log).expect("appended");
         }
         // While the helper creates a file, the writer needs one and makes its own.

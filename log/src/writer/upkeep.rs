@@ -4,10 +4,10 @@
 use std::ops::Range;
 
 use base::sync::Arc;
-use base::{FileKind, Result};
+use base::{FileKind, Result, SequenceNumber};
 
 use super::live::{Rotated, create_segment};
-use super::{Log, State};
+use super::{Log, LogConfig, State};
 use crate::completion::Completed;
 use crate::segment::{SegmentWriter, end_meta};
 
@@ -15,6 +15,9 @@ use crate::segment::{SegmentWriter, end_meta};
 const POPULATED_BYTES: u64 = 2 << 20;
 /// In what steps.
 const POPULATE_STEP_BYTES: u64 = 1 << 20;
+
+/// A live segment that is flushed is not rotated out before it holds this part of a segment.
+const RETIRED_PART: u64 = 4;
 
 impl Log {
     /// Does what need not be done in the write path: makes segments that were rotated out durable,
@@ -28,9 +31,10 @@ impl Log {
         let _upkeep = self.upkeep.lock();
         self.sync.check()?;
         let sealed = self.seal_rotated()?;
+        let reserved = self.reserve_ahead()?;
         let prepared = self.prepare_next()?;
         let populated = self.populate_ahead();
-        Ok(sealed || prepared || populated)
+        Ok(sealed || reserved || prepared || populated)
     }
 
     /// Whether [`Log::maintain`] would find something to do.
@@ -39,7 +43,31 @@ impl Log {
         if self.sync.check().is_err() {
             return false;
         }
-        !state.rotated.is_empty() || self.needs_next_locked(&state) || state.unpopulated().is_some()
+        !state.rotated.is_empty()
+            || self.needs_next_locked(&state)
+            || state.unreserved(&self.config).is_some()
+            || state.unpopulated().is_some()
+    }
+
+    /// Reserves the next step of the live segment before a writer comes to it. The caller holds
+    /// `upkeep`, so that the segment is not cut meanwhile.
+    fn reserve_ahead(&self) -> Result<bool> {
+        let (file, at, upto) = {
+            let state = self.state.lock();
+            let Some(upto) = state.unreserved(&self.config) else {
+                return Ok(false);
+            };
+            let writer = &state.live.writer;
+            (Arc::clone(writer.file()), writer.header().ordinal, upto)
+        };
+        let is_reserved = file.reserve(upto)?;
+        let mut state = self.state.lock();
+        let writer = &mut state.live.writer;
+        // One that was rotated out meanwhile is cut when it is sealed.
+        if is_reserved && writer.header().ordinal == at {
+            writer.note_reserved(upto);
+        }
+        Ok(is_reserved)
     }
 
     /// Whether a segment is to be made ahead.
@@ -99,7 +127,12 @@ impl Log {
             }
             state.live.writer.header().ordinal + 1
         };
-        let writer = create_segment(&self.config, ordinal, self.config.segment_bytes, false)?;
+        self.prepare(ordinal)
+    }
+
+    /// Makes the segment with this place ahead; the caller holds `upkeep`.
+    fn prepare(&self, ordinal: u64) -> Result<bool> {
+        let writer = create_segment(&self.config, ordinal, 0, false)?;
         let state = self.state.lock();
         if state.live.writer.header().ordinal + 1 == ordinal && !state.is_closed {
             *self.prepared.lock() = Some(writer);
@@ -110,6 +143,42 @@ impl Log {
         // two files have the same place in the log, and only one of them was begun.
         self.remove_unused(&writer)?;
         Ok(true)
+    }
+
+    /// Switches to a new segment if the live one holds a good part of a segment and nothing behind
+    /// `flushed_upto`: sealed by [`Log::maintain`], it can be retired, and the space it has is not
+    /// kept for writes that may never come. Returns whether it did.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; a segment that cannot be made leaves everything as it was.
+    pub fn rotate_flushed(&self, flushed_upto: SequenceNumber) -> Result<bool> {
+        let _upkeep = self.upkeep.lock();
+        let ordinal = {
+            let state = self.state.lock();
+            if !self.is_flushed_locked(&state, flushed_upto) {
+                return Ok(false);
+            }
+            state.live.writer.header().ordinal + 1
+        };
+        // Not under the lock of the writers: it takes two syncs.
+        if self.prepared.lock().is_none() {
+            self.prepare(ordinal)?;
+        }
+        let mut state = self.state.lock();
+        self.check_locked(&state)?;
+        if !self.is_flushed_locked(&state, flushed_upto) {
+            return Ok(false);
+        }
+        let next_seq = state.live.last_seq.plus(1);
+        self.switch_locked(&mut state, 0, next_seq)?;
+        Ok(true)
+    }
+
+    fn is_flushed_locked(&self, state: &State, flushed_upto: SequenceNumber) -> bool {
+        let live = &state.live;
+        let is_worth_it = live.writer.bytes() >= self.config.segment_bytes / RETIRED_PART;
+        let is_flushed = live.record_count > 0 && live.last_seq <= flushed_upto;
+        is_worth_it && is_flushed && !state.is_closed
     }
 
     fn remove_unused(&self, writer: &SegmentWriter) -> Result<()> {
@@ -154,10 +223,19 @@ impl Log {
 }
 
 impl State {
+    /// How far more space of the live segment is to be reserved: there is one step at least between
+    /// the writers and the end of it.
+    fn unreserved(&self, config: &LogConfig) -> Option<u64> {
+        let writer = &self.live.writer;
+        let reserved = writer.reserved_bytes();
+        let wanted = writer.bytes().saturating_add(config.reserve_step_bytes());
+        let wanted = config.reserved_upto(wanted).min(config.segment_bytes);
+        (reserved > 0 && wanted > reserved && !self.is_closed).then_some(wanted)
+    }
+
     /// Which pages of the live segment are to be made ready.
     fn unpopulated(&self) -> Option<Range<u64>> {
         let writer = &self.live.writer;
-        // A segment that may still be mapped anew must not be held. See `reserve_more`.
         if self.live.record_count == 0 || self.is_closed {
             return None;
         }
@@ -174,9 +252,12 @@ impl State {
     }
 
     /// Whether a record that was placed between these offsets makes [`Log::maintain`] find work.
-    pub(super) fn wants_upkeep(&self, from: u64, to: u64, segment_bytes: u64) -> bool {
+    pub(super) fn wants_upkeep(&self, from: u64, to: u64, config: &LogConfig) -> bool {
         let crosses = |at: u64| from < at && to >= at;
         let step = to - to % POPULATE_STEP_BYTES;
-        crosses(segment_bytes.div_ceil(2)) || self.live.writer.is_mapped() && crosses(step)
+        let last_step = (to - 1) - (to - 1) % config.reserve_step_bytes();
+        crosses(config.segment_bytes.div_ceil(2))
+            || self.live.writer.reserved_bytes() > 0 && crosses(last_step + 1)
+            || self.live.writer.is_mapped() && crosses(step)
     }
 }

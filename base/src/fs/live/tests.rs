@@ -91,11 +91,26 @@ fn a_store_beyond_its_range_is_a_mistake() {
 }
 
 #[test]
-fn what_is_not_reserved_is_not_mapped() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let file = segment(&OsFs, dir.path());
-    let error = file.map_live(BYTES + 1).expect_err("too long");
-    assert_eq!(error.kind(), crate::ErrorKind::Unsupported);
+fn no_place_lies_behind_what_is_reserved() {
+    for_each_fs(|fs, dir| {
+        let file = segment(fs, dir);
+        let mut map = file.map_live(4 * BYTES).expect("mapped");
+        assert_eq!(map.bytes(), BYTES);
+        assert!(map.take(BYTES - 8, 9).is_none());
+        // Pages behind the end of the file cannot be made ready either.
+        map.ahead().populate(BYTES, 4 * BYTES);
+        assert!(file.reserve(2 * BYTES).expect("reserved"));
+        assert!(map.take(BYTES, 8).is_none(), "nobody has looked yet");
+        map.extend().expect("looked");
+        let mut range = map.take(2 * BYTES - 8, 8).expect("it is reserved now");
+        range.store(0, &[&[5; 8]]).expect("stored");
+        assert!(map.take(2 * BYTES, 1).is_none());
+        assert!(file.reserve(8 * BYTES).expect("reserved"));
+        map.extend().expect("looked");
+        assert_eq!(map.bytes(), 4 * BYTES, "the mapping ends there");
+        assert!(map.take(4 * BYTES - 8, 9).is_none());
+        assert_eq!(contents(&*file)[32760..32769], [5, 5, 5, 5, 5, 5, 5, 5, 0]);
+    });
 }
 
 #[test]
@@ -166,7 +181,8 @@ fn a_crash_stops_a_store_in_the_middle_and_every_later_one() {
 #[test]
 fn the_checker_knows_what_may_be_done_to_a_mapped_segment() {
     type Step = fn(&dyn File);
-    let wrong: [Step; 3] = [
+    let wrong: [Step; 4] = [
+        |file| drop(file.set_len(2 * BYTES)),
         |file| drop(file.write_at(BYTES, b"x")),
         |file| drop(file.set_len(512)),
         |file| drop(file.map_live(512)),

@@ -184,13 +184,16 @@ impl File for SimFile {
         self.check_writable(OpKind::MapLive)?;
         self.fs.faults().around(OpKind::MapLive, &self.path, || {
             let mut state = self.fs.look(OpKind::MapLive, &self.path)?;
-            state.map_live(self.node, &self.path, len)?;
+            state.map_live(self.node, &self.path)?;
             let live = SimLive {
                 fs: self.fs.clone(),
                 node: self.node,
                 path: self.path.clone(),
             };
-            Ok(LiveMap::new(LiveKind::Sim(live), len))
+            drop(state);
+            let mut map = LiveMap::new(LiveKind::Sim(live), len);
+            map.extend()?;
+            Ok(map)
         })
     }
 }
@@ -204,6 +207,12 @@ pub(in crate::fs) struct SimLive {
 }
 
 impl SimLive {
+    /// How long the file is.
+    pub(in crate::fs) fn len(&self) -> Result<u64> {
+        let state = self.fs.look(OpKind::Status, &self.path)?;
+        Ok(state.file(self.node).current.len())
+    }
+
     /// Stores, and when the system crashes in it, only a part.
     pub(in crate::fs) fn store(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let op = Op {

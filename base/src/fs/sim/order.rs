@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::state::{Health, NodeId, State};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fs::fault::OpKind;
 use crate::fs::parent_of;
 use crate::ids::{CURRENT, FileKind, FileNumber};
 
@@ -95,15 +96,14 @@ impl State {
         Ok(())
     }
 
-    /// Rule 5 for a live mapping: one, of a segment that nobody reads through another, and all of
-    /// it reserved.
-    pub(super) fn check_map_live(&mut self, id: NodeId, path: &Path, len: u64) -> Result<()> {
+    /// Rule 5 for a live mapping: one, of a segment that nobody reads through another.
+    pub(super) fn check_map_live(&mut self, id: NodeId, path: &Path) -> Result<()> {
         let file = self.file(id);
         let is_alone = !file.mapped && file.live_maps == 0;
-        let is_fine = file.health == Health::Fine && len <= file.current.len();
+        let is_fine = file.health == Health::Fine;
         if self.order_checked && !(is_alone && is_fine && is_segment(path)) {
             return Err(self.violated(format!(
-                "a file is mapped for writing that must not be file={} len={len}",
+                "a file is mapped for writing that must not be file={}",
                 path.display()
             )));
         }
@@ -111,13 +111,20 @@ impl State {
     }
 
     /// Rules 5 and 6 for a change of length. Cutting off what a failed write may have left is part
-    /// of sealing a segment.
-    pub(super) fn check_resize(&mut self, id: NodeId, path: &Path, len: u64) -> Result<()> {
+    /// of sealing a segment. More space is reserved for a live one while it is mapped.
+    pub(super) fn check_resize(
+        &mut self,
+        id: NodeId,
+        path: &Path,
+        kind: OpKind,
+        len: u64,
+    ) -> Result<()> {
         if !self.order_checked {
             return Ok(());
         }
         let file = self.file(id);
-        let (health, mapped) = (file.health, file.mapped || file.live_maps > 0);
+        let is_live = file.live_maps > 0 && kind != OpKind::Reserve;
+        let (health, mapped) = (file.health, file.mapped || is_live);
         if mapped && len != file.current.len() {
             return Err(self.violated(format!(
                 "a mapped file is truncated or extended file={} len={len}",

@@ -307,8 +307,8 @@ impl State {
     }
 
     /// Counts a live mapping, which is a handle too.
-    pub(super) fn map_live(&mut self, id: NodeId, path: &Path, len: u64) -> Result<()> {
-        self.check_map_live(id, path, len)?;
+    pub(super) fn map_live(&mut self, id: NodeId, path: &Path) -> Result<()> {
+        self.check_map_live(id, path)?;
         self.opened(id);
         self.file_mut(id).live_maps += 1;
         Ok(())
@@ -331,7 +331,7 @@ impl State {
     }
 
     pub(super) fn set_len(&mut self, id: NodeId, path: &Path, len: u64) -> Result<()> {
-        self.check_resize(id, path, len)?;
+        self.check_resize(id, path, OpKind::SetLen, len)?;
         self.resize(id, path, OpKind::SetLen, len)
     }
 
@@ -339,7 +339,7 @@ impl State {
         if len <= self.file(id).current.len() {
             return Ok(());
         }
-        self.check_resize(id, path, len)?;
+        self.check_resize(id, path, OpKind::Reserve, len)?;
         self.resize(id, path, OpKind::Reserve, len)
     }
 

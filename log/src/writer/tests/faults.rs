@@ -129,6 +129,57 @@ fn a_record_for_which_there_is_no_space_is_rejected() {
 }
 
 #[test]
+fn a_step_that_cannot_be_reserved_rejects_the_record_and_nothing_else() {
+    for (append, is_full) in [LogAppend::Mapped, LogAppend::Positioned]
+        .into_iter()
+        .flat_map(|form| [(form, false), (form, true)])
+    {
+        let fs = sim(1);
+        let site = Site {
+            append,
+            segment_bytes: 16 << 10,
+            ..Site::new(fs.clone())
+        };
+        let log = site.start();
+        let mut feeder = Feeder::new();
+        let mut rejected = 0;
+        while log.end().ordinal == 0 {
+            let (end, used) = (log.end(), fs.used_bytes());
+            let before = fs.contents(&site.path(log.live_number()));
+            let first = feeder.next_seq;
+            if is_full {
+                fs.set_quota(Some(used));
+            } else {
+                fs.fail(Fault::new(OpKind::Reserve, FaultError::Enospc));
+            }
+            let refused = feeder.append(&log);
+            fs.set_quota(None);
+            fs.clear_faults();
+            let Err(error) = refused else { continue };
+            rejected += 1;
+            assert!(error.is_no_space(), "{error}");
+            assert_eq!(error.outcome(), Some(WriteOutcome::Rejected));
+            assert!(log.poisoned().is_none());
+            assert_eq!((log.end(), feeder.next_seq), (end, first));
+            let path = site.path(log.live_number());
+            assert!(fs.contents(&path) == before, "something was written");
+            // The helper finds no space either, and makes do without.
+            fs.fail(Fault::new(OpKind::Reserve, FaultError::Enospc));
+            assert!(log.maintain().expect_err("full").is_no_space());
+            fs.clear_faults();
+            // The same handle goes on, with the same record.
+            feeder.appended.pop();
+            feeder.append(&log).expect("there is space again");
+        }
+        assert!(rejected >= 10, "{append:?}: {rejected} steps");
+        log.close().expect("closed");
+        for model in fs.crash_models(4, 2) {
+            assert_eq!(recovered(&fs.crash_image(&model, 1)), feeder.appended);
+        }
+    }
+}
+
+#[test]
 fn a_failed_write_closes_the_log() {
     let effects = [
         Effect::Fail(FaultError::Eio),
