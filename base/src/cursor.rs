@@ -58,6 +58,13 @@ pub trait Cursor {
     /// The value of the entry it stands on; empty for a tombstone.
     fn value(&self) -> &[u8];
 
+    /// How many entries directly behind the current one are known to come before `target`, or to be
+    /// there at all if it is `None`, at the cost of one search: as far as the cursor sees without
+    /// reading. Must stand on an entry. 0 is always right.
+    fn ahead_before(&self, _target: Option<InternalKey<'_>>) -> usize {
+        0
+    }
+
     /// The value as an owned slice; a run that can pin its bytes does so instead of copying.
     fn value_slice(&self) -> Slice {
         Slice::copy_from(self.value())

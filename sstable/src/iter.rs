@@ -283,6 +283,20 @@ impl Cursor for TableCursor {
             .unwrap_or_default()
     }
 
+    /// To the end of the block at most. A damaged block gives any count within it.
+    fn ahead_before(&self, target: Option<InternalKey<'_>>) -> usize {
+        let behind = self.at + 1;
+        let end = match target {
+            None => self.shape.count(),
+            // Moving on meets the damage and says so.
+            Some(target) => self
+                .shape
+                .lower_bound(self.bytes(), target.user_key, target.seq)
+                .unwrap_or(0),
+        };
+        end.saturating_sub(behind)
+    }
+
     fn value_slice(&self) -> Slice {
         match &self.place {
             Place::Map { start, .. } => {

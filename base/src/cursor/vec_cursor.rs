@@ -14,6 +14,8 @@ pub struct VecCursor {
     at: Option<usize>,
 }
 
+const BLOCK_ENTRY_COUNT: usize = 8;
+
 impl VecCursor {
     /// A cursor over `entries`, which it sorts.
     pub fn new(mut entries: Vec<VecEntry>) -> Self {
@@ -83,5 +85,15 @@ impl Cursor for VecCursor {
 
     fn value(&self) -> &[u8] {
         &self.here().3
+    }
+
+    /// Sees as far as a table does with so many entries in a block.
+    fn ahead_before(&self, target: Option<InternalKey<'_>>) -> usize {
+        let behind = self.at.expect("the cursor stands on an entry") + 1;
+        let block_end = behind.next_multiple_of(BLOCK_ENTRY_COUNT);
+        let rest = &self.entries[behind..block_end.min(self.entries.len())];
+        target.map_or(rest.len(), |target| {
+            rest.partition_point(|entry| Self::key_of(entry) < target)
+        })
     }
 }
