@@ -182,7 +182,7 @@ impl<'a> Recovery<'a> {
         let log = self.begin_log(&versions, prepared.successor, next_seq)?;
         self.rooms.sweeper.unlink_segments(&prepared.obsolete);
         self.sweep_orphans(&versions, &log, old_manifest, tail_was_cut)?;
-        self.rooms.sweeper.sweep();
+        self.rooms.sweeper.sweep_all();
         self.seams.listener.tell(|| Event::Recovered {
             last_seq,
             replayed_count,

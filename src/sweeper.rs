@@ -1,12 +1,18 @@
 //! What may be deleted, and deleting it away from every hot path.
+//!
+//! Whoever drops the last holder of something only puts it in line here. The helper closes, unmaps,
+//! frees and unlinks, a few at a time: file systems that discard what is unlinked make every sync
+//! wait for that.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use base::fork::Origin;
 use base::fs::FileSystem;
 use base::sync::{Arc, Mutex};
 use base::{FileKind, FileNumber};
+use sstable::TableHandle;
 
 use crate::events::{Event, Listener};
 use crate::signals::Signals;
@@ -24,9 +30,22 @@ pub(crate) struct Sweeper {
 
 #[derive(Default)]
 struct State {
-    files: Vec<(FileKind, FileNumber)>,
+    /// In the order in which they came.
+    files: VecDeque<Doomed>,
     graves: Vec<Arc<dyn Any + Send + Sync>>,
 }
+
+/// A file to be unlinked.
+#[derive(Debug)]
+struct Doomed {
+    kind: FileKind,
+    number: FileNumber,
+    /// Of a table, what closes and unmaps it.
+    table: Option<Arc<TableHandle>>,
+}
+
+/// So many files are unlinked, and so many views freed, in one go.
+const SWEEP_COUNT_MAX: usize = 4;
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -38,6 +57,8 @@ impl std::fmt::Debug for State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Swept {
     Clean,
+    /// There is more that can go at once.
+    More,
     /// Something is still held by a reader, or a file could not be unlinked: look again later.
     Waiting,
 }
@@ -67,7 +88,15 @@ impl Sweeper {
 
     /// Takes a file that no durable edit names any more.
     pub(crate) fn unlink(&self, kind: FileKind, number: FileNumber) {
-        self.state.lock().files.push((kind, number));
+        self.doom(Doomed {
+            kind,
+            number,
+            table: None,
+        });
+    }
+
+    fn doom(&self, file: Doomed) {
+        self.state.lock().files.push_back(file);
         self.signals.helper.wake();
     }
 
@@ -79,47 +108,69 @@ impl Sweeper {
         }
     }
 
-    /// Unlinks what was given and frees what nobody holds.
+    /// Unlinks some of what was given and frees some of what nobody holds.
     pub(crate) fn sweep(&self) -> Swept {
-        let (files, free, waiting) = {
+        let (files, free) = {
             let mut state = self.state.lock();
-            let graves = std::mem::take(&mut state.graves);
             // Nothing hands out new references to what was buried, so that the count of one is
             // final.
-            let (free, held): (Vec<_>, Vec<_>) = graves
-                .into_iter()
-                .partition(|grave| Arc::strong_count(grave) == 1);
-            state.graves = held;
-            (
-                std::mem::take(&mut state.files),
-                free,
-                !state.graves.is_empty(),
-            )
+            let is_free = |grave: &mut Arc<_>| Arc::strong_count(grave) == 1;
+            let free: Vec<_> = state
+                .graves
+                .extract_if(.., is_free)
+                .take(SWEEP_COUNT_MAX)
+                .collect();
+            let count = state.files.len().min(SWEEP_COUNT_MAX);
+            (state.files.drain(..count).collect::<Vec<_>>(), free)
         };
         // May drop the last reference to tables, which then ask to be unlinked.
         drop(free);
         let mut failed = Vec::new();
-        for (kind, number) in files {
-            let path = kind.path(&self.dir, number);
+        for mut file in files {
+            drop(file.table.take());
+            let path = file.kind.path(&self.dir, file.number);
             match self.fs.remove_file(&path) {
-                Err(error) if !error.is_not_found() => failed.push((kind, number)),
+                Err(error) if !error.is_not_found() => failed.push(file),
                 Err(_) => {}
                 Ok(()) => self.listener.tell(|| Event::FileDeleted { path }),
             }
         }
+        let has_failed = !failed.is_empty();
         let mut state = self.state.lock();
-        let again = !failed.is_empty() || waiting || !state.files.is_empty();
-        state.files.append(&mut failed);
-        if again { Swept::Waiting } else { Swept::Clean }
+        let is_more = !state.files.is_empty()
+            || state
+                .graves
+                .iter()
+                .any(|grave| Arc::strong_count(grave) == 1);
+        state.files.extend(failed);
+        if has_failed || (!is_more && !state.graves.is_empty()) {
+            Swept::Waiting
+        } else if is_more {
+            Swept::More
+        } else {
+            Swept::Clean
+        }
+    }
+
+    /// Does all that can be done, without a pause: where nobody waits for a sync.
+    pub(crate) fn sweep_all(&self) {
+        while self.sweep() == Swept::More {}
     }
 }
 
 impl compaction::Reaper for Sweeper {
-    fn reap(&self, number: FileNumber) {
+    fn reap(&self, table: Arc<TableHandle>) {
         if self.origin.is_inherited() {
             // The file is the parent's, and so may be the lock.
             return;
         }
-        self.unlink(FileKind::Table, number);
+        self.doom(Doomed {
+            kind: FileKind::Table,
+            number: table.number(),
+            table: Some(table),
+        });
     }
 }
+
+#[cfg(test)]
+mod tests;

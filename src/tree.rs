@@ -17,7 +17,7 @@ use compaction::{
 };
 use log::{Log, Position};
 use memtable::Memtable;
-use sstable::{CommitTimes, CreationReason, TableOptions};
+use sstable::{CommitTimes, CreationReason, TableOptions, TableReader};
 
 use crate::events::{Event, Listener};
 use crate::manifest::{Rooms, VersionSet, numbers};
@@ -449,8 +449,8 @@ fn times_of_inputs(plan: &CompactionPlan) -> Option<CommitTimes> {
     let times = plan.tables().map(|table| {
         // What cannot be read costs the times, not the compaction: it meets the damage itself if
         // there is more.
-        let reader = table.handle().guard().ok()?;
-        reader.properties().ok()?.commit_times
+        let look = |reader: &TableReader| reader.properties().map(|found| found.commit_times);
+        table.glance(look).ok()?.ok()?
     });
     let times: Option<Vec<CommitTimes>> = times.collect();
     times?.into_iter().reduce(CommitTimes::union)

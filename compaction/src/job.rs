@@ -2,8 +2,10 @@
 //!
 //! A job reads tables and writes new ones; it installs nothing. Its outputs are durable when it
 //! returns, and what it returns becomes an edit. If it fails, is cancelled or panics, its files are
-//! removed and the tree is as it was. Memory does not depend on how much is merged: a block per run
-//! and an output table's index at a time, for each of as many ranges as run at once.
+//! removed and the tree is as it was. Memory depends neither on how much is merged nor on how many
+//! tables that lies in: one open table and a stretch of it per run, and an output table's index at
+//! a time, for each of as many ranges as run at once. Tables of level 0 that lie side by side are
+//! one run.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -13,7 +13,7 @@ use base::key::KEY_BYTES_MAX;
 use base::sync::Arc;
 use base::sync::atomic::{AtomicBool, Ordering};
 use base::{FileNumber, OwnedKey, SequenceNumber};
-use sstable::TableHandle;
+use sstable::{TableHandle, TableReader};
 
 use crate::range::{UserRange, ends_before};
 
@@ -167,13 +167,13 @@ pub(crate) fn misfit(what: &str, number: FileNumber) -> Error {
     .with_value("table", number)
 }
 
-/// Learns of tables that nobody can read any more, so that their files can go.
+/// Takes tables that nobody can read any more, so that their files can go.
 ///
 /// Called from whatever thread drops the last holder, a reader's included: it must be cheap and
-/// must not wait.
+/// must not wait. That goes for dropping `table` too, which may close and unmap it.
 pub trait Reaper: fmt::Debug + Send + Sync {
-    /// The table `number` is out of every version and nobody holds it.
-    fn reap(&self, number: FileNumber);
+    /// The table is out of every version and nobody holds it.
+    fn reap(&self, table: Arc<TableHandle>);
 }
 
 /// One table of the tree, shared by every [`Version`] that has it.
@@ -202,6 +202,20 @@ impl Table {
         &self.handle
     }
 
+    /// Looks at its reader and closes it again if it was not open: for who looks at many tables
+    /// once.
+    ///
+    /// # Errors
+    /// As [`TableHandle::reader`].
+    pub fn glance<T>(&self, look: impl FnOnce(&TableReader) -> T) -> Result<T> {
+        let was_open = self.handle.is_open();
+        let seen = look(&*self.handle.reader()?);
+        if !was_open {
+            self.handle.close();
+        }
+        Ok(seen)
+    }
+
     /// Says that an edit without it is durable: the last holder hands it to the reaper.
     ///
     /// A table that is dropped without this call keeps its file; so it is at close, and for
@@ -216,7 +230,7 @@ impl Drop for Table {
     fn drop(&mut self) {
         // Acquire: pairs with the Release in `mark_obsolete`.
         if self.obsolete.load(Ordering::Acquire) {
-            self.reaper.reap(self.meta.number);
+            self.reaper.reap(Arc::clone(&self.handle));
         }
     }
 }

@@ -29,13 +29,17 @@ impl Deref for Tables {
 
 /// Walks tables that share no user key, in key order, opening each when it is reached.
 ///
-/// Holds one table's cursor at a time; keeps the files of all its tables from being removed.
+/// Holds one table's cursor at a time; keeps the files of all its tables from being removed. In
+/// bulk it closes tables behind it that were not open before: somebody who reads a whole level once
+/// must not open all of it, nor take the place of tables that are read often.
 pub struct LevelCursor {
     tables: Tables,
     scan: ScanMode,
     /// The table that `cursor` reads; meaningless without one.
     at: usize,
     cursor: Option<TableCursor>,
+    /// Whether that table is to be closed behind.
+    closes: bool,
 }
 
 impl LevelCursor {
@@ -53,6 +57,7 @@ impl LevelCursor {
             scan,
             at: 0,
             cursor: None,
+            closes: false,
         }
     }
 
@@ -71,18 +76,30 @@ impl LevelCursor {
             scan,
             at: 0,
             cursor: None,
+            closes: false,
         }
     }
 
     /// The cursor of table `index`, kept if it is the one at hand.
     fn open(&mut self, index: usize) -> Result<&mut TableCursor> {
         if self.at != index || self.cursor.is_none() {
-            self.cursor = None;
-            let reader = self.tables[index].handle().reader()?;
+            self.leave();
+            let handle = self.tables[index].handle();
+            let was_open = handle.is_open();
+            let reader = handle.reader()?;
             self.cursor = Some(reader.cursor(self.scan));
             self.at = index;
+            self.closes = self.scan == ScanMode::Bulk && !was_open;
         }
         Ok(self.cursor.as_mut().expect("just opened"))
+    }
+
+    /// Lets go of the table at hand.
+    fn leave(&mut self) {
+        self.cursor = None;
+        if std::mem::take(&mut self.closes) {
+            self.tables[self.at].handle().close();
+        }
     }
 
     /// Moves to the first entry of table `index` or, should it have none, of the next.
@@ -92,7 +109,7 @@ impl LevelCursor {
                 return Ok(true);
             }
         }
-        self.cursor = None;
+        self.leave();
         Ok(false)
     }
 
@@ -103,7 +120,7 @@ impl LevelCursor {
                 return Ok(true);
             }
         }
-        self.cursor = None;
+        self.leave();
         Ok(false)
     }
 
@@ -134,7 +151,7 @@ impl Cursor for LevelCursor {
     fn seek(&mut self, target: InternalKey<'_>) -> Result<bool> {
         let index = self.first_reaching(target.user_key);
         if index == self.tables.len() {
-            self.cursor = None;
+            self.leave();
             return Ok(false);
         }
         if self.open(index)?.seek(target)? {
@@ -148,7 +165,7 @@ impl Cursor for LevelCursor {
         let begun = |table: &Arc<Table>| table.meta.smallest.user_key.as_slice() <= target.user_key;
         let end = self.tables.partition_point(begun);
         let Some(index) = end.checked_sub(1) else {
-            self.cursor = None;
+            self.leave();
             return Ok(false);
         };
         if self.open(index)?.seek_for_prev(target)? {
@@ -190,8 +207,19 @@ impl Cursor for LevelCursor {
         self.here().value()
     }
 
+    #[inline]
+    fn ahead_before(&self, target: Option<InternalKey<'_>>) -> usize {
+        self.here().ahead_before(target)
+    }
+
     fn value_slice(&self) -> Slice {
         self.here().value_slice()
+    }
+}
+
+impl Drop for LevelCursor {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use base::fs::sim::SimFs;
 use base::sync::{Arc, Mutex};
 use base::{FileNumber, KeyKind, Level, OwnedKey, SequenceNumber};
-use sstable::{ReadMode, ReaderOptions, TableCache, Verify};
+use sstable::{ReadMode, ReaderOptions, TableCache, TableHandle, Verify};
 
 use crate::edit::KeyspaceEdit;
 use crate::levels::{Reaper, Table, TableMeta, Version};
@@ -62,8 +62,8 @@ pub(crate) fn level(index: u8) -> Level {
 pub(crate) struct Reaped(pub(crate) Mutex<Vec<FileNumber>>);
 
 impl Reaper for Reaped {
-    fn reap(&self, number: FileNumber) {
-        self.0.lock().push(number);
+    fn reap(&self, table: Arc<TableHandle>) {
+        self.0.lock().push(table.number());
     }
 }
 

@@ -138,9 +138,7 @@ impl Handle {
         self.commit.health.close();
         self.commit.signals.progress.ring();
         self.commit.keyspaces.clear_all_dropped();
-        // Once for what was waiting, once for tables that the first sweep let go of.
-        self.sweeper.sweep();
-        self.sweeper.sweep();
+        self.sweeper.sweep_all();
         self.lock.lock().take();
     }
 }

@@ -213,6 +213,11 @@ impl TableHandle {
             .map(|reader| ReaderGuard(Guard::from_inner(Some(reader))))
     }
 
+    /// Whether it is open now.
+    pub fn is_open(&self) -> bool {
+        self.open.load().is_some()
+    }
+
     /// Closes the table, if it is open; the next use opens it again.
     pub fn close(&self) {
         if let Some(reader) = self.open.swap(None) {

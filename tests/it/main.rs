@@ -27,6 +27,7 @@ mod recovery;
 mod shutdown;
 mod structure;
 mod support;
+mod sweeping;
 mod tables;
 mod throttle;
 mod throttle_sim;

@@ -78,7 +78,7 @@ fn pieces(plan: &CompactionPlan, piece_bytes: u64) -> Result<Vec<(Vec<u8>, u64)>
         let count = table.meta.file_bytes / piece_bytes.max(1);
         // At most all pieces of all tables: ranges times anchors, plus one a table.
         let anchors = match usize::try_from(count) {
-            Ok(count) if count > 0 => table.handle().reader()?.anchors(count)?,
+            Ok(count) if count > 0 => table.glance(|reader| reader.anchors(count))??,
             _ => Vec::new(),
         };
         let bytes = table.meta.file_bytes / (anchors.len() as u64 + 1);
@@ -102,17 +102,40 @@ fn spans_between(cuts: Vec<Vec<u8>>) -> Vec<KeySpan> {
     spans
 }
 
-/// The runs of `plan` within `span`, newest first: each level-0 table by itself, then the input
-/// level, then the output level.
+/// The runs of `plan` within `span`, newest first: what level 0 gives, then the input level, then
+/// the output level.
 pub(super) fn cursors(plan: &CompactionPlan, span: &KeySpan) -> Vec<LevelCursor> {
-    let level0 = plan.input_level == base::Level::ZERO;
-    // A single table is in key order by itself.
-    let run_tables = if level0 { 1 } else { plan.inputs.len().max(1) };
-    plan.inputs
-        .chunks(run_tables)
-        .chain([&plan.overlapping[..]])
+    let inputs = if plan.input_level == base::Level::ZERO {
+        level0_runs(&plan.inputs)
+    } else {
+        vec![plan.inputs.clone()]
+    };
+    inputs
+        .iter()
+        .chain([&plan.overlapping])
         .map(|tables| span.tables(tables))
         .filter(|tables| !tables.is_empty())
         .map(|tables| LevelCursor::new(tables, ScanMode::Bulk))
         .collect()
+}
+
+/// As few sorted runs as possible of `tables`, which are of level 0 and newest first; the newest
+/// run first. A table lies in a newer run than every older one it shares a key with.
+///
+/// So tables side by side are read one after the other, however many there are.
+fn level0_runs(tables: &[Arc<Table>]) -> Vec<Vec<Arc<Table>>> {
+    let mut runs: Vec<Vec<Arc<Table>>> = Vec::new();
+    for table in tables.iter().rev() {
+        let overlaps = |run: &Vec<Arc<Table>>| run.iter().any(|t| t.meta.overlaps(&table.meta));
+        let at = runs.iter().rposition(overlaps).map_or(0, |below| below + 1);
+        if at == runs.len() {
+            runs.push(Vec::new());
+        }
+        runs[at].push(Arc::clone(table));
+    }
+    for run in &mut runs {
+        run.sort_unstable_by(|a, b| a.meta.smallest.user_key.cmp(&b.meta.smallest.user_key));
+    }
+    runs.reverse();
+    runs
 }

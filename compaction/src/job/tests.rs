@@ -578,3 +578,57 @@ fn ranges_are_at_work_at_the_same_time() {
     drop(plan);
     bed.check();
 }
+
+/// The same entries in ten tables a level and in a hundred: as many tables are open at once, and as
+/// many cursors with their buffers are alive. One range, so that nothing depends on threads.
+#[test]
+fn what_is_open_does_not_grow_with_the_tables_of_a_level() {
+    let peak_of = |table_count: u64| {
+        let mut bed = Bed::new(19, ReadMode::Positioned);
+        bed.keep_open(10_000);
+        bed.context.executor = Arc::new(Inline);
+        let mut peaks = Vec::new();
+        for round in 0..2 {
+            let value = format!("{round:0>100}");
+            let entries = (0..3_000).map(|n| bed.write(&format!("{n:06}"), Some(&value)));
+            let run = VecCursor::new(entries.collect());
+            // A flush cuts at twice the target.
+            bed.context.table_bytes_target = 3_000 * 120 / (2 * table_count);
+            bed.flush(vec![run]);
+            let flushed = bed.version.level(level(0)).len() as u64;
+            assert!(flushed * 2 > table_count, "{flushed}");
+            let plan = CompactionPlan {
+                input_level: level(0),
+                output_level: level(1),
+                inputs: bed.version.level(level(0)).to_vec(),
+                overlapping: bed.version.level(level(1)).to_vec(),
+                grandparents: Vec::new(),
+                range: crate::UserRange {
+                    from: b"000000".into(),
+                    to: b"002999".into(),
+                    to_exclusive: false,
+                },
+                reason: CompactionReason::Manual,
+                is_move: false,
+            };
+            assert!(round == 0 || plan.overlapping.len() as u64 * 2 > table_count);
+            let (peak, cache) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&bed.cache));
+            let seen = Arc::clone(&peak);
+            bed.fs.set_observer(Some(Arc::new(move |_, _| {
+                seen.fetch_max(cache.open_count(), Ordering::SeqCst);
+            })));
+            // A level has as many tables afterwards as were flushed.
+            bed.context.table_bytes_target *= 2;
+            bed.compact(&plan);
+            bed.fs.set_observer(None);
+            drop(plan);
+            assert_eq!(bed.cache.open_count(), 0, "closed behind");
+            peaks.push(peak.load(Ordering::SeqCst));
+        }
+        bed.check();
+        peaks
+    };
+    let (few, many) = (peak_of(10), peak_of(100));
+    assert_eq!(few, many);
+    assert_eq!(many, [1, 2], "a table of each run");
+}

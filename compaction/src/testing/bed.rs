@@ -14,7 +14,7 @@ use base::sync::atomic::{AtomicU64, Ordering};
 use base::{FileKind, FileNumber, HashSeed, KeyKind, KeyspaceId, Level};
 use sstable::{
     Compression, FilterPolicy, ReadMode, ReadProbe, ReaderOptions, ScanMode, TableCache,
-    TableOptions, Verify,
+    TableHandle, TableOptions, Verify,
 };
 
 use super::{Random, seq};
@@ -27,15 +27,15 @@ use crate::run::LevelCursor;
 
 const SEED: HashSeed = HashSeed(77);
 const DIR: &str = "/db";
+const OPEN_TABLES_MAX: usize = 4;
 
 /// Unlinks what nobody reads any more.
 #[derive(Debug)]
 struct Unlinker(Arc<SimFs>);
 
 impl Reaper for Unlinker {
-    fn reap(&self, number: FileNumber) {
-        let path = FileKind::Table.path(Path::new(DIR), number);
-        self.0.remove_file(&path).expect("it was there");
+    fn reap(&self, table: Arc<TableHandle>) {
+        self.0.remove_file(table.path()).expect("it was there");
     }
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Bed {
     pub(crate) context: JobContext,
     pub(crate) version: Version,
     pub(crate) tuning: Tuning,
-    cache: Arc<TableCache>,
+    pub(crate) cache: Arc<TableCache>,
     next_number: Arc<AtomicU64>,
     history: BTreeMap<Vec<u8>, Versions>,
     pub(crate) last_seq: u64,
@@ -70,7 +70,7 @@ impl Bed {
             pins: Arc::default(),
         };
         let shared: Arc<dyn FileSystem> = Arc::<SimFs>::clone(&fs);
-        let cache = TableCache::new(Arc::clone(&shared), DIR.into(), options, 4);
+        let cache = TableCache::new(Arc::clone(&shared), DIR.into(), options, OPEN_TABLES_MAX);
         let next_number = Arc::new(AtomicU64::new(1));
         let numbers = Arc::clone(&next_number);
         let executor: Arc<dyn Scatter> = Stepped::new(seed);
@@ -115,6 +115,17 @@ impl Bed {
             history: BTreeMap::new(),
             last_seq: 0,
         }
+    }
+
+    /// Lets so many tables be open at once; for a tree that has none yet.
+    pub(crate) fn keep_open(&mut self, open_tables_max: usize) {
+        let options = self.cache.options().clone();
+        self.cache = TableCache::new(
+            Arc::clone(&self.context.fs),
+            DIR.into(),
+            options,
+            open_tables_max,
+        );
     }
 
     pub(crate) fn next_number(&self) -> FileNumber {

@@ -13,7 +13,7 @@ use base::fs::{FileSystem, LockGuard, read_small_file};
 use base::{FileKind, FileNumber, KeyspaceId, SequenceNumber, ids};
 use compaction::{KeyspaceEdit, Reaper, Table, TableMeta, Version, VersionEdit};
 use log::{Ending, Position, RecordKind, RecordMeta, SegmentReader};
-use sstable::{ReadMode, ReaderOptions, TableCache, Verify};
+use sstable::{ReadMode, ReaderOptions, TableCache, TableHandle, Verify};
 
 use super::failure::{Failure, Outcome};
 use crate::read_only_fs::ReadOnlyFs;
@@ -258,7 +258,7 @@ pub(crate) struct Keyspace {
 struct KeepAll;
 
 impl Reaper for KeepAll {
-    fn reap(&self, _number: FileNumber) {}
+    fn reap(&self, _table: Arc<TableHandle>) {}
 }
 
 impl State {
