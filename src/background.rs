@@ -23,7 +23,7 @@ use crate::seams::Seams;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
 use crate::superversion::KeyspaceState;
-use crate::sweeper::{Sweeper, Swept};
+use crate::sweeper::{GRAVE_INTERVAL, SWEEP_PAUSE, Sweeper, Swept};
 use crate::tree::{KeyBounds, Tree};
 use crate::tuning::Settings;
 
@@ -32,11 +32,6 @@ mod retire;
 /// Failed jobs are tried again after this long, doubled each time up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// How often the sweeper looks whether a reader has let go of what it is to free.
-const GRAVE_INTERVAL: Duration = Duration::from_millis(50);
-/// Between one handful of files that are unlinked and the next, so that syncs pass in between: some
-/// four hundred files a second go all the same.
-const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 
 /// The background of one database.
 #[derive(Debug)]

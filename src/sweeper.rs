@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base::fork::Origin;
 use base::fs::FileSystem;
@@ -44,6 +45,11 @@ struct Doomed {
     table: Option<Arc<TableHandle>>,
 }
 
+/// How long to wait before looking again whether a reader has let go of what is to be freed.
+pub(crate) const GRAVE_INTERVAL: Duration = Duration::from_millis(50);
+/// The pause between one handful and the next, so that syncs pass in between: some four hundred
+/// files a second go all the same.
+pub(crate) const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 /// So many files are unlinked, and so many views freed, in one go.
 const SWEEP_COUNT_MAX: usize = 4;
 
