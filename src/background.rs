@@ -442,6 +442,7 @@ impl Background {
                 Err(error) => self.health.job_failed(Job::LogUpkeep, error),
             }
         }
+        self.memtables.pins().turn(self.clock.monotonic_micros());
         self.memtables.prepare(self.keyspaces.default().settings());
         // While it is spent and there is no room, puts are refused and nothing is wrong here.
         let _ = self.reserve.refill();

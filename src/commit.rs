@@ -91,6 +91,11 @@ impl MemtableMaker {
         }
     }
 
+    /// Where what is pinned is counted.
+    pub(crate) fn pins(&self) -> &PinLedger {
+        &self.pins
+    }
+
     /// The one made ahead, if it fits, or a new one.
     pub(crate) fn make(&self, settings: &KeyspaceSettings) -> Arc<Memtable> {
         let fits = |spare: &mut Spare| {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use base::pins::Held;
 use base::sync::Arc;
-use base::{Error, Result, SequenceNumber};
+use base::{Error, PinKind, Result, SequenceNumber};
 
 use crate::batch::WriteBatch;
 use crate::commit::Commit;
@@ -239,6 +240,8 @@ pub struct Snapshot {
     rooms: ReadRooms,
     keyspace: Arc<KeyspaceState>,
     registration: Arc<Registration>,
+    /// Counts the handle among what keeps old versions alive.
+    _held: Held,
 }
 
 impl fmt::Debug for Snapshot {
@@ -255,10 +258,12 @@ impl Snapshot {
         keyspace: Arc<KeyspaceState>,
         registration: Registration,
     ) -> Self {
+        let held = rooms.pins.hold(PinKind::Snapshot);
         Self {
             rooms,
             keyspace,
             registration: Arc::new(registration),
+            _held: held,
         }
     }
 
@@ -306,6 +311,7 @@ impl Snapshot {
             rooms: self.rooms.clone(),
             keyspace: Arc::clone(state),
             registration: Arc::clone(&self.registration),
+            _held: self.rooms.pins.hold(PinKind::Snapshot),
         })
     }
 

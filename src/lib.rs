@@ -61,7 +61,9 @@ mod range;
 mod stats;
 mod view;
 
-pub use base::{Error, ErrorKind, Level, Result, SequenceNumber, Slice, WriteOutcome};
+pub use base::{
+    Error, ErrorKind, Level, PinKind, PinReport, Result, SequenceNumber, Slice, WriteOutcome,
+};
 pub use log::{LogAppend, RecoveryMode};
 pub use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 

@@ -6,6 +6,7 @@ use std::iter::FusedIterator;
 use std::ops::Bound;
 
 use base::cursor::{Cursor as EntryCursor, MergeCursor};
+use base::pins::Held;
 use base::sync::Arc;
 use base::{InternalKey, KeyKind, Level, Result, SequenceNumber, Slice};
 use compaction::LevelCursor;
@@ -28,6 +29,8 @@ pub(crate) struct ScanView {
     pub(crate) registration: Option<Arc<Registration>>,
     pub(crate) health: Arc<HealthState>,
     pub(crate) ledger: Arc<KeyspaceLedger>,
+    /// Counts the scan among what keeps the view alive.
+    pub(crate) held: Held,
 }
 
 impl ScanView {
@@ -562,6 +565,7 @@ impl Cursor {
             registration: self.scan.registration.clone(),
             health: Arc::clone(&self.scan.health),
             ledger: Arc::clone(&self.scan.ledger),
+            held: self.scan.held.clone(),
         };
         Self::new(scan, self.lower.clone(), self.upper.clone())
     }

@@ -2,7 +2,7 @@
 //!
 //! `gather` reads them; each by itself is exact, together they are of about one moment.
 
-use base::{Level, SequenceNumber};
+use base::{Level, PinReport, SequenceNumber};
 
 use crate::throttle::{ThrottleCause, Verdict};
 use crate::till::Till;
@@ -94,6 +94,9 @@ pub struct Stats {
     pub pinned_slice_count: u64,
     /// What they point to.
     pub pinned_bytes: u64,
+    /// Slices, cursors and snapshots that keep something alive, kind by kind: how many, the bytes
+    /// of slices, and the age of the oldest.
+    pub pins: Vec<PinReport>,
     /// Snapshots that are alive.
     pub snapshot_count: u64,
     /// Everything up to here may be read.

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use base::sync::Arc;
-use base::{HashSeed, Result, SequenceNumber, Slice};
+use base::{HashSeed, PinKind, PinLedger, Result, SequenceNumber, Slice};
 
 use crate::health::HealthState;
 use crate::ledger::Ledger;
@@ -23,6 +23,7 @@ pub(crate) struct ReadRooms {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) health: Arc<HealthState>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) pins: Arc<PinLedger>,
     pub(crate) hash_seed: HashSeed,
 }
 
@@ -103,6 +104,7 @@ impl View<'_> {
             registration: self.registration.cloned(),
             health: Arc::clone(&self.rooms.health),
             ledger: Arc::clone(&self.keyspace.ledger),
+            held: self.rooms.pins.hold(PinKind::Cursor),
         };
         Cursor::new(scan, lower, upper)
     }
@@ -126,7 +128,8 @@ macro_rules! read_methods {
         /// The value of `key`, or `None` if it has none.
         ///
         /// The slice keeps the table or memtable it lies in alive instead of copying (values of up
-        /// to 30 bytes are copied). Takes no lock. May block on a read from disk.
+        /// to 30 bytes are copied, and those below 1 KiB that are in no table yet). Takes no lock.
+        /// May block on a read from disk.
         ///
         /// # Errors
         /// `Corruption` if a block that would have to be searched is damaged: damage is never

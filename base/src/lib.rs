@@ -24,6 +24,7 @@ pub mod hint;
 pub mod ids;
 pub mod key;
 pub mod pages;
+pub mod pins;
 pub mod slice;
 pub mod sync;
 
@@ -31,4 +32,5 @@ pub use error::{Error, ErrorKind, Result, WriteOutcome};
 pub use hash::{HashSeed, KeyHash};
 pub use ids::{FileKind, FileNumber, KeyspaceId, Level};
 pub use key::{InternalKey, KeyKind, OwnedKey, SequenceNumber};
-pub use slice::{Home, PinLedger, Slice};
+pub use pins::{PinKind, PinLedger, PinReport};
+pub use slice::{Home, Slice};

@@ -6,8 +6,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
+use crate::pins::{PinKind, PinLedger, PinMark};
 use crate::sync::Arc;
-use crate::sync::atomic::{AtomicU64, Ordering as Memory};
 
 /// Something that holds bytes a [`Slice`] can point into: a mapped table, a cached block, a
 /// memtable.
@@ -17,37 +17,8 @@ pub trait Home: Send + Sync + 'static {
     /// The bytes at `place`; what a place is, the home decides.
     fn bytes(&self, place: u64, len: usize) -> &[u8];
 
-    /// Where pinned bytes of this home are counted.
-    fn ledger(&self) -> Option<&PinLedger>;
-}
-
-/// Counts the slices that pin a home, and their bytes.
-#[derive(Debug, Default)]
-pub struct PinLedger {
-    count: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl PinLedger {
-    /// Slices alive now.
-    pub fn count(&self) -> u64 {
-        self.count.load(Memory::Relaxed)
-    }
-
-    /// Bytes they point to.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Memory::Relaxed)
-    }
-
-    fn add(&self, len: usize) {
-        self.count.fetch_add(1, Memory::Relaxed);
-        self.bytes.fetch_add(len as u64, Memory::Relaxed);
-    }
-
-    fn remove(&self, len: usize) {
-        self.count.fetch_sub(1, Memory::Relaxed);
-        self.bytes.fetch_sub(len as u64, Memory::Relaxed);
-    }
+    /// Where pinned bytes of this home are counted, and as what. Always the same.
+    fn ledger(&self) -> (&PinLedger, PinKind);
 }
 
 /// Slices of at most this many bytes are held inline and pin nothing.
@@ -84,33 +55,39 @@ enum Repr {
 struct Pinned {
     home: Arc<dyn Home>,
     place: u64,
-    len: usize,
+    len: u32,
+    mark: PinMark,
 }
 
 impl Pinned {
+    #[inline]
+    fn new(home: Arc<dyn Home>, place: u64, len: u32) -> Self {
+        let (ledger, kind) = home.ledger();
+        let mark = ledger.add(kind, len);
+        Self {
+            home,
+            place,
+            len,
+            mark,
+        }
+    }
+
+    #[inline]
     fn bytes(&self) -> &[u8] {
-        self.home.bytes(self.place, self.len)
+        self.home.bytes(self.place, self.len as usize)
     }
 }
 
 impl Clone for Pinned {
     fn clone(&self) -> Self {
-        if let Some(ledger) = self.home.ledger() {
-            ledger.add(self.len);
-        }
-        Self {
-            home: Arc::clone(&self.home),
-            place: self.place,
-            len: self.len,
-        }
+        Self::new(Arc::clone(&self.home), self.place, self.len)
     }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if let Some(ledger) = self.home.ledger() {
-            ledger.remove(self.len);
-        }
+        let (ledger, kind) = self.home.ledger();
+        ledger.remove(kind, self.mark, self.len);
     }
 }
 
@@ -141,14 +118,12 @@ impl Slice {
         {
             return inline;
         }
-        if let Some(ledger) = home.ledger() {
-            ledger.add(len);
-        }
-        Self(Repr::Pinned(Pinned {
-            home: Arc::<_>::clone(home) as Arc<dyn Home>,
-            place,
-            len,
-        }))
+        let Ok(short_len) = u32::try_from(len) else {
+            // Longer than any value.
+            return Self::copy_from(home.bytes(place, len));
+        };
+        let home = Arc::<_>::clone(home) as Arc<dyn Home>;
+        Self(Repr::Pinned(Pinned::new(home, place, short_len)))
     }
 
     /// The bytes, copied out; nothing is pinned afterwards.
@@ -255,8 +230,8 @@ mod tests {
             &self.0[start..start + len]
         }
 
-        fn ledger(&self) -> Option<&PinLedger> {
-            Some(&self.1)
+        fn ledger(&self) -> (&PinLedger, PinKind) {
+            (&self.1, PinKind::Block)
         }
     }
 

@@ -16,13 +16,16 @@ use std::slice;
 use base::pages::{HUGE_PAGE_BYTES, Pages};
 use base::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{Home, PinLedger, Slice};
+use base::{Home, PinKind, PinLedger, Slice};
 
 /// An entry longer than this fraction of a chunk gets a chunk of its own, so that what is wasted
 /// at the end of a chunk stays below it.
 const LARGE_FRACTION: usize = 4;
 /// The smallest chunk that is worth a lock.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
+/// A shorter value is copied: it would keep all of the arena, many thousand times its length, and a
+/// copy of so many bytes costs about what counting a pin and its end does.
+pub(crate) const PIN_BYTES_MIN: usize = 1 << 10;
 /// Chunks start on a cache line.
 const CHUNK_ALIGN: usize = 64;
 
@@ -90,6 +93,9 @@ impl Arena {
     /// - `bytes` lie within what one [`Arena::allocate`] of this arena returned, and are written.
     /// - They are never written again.
     pub(crate) unsafe fn pin(self: &Arc<Self>, bytes: &[u8]) -> Slice {
+        if bytes.len() < PIN_BYTES_MIN {
+            return Slice::copy_from(bytes);
+        }
         let place = bytes.as_ptr().expose_provenance() as u64;
         Slice::pinned(self, place, bytes.len())
     }
@@ -151,8 +157,8 @@ impl Home for Arena {
         unsafe { slice::from_raw_parts(start, len) }
     }
 
-    fn ledger(&self) -> Option<&PinLedger> {
-        Some(&self.pins)
+    fn ledger(&self) -> (&PinLedger, PinKind) {
+        (&self.pins, PinKind::Memtable)
     }
 }
 

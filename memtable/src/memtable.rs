@@ -186,8 +186,8 @@ impl Memtable {
         }
     }
 
-    /// The value that `hit` found as an owned slice; unless it is short it keeps the memory of all
-    /// keys and values of this memtable, and is counted in the pin ledger.
+    /// The value that `hit` found as an owned slice. From 1 KiB on it keeps the memory of all keys
+    /// and values of this memtable, and is counted in the pin ledger; a shorter one is copied.
     pub fn pin(self: &Arc<Self>, hit: &MemtableHit<'_>) -> Slice {
         hit.entry.pin()
     }

@@ -167,7 +167,7 @@ impl<'a> EntryRef<'a> {
         self.record.value()
     }
 
-    /// The value as a slice that keeps the arena alive, or a copy if it is short.
+    /// The value as a slice that keeps the arena alive, or a copy if it is shorter than 1 KiB.
     pub(crate) fn pin(self) -> Slice {
         // SAFETY: a value is part of its record, which the arena of the same `Ordered` holds and
         // which is never written again.

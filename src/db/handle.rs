@@ -212,6 +212,7 @@ pub(super) fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Ha
             snapshots: opened.snapshots,
             health: opened.health,
             ledger: opened.ledger,
+            pins: Arc::clone(&opened.pins),
             hash_seed: opened.hash_seed,
         },
         commit,

@@ -80,6 +80,10 @@ impl Handle {
             cache_bytes: self.cache.used_bytes(),
             pinned_slice_count: self.pins.count(),
             pinned_bytes: self.pins.bytes(),
+            pins: self
+                .pins
+                .report(self.commit.gate.clock.monotonic_micros())
+                .to_vec(),
             snapshot_count: snapshots.count() as u64,
             oldest_snapshot_seq: snapshots.capture().registered.first().copied(),
             visible_seq: snapshots.visible(),

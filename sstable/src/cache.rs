@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{Home, PinLedger, Result, Slice};
+use base::{Home, PinKind, PinLedger, Result, Slice};
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
 
@@ -94,8 +94,8 @@ impl Home for CachedBlock {
             .expect("a pinned place lies in its block")
     }
 
-    fn ledger(&self) -> Option<&PinLedger> {
-        Some(&self.pins)
+    fn ledger(&self) -> (&PinLedger, PinKind) {
+        (&self.pins, PinKind::Block)
     }
 }
 

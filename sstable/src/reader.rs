@@ -531,8 +531,8 @@ impl Home for TableReader {
             .expect("a pinned place lies in its table")
     }
 
-    fn ledger(&self) -> Option<&PinLedger> {
-        Some(&self.pins)
+    fn ledger(&self) -> (&PinLedger, base::PinKind) {
+        (&self.pins, base::PinKind::Table)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::ops::Bound;
 
-use siltstone::{Cursor, Db, Iter, Keyspace, Result, Slice, Snapshot};
+use siltstone::{
+    Compression, Cursor, Db, Iter, Keyspace, Options, PinKind, Result, Slice, Snapshot,
+};
 
 /// A range in each form that the standard library has.
 #[derive(Clone, Debug)]
@@ -123,3 +125,41 @@ macro_rules! reads {
 reads!(Db);
 reads!(Keyspace);
 reads!(Snapshot);
+
+/// Whatever keeps memtables, tables or old versions alive is told by kind, with its bytes and age.
+#[test]
+fn stats_list_what_is_pinned() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let options = Options::new().bottom_compression(Compression::None);
+    let db = options.open(dir.path()).expect("it opens");
+    let told = |kind| {
+        let pins = db.stats().pins;
+        let of_kind = pins.into_iter().find(|pins| pins.kind == kind);
+        let of_kind = of_kind.expect("every kind is listed");
+        assert_eq!(of_kind.oldest_micros.is_some(), of_kind.count > 0);
+        (of_kind.count, of_kind.bytes)
+    };
+    db.put("long", [1; 1024]).expect("written");
+    db.put("short", [2; 1023]).expect("written");
+    let long = db.get("long").expect("read").expect("it is there");
+    let short = db.get("short").expect("read").expect("it is there");
+    assert!(long.is_pinned() && !short.is_pinned());
+    assert_eq!(told(PinKind::Memtable), (1, 1024));
+    db.flush().expect("flushed");
+    let tabled = db.get("short").expect("read").expect("it is there");
+    assert_eq!(told(PinKind::Table), (1, 1023));
+    let snapshot = db.snapshot().expect("open");
+    let (another, cursor) = (snapshot.clone(), snapshot.cursor().expect("open"));
+    let both = snapshot.iter().expect("open");
+    assert_eq!(told(PinKind::Snapshot), (2, 0));
+    assert_eq!(told(PinKind::Cursor), (2, 0));
+    let stats = db.stats();
+    assert_eq!((stats.pinned_slice_count, stats.pinned_bytes), (2, 2047));
+    drop((long, short, tabled, snapshot, another, cursor, both));
+    assert!(
+        db.stats()
+            .pins
+            .iter()
+            .all(|pins| pins.count == 0 && pins.bytes == 0)
+    );
+}

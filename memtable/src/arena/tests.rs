@@ -114,15 +114,18 @@ fn threads_never_share_a_byte() {
 fn a_pinned_slice_outlives_the_arena_handle() {
     let pins = Arc::new(PinLedger::default());
     let arena = Arc::new(Arena::new(0, 8, Arc::clone(&pins)));
-    let place = store(&arena, &[9; 100]);
-    // SAFETY: 100 bytes were stored there; the arena is alive.
-    let value = unsafe { slice::from_raw_parts(place.as_ptr(), 100) };
+    let place = store(&arena, &[9; PIN_BYTES_MIN]);
+    // SAFETY: so many bytes were stored there; the arena is alive.
+    let value = unsafe { slice::from_raw_parts(place.as_ptr(), PIN_BYTES_MIN) };
     // SAFETY: the bytes are what was stored in this arena, and stay so.
     let slice = unsafe { arena.pin(value) };
+    // SAFETY: as for all of them.
+    let short = unsafe { arena.pin(&value[1..]) };
+    assert!(!short.is_pinned(), "it would keep more than it is worth");
     drop(arena);
     assert!(slice.is_pinned());
-    assert_eq!(slice, [9; 100]);
-    assert_eq!((pins.count(), pins.bytes()), (1, 100));
+    assert_eq!(slice, [9; PIN_BYTES_MIN]);
+    assert_eq!((pins.count(), pins.bytes()), (1, PIN_BYTES_MIN as u64));
     drop(slice);
     assert_eq!((pins.count(), pins.bytes()), (0, 0));
 }

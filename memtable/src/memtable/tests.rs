@@ -122,7 +122,7 @@ fn a_pinned_value_outlives_the_memtable() {
         pins: Arc::clone(&pins),
         ..MemtableOptions::default()
     });
-    insert(&memtable, b"long", 1, KeyKind::Put, &[5; 1000]);
+    insert(&memtable, b"long", 1, KeyKind::Put, &[5; 2000]);
     insert(&memtable, b"short", 2, KeyKind::Put, b"v");
     let get = |key: &[u8]| memtable.get(key, hash(key), seq(9)).expect("visible");
     let long = memtable.pin(&get(b"long"));
@@ -131,11 +131,11 @@ fn a_pinned_value_outlives_the_memtable() {
     let mut cursor = memtable.cursor();
     assert!(cursor.seek_to_first().expect("in memory"));
     let walked = cursor.value_slice();
-    assert_eq!((pins.count(), pins.bytes()), (2, 2000));
+    assert_eq!((pins.count(), pins.bytes()), (2, 4000));
     drop((memtable, cursor));
     assert_eq!(
         (&*long, &*walked, &*short),
-        (&[5; 1000][..], &[5; 1000][..], &b"v"[..])
+        (&[5; 2000][..], &[5; 2000][..], &b"v"[..])
     );
     drop((long, walked, short));
     assert_eq!((pins.count(), pins.bytes()), (0, 0));

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use base::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
-use siltstone::{Db, LevelStats, Stats};
+use siltstone::{Db, LevelStats, PinReport, Stats};
 
 use super::args::{Compact, Global, OnlyDatabase};
 use super::failure::Outcome;
@@ -218,6 +218,19 @@ fn level_document(level: &LevelStats) -> Value {
     })
 }
 
+fn pins_document(stats: &Stats) -> Value {
+    let pins = stats.pins.iter().filter(|pins| pins.count > 0);
+    let document = |pins: &PinReport| {
+        json!({
+            "kind": format!("{:?}", pins.kind).to_lowercase(),
+            "count": pins.count,
+            "bytes": pins.bytes,
+            "oldest_micros": pins.oldest_micros,
+        })
+    };
+    Value::Array(pins.map(document).collect())
+}
+
 fn stats_document(stats: &Stats) -> Value {
     json!({
         "visible_seq": stats.visible_seq.get(),
@@ -240,6 +253,7 @@ fn stats_document(stats: &Stats) -> Value {
         "cache_bytes": stats.cache_bytes,
         "pinned_slice_count": stats.pinned_slice_count,
         "pinned_bytes": stats.pinned_bytes,
+        "pins": pins_document(stats),
         "snapshot_count": stats.snapshot_count,
         "stall_micros": stats.stall_micros,
         "write_amplification": stats.write_amplification(),
