@@ -77,6 +77,8 @@ impl Ledger {
             self.settle(thread, acknowledged, &shown, report)?;
         }
         witness::check(&notes, &self.done)?;
+        // The handle would keep the database open.
+        drop(notes);
         self.check(&db, "")?;
         if random.one_in(3) {
             for (_, keyspace) in keyspaces(&db)? {
