@@ -6,7 +6,7 @@ use base::Level;
 
 use crate::db::Handle;
 use crate::ledger::{Counts, Written};
-use crate::stats::{LevelStats, Stats, ratio};
+use crate::stats::{LevelStats, ratio};
 
 /// What a database costs since it was opened: of all keyspaces together, dropped ones included,
 /// and one by one.
@@ -85,8 +85,8 @@ pub struct KeyspaceAmplification {
 pub struct WriteAmplification {
     /// Keys and values given to writes.
     pub user_bytes: u64,
-    /// Into the log. Its pages are those that became dirty between syncs, on average over where in
-    /// a page a sync falls.
+    /// Into the log. Its pages are those that became dirty between syncs: by records, by what was
+    /// made ready for them, and by indexes, which are no part of the payload.
     pub log: Written,
     /// Into tables of level 0, by flushes.
     pub flush: Written,
@@ -291,7 +291,10 @@ impl Handle {
         for own in &owns {
             counts.add(own);
         }
-        let log = log_written(&stats);
+        let log = Written {
+            payload_bytes: stats.log_bytes,
+            page_bytes: self.commit.log.stats().page_bytes,
+        };
         let manifest = self.reads.ledger.manifest();
         // A keyspace that came or went between the two looks is not listed.
         let keyspaces: Vec<_> = stats
@@ -318,12 +321,6 @@ impl Handle {
             keyspaces,
         }
     }
-}
-
-/// A page that is synced and goes on being written is written twice; so is one where a segment
-/// ends and another begins.
-fn log_written(stats: &Stats) -> Written {
-    Written::appended(stats.log_bytes, stats.log_sync_count)
 }
 
 impl fmt::Display for Amplification {

@@ -1,11 +1,13 @@
 //! How fast writes may come: a pure function of how far behind flush and compaction are.
 //!
-//! Reads no clock, holds nothing, waits for nothing: `pace` keeps what it is asked with, `stall`
+//! Reads no clock, holds nothing, waits for nothing: `till` keeps what it is asked with, `stall`
 //! acts on the answer. The plot in `throttling.svg` is drawn from [`rate`] itself.
 
 use std::fmt;
 
 /// Why writes are slowed down or wait.
+///
+#[doc = include_str!("throttling.svg")]
 ///
 /// # Examples
 /// ```

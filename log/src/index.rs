@@ -16,6 +16,8 @@ use crate::reader::SegmentReader;
 const MAGIC: [u8; 8] = *b"siltidx\n";
 const VERSION: u32 = 1;
 const ENTRY_BYTES: usize = 24;
+/// Around the entries: magic, version, count, file id and checksum.
+const FRAME_BYTES: usize = 28;
 /// A segment of 16 GiB with an entry each 4 KiB.
 const INDEX_BYTES_MAX: u64 = 128 << 20;
 
@@ -51,8 +53,13 @@ impl SparseIndex {
         self.entries.get(after.checked_sub(1)?).copied()
     }
 
+    /// How long its file is.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        (FRAME_BYTES + self.entries.len() * ENTRY_BYTES) as u64
+    }
+
     fn encode(&self, file_id: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32 + self.entries.len() * ENTRY_BYTES);
+        let mut out = Vec::with_capacity(FRAME_BYTES + self.entries.len() * ENTRY_BYTES);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         let count = u32::try_from(self.entries.len()).expect("a segment is at most 16 GiB");
@@ -65,6 +72,7 @@ impl SparseIndex {
         }
         let crc = Crc::at(file_id, 0).and(&out).finish();
         out.extend_from_slice(&crc.to_le_bytes());
+        assert_eq!(out.len() as u64, self.file_bytes());
         out
     }
 

@@ -22,11 +22,13 @@ use crate::segment::{
 use crate::sync::GroupSync;
 
 mod live;
+mod pages;
 mod slot;
 mod upkeep;
 
 pub(crate) use live::create_segment;
 use live::{BEGIN_BYTES_MAX, Live, Rotated};
+use pages::PageAccount;
 pub use slot::LogSlot;
 
 /// What a log works with.
@@ -148,6 +150,9 @@ pub struct LogStats {
     pub payload_bytes: u64,
     /// Records appended.
     pub record_count: u64,
+    /// The pages that became dirty by the segments and their indexes, in bytes: what the operating
+    /// system has to write. One that is synced and then written again counts again.
+    pub page_bytes: u64,
     /// Syncs that acknowledged something.
     pub sync_count: u64,
     /// Segments there are.
@@ -192,6 +197,7 @@ struct State {
     populated_upto: u64,
     is_closed: bool,
     stats: LogStats,
+    pages: PageAccount,
 }
 
 impl Log {
@@ -217,6 +223,9 @@ impl Log {
             position: durable,
             seq: live.last_seq,
         };
+        let mut pages = PageAccount::default();
+        pages.begin(SEGMENT_HEADER_BYTES);
+        pages.sync(durable.offset, 0);
         let state = State {
             sealed_bytes: after.sealed.iter().map(|segment| segment.bytes).sum(),
             live,
@@ -228,6 +237,7 @@ impl Log {
             populated_upto: 0,
             is_closed: false,
             stats: LogStats::default(),
+            pages,
         };
         Ok(Arc::new(Self {
             sync: GroupSync::new(durable, Arc::clone(&config.clock)),
@@ -305,6 +315,9 @@ impl Log {
         }
         let mut old = std::mem::replace(&mut state.live, Live::new(writer, next_seq));
         state.stats.appended_bytes += old.writer.bytes() - accepted.bytes;
+        let ready_upto = state.populated_upto;
+        state.pages.sync(old.writer.bytes(), ready_upto);
+        state.pages.begin(SEGMENT_HEADER_BYTES);
         let map = old.writer.take_map();
         state.populated_upto = 0;
         state.rotated.push(Arc::new(Rotated {
@@ -400,8 +413,7 @@ impl Log {
         for file in files {
             file.sync()?;
         }
-        let mut state = self.state.lock();
-        state.durable_upto = state.durable_upto.max(end);
+        self.state.lock().note_synced(end);
         Ok(end)
     }
 
@@ -494,6 +506,7 @@ impl Log {
         let state = self.state.lock();
         let segment_count = state.sealed.len() + state.rotated.len() + 1;
         LogStats {
+            page_bytes: state.page_bytes(),
             sync_count: self.sync.sync_count(),
             segment_count: segment_count as u64,
             ..state.stats

@@ -45,14 +45,6 @@ impl Written {
         }
     }
 
-    /// A file that was appended to, with so many syncs in between.
-    pub(crate) fn appended(bytes: u64, sync_count: u64) -> Self {
-        Self {
-            payload_bytes: bytes,
-            page_bytes: bytes.next_multiple_of(PAGE_BYTES) + sync_count * PAGE_BYTES,
-        }
-    }
-
     /// The part of it that `mine` is of `all`.
     pub(crate) fn part(self, mine: u64, all: u64) -> Self {
         let part = |bytes: u64| {

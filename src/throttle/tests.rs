@@ -176,3 +176,122 @@ fn each_span_begins_free_passes_the_background_in_the_middle_and_ends_in_a_stop(
         "debt stops nobody"
     );
 }
+
+/// Where the plot lies: the curves, x the used part of a span, y the allowed speed over that of the
+/// background on a scale of powers of two.
+mod plot {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    const LEFT: f64 = 60.0;
+    const TOP: f64 = 20.0;
+    const WIDTH: f64 = 520.0;
+    const HEIGHT: f64 = 240.0;
+    /// The used part at the right edge.
+    const USED_MAX: f64 = 1.25;
+    /// The powers of two at the top and at the bottom.
+    const POWERS: (i32, i32) = (4, -7);
+
+    fn x(used: f64) -> f64 {
+        LEFT + WIDTH * used / USED_MAX
+    }
+
+    fn y(times: f64) -> f64 {
+        let (top, bottom) = (f64::from(POWERS.0), f64::from(POWERS.1));
+        TOP + HEIGHT * (top - times.log2().clamp(bottom, top)) / (top - bottom)
+    }
+
+    /// The points of one curve, from the function itself.
+    fn curve(set: fn(&mut Inputs, f64), span: Span) -> String {
+        let mut points = String::new();
+        for step in 1..=250 {
+            let used = USED_MAX * f64::from(step) / 250.0;
+            let mut inputs = CALM;
+            set(&mut inputs, span.begin + used * (span.end - span.begin));
+            let Verdict::Slow(pace) = rate(&inputs, &LIMITS) else {
+                break;
+            };
+            let times = pace.bytes_per_second / CALM.compaction_speed;
+            write!(points, "{:.1},{:.1} ", x(used), y(times)).expect("a string grows");
+        }
+        points.trim_end().to_owned()
+    }
+
+    /// Without an empty line: it stands inside of Markdown.
+    pub(super) fn draw() -> String {
+        let mut svg = String::from(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 620 320\" width=\"620\" \
+             font-family=\"sans-serif\" font-size=\"12\">\n\
+             <title>The speed that writes are allowed</title>\n\
+             <rect width=\"620\" height=\"320\" fill=\"white\"/>\n",
+        );
+        let mut line = |text: String| {
+            svg.push_str(&text);
+            svg.push('\n');
+        };
+        for power in (POWERS.1..=POWERS.0).step_by(2) {
+            let at = y(f64::from(power).exp2());
+            let label = if power < 0 {
+                format!("1/{}", 1 << -power)
+            } else {
+                (1 << power).to_string()
+            };
+            line(format!(
+                "<path d=\"M{LEFT} {at:.1}H580\" stroke=\"#ddd\"/>\
+                 <text x=\"52\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+                at + 4.0
+            ));
+        }
+        for (used, label) in [(0.0, "begin"), (0.5, "middle"), (1.0, "end")] {
+            line(format!(
+                "<path d=\"M{0:.1} 20V260\" stroke=\"#ddd\"/>\
+                 <text x=\"{0:.1}\" y=\"278\" text-anchor=\"middle\">{label}</text>",
+                x(used)
+            ));
+        }
+        let (_, level0, _) = AXES[2];
+        let (_, debt, _) = AXES[3];
+        for (color, points) in [
+            ("#07c", curve(level0, LIMITS.level0_depth)),
+            ("#c50", curve(debt, LIMITS.debt_bytes)),
+        ] {
+            let pen = format!("fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"");
+            line(format!("<polyline {pen} points=\"{points}\"/>"));
+        }
+        line(format!(
+            "<text x=\"{:.1}\" y=\"252\" fill=\"#07c\">stop</text>",
+            x(1.0) + 4.0
+        ));
+        line(String::from(
+            "<text x=\"320\" y=\"40\" fill=\"#07c\">memtables, memory, level 0</text>\
+             <text x=\"320\" y=\"58\" fill=\"#c50\">debt: stops nobody</text>",
+        ));
+        line(String::from(
+            "<text x=\"320\" y=\"306\" text-anchor=\"middle\">\
+             allowed speed over that of the background, by how much of a span is used</text>",
+        ));
+        svg.push_str("</svg>\n");
+        svg
+    }
+}
+
+/// `REWRITE=1` draws the plot anew; look at it like at code.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the plot is a file of the source tree"
+)]
+fn the_plot_in_the_docs_shows_this_very_function() {
+    let drawn = plot::draw();
+    assert!(!drawn.contains("\n\n"), "Markdown would end it there");
+    if std::env::var_os("REWRITE").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/throttling.svg");
+        std::fs::write(path, &drawn).expect("written");
+    }
+    let stored = include_str!("../throttling.svg");
+    assert!(
+        drawn == stored,
+        "the plot is of another function: REWRITE=1 draws it anew"
+    );
+}

@@ -113,6 +113,7 @@ impl Log {
         let mut state = self.state.lock();
         state.rotated.drain(..rotated.len());
         for rotated in rotated {
+            state.pages.file(rotated.live.index.file_bytes());
             state.sealed_bytes += rotated.info.bytes;
             state.sealed.push(rotated.info);
         }
@@ -218,6 +219,8 @@ impl Log {
         let mut state = self.state.lock();
         let map = state.live.writer.take_map();
         let _ = state.live.write_out(&self.config, map);
+        let index_bytes = state.live.index.file_bytes();
+        state.pages.file(index_bytes);
         Ok(())
     }
 }

@@ -89,7 +89,7 @@ impl Database {
         // What a job has written and not yet finished would stand in no account.
         db.wait_for_compactions()?;
         db.close()?;
-        self.totals.add(&db.stats());
+        self.totals.add(&db.stats(), &db.amplification().write);
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl Database {
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = self.totals.clone();
         if let Some(db) = &self.db {
-            totals.add(&db.stats());
+            totals.add(&db.stats(), &db.amplification().write);
         }
         totals
     }

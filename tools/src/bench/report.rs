@@ -3,7 +3,7 @@
 //!
 //! Everything here is arithmetic on numbers that were collected elsewhere.
 
-use siltstone::Stats;
+use siltstone::{Stats, WriteAmplification, Written};
 
 use super::line::as_f64;
 use super::process::DeviceBytes;
@@ -11,28 +11,43 @@ use super::process::DeviceBytes;
 pub(crate) mod json;
 pub(crate) mod text;
 
-/// Unit in which the operating system counts what is written.
-const PAGE_BYTES: u64 = 4096;
 /// How far the page figures may lie from the system's, in percent, before that needs a word.
 pub const TOLERANCE_PERCENT: f64 = 5.0;
 
+/// Bytes written for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charge {
+    /// Bytes the engine handed to the system.
+    pub payload: u64,
+    /// The pages that these bytes made dirty: the system's unit.
+    pub pages: u64,
+}
+
+impl Charge {
+    fn add(&mut self, written: Written) {
+        self.payload += written.payload_bytes;
+        self.pages += written.page_bytes;
+    }
+}
+
 /// The ledgers of all databases of a run, added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of `siltstone::Stats`")]
+#[expect(missing_docs, reason = "the names are those of the engine's")]
 pub struct Totals {
     pub database_count: u64,
     pub user_bytes: u64,
     pub user_write_count: u64,
-    pub log_bytes: u64,
+    pub log: Charge,
     pub log_sync_count: u64,
-    pub flush_bytes: u64,
+    pub flush: Charge,
     pub flush_count: u64,
     pub compaction_bytes_read: u64,
     /// By the level that was written to.
-    pub compaction_bytes_by_level: Vec<u64>,
+    pub compaction_by_level: Vec<Charge>,
     pub compaction_count: u64,
     pub move_count: u64,
-    pub manifest_bytes: u64,
+    pub moved_bytes: u64,
+    pub manifest: Charge,
     pub get_count: u64,
     pub get_hit_count: u64,
     pub memtable_hit_count: u64,
@@ -46,22 +61,25 @@ pub struct Totals {
     pub cache_hits: u64,
     pub cache_misses: u64,
     pub stall_micros: u64,
+    /// Paid by writes that were merely slowed down.
+    pub throttle_micros: u64,
 }
 
 impl Totals {
     /// Adds the ledger of one database.
-    pub fn add(&mut self, stats: &Stats) {
+    pub fn add(&mut self, stats: &Stats, write: &WriteAmplification) {
         self.database_count += 1;
-        self.user_bytes += stats.user_bytes_written;
+        self.user_bytes += write.user_bytes;
         self.user_write_count += stats.user_write_count;
-        self.log_bytes += stats.log_bytes;
+        self.log.add(write.log);
         self.log_sync_count += stats.log_sync_count;
-        self.flush_bytes += stats.flush_bytes_written;
+        self.flush.add(write.flush);
         self.flush_count += stats.flush_count;
         self.compaction_bytes_read += stats.compaction_bytes_read;
         self.compaction_count += stats.compaction_count;
         self.move_count += stats.move_count;
-        self.manifest_bytes += stats.manifest_bytes;
+        self.moved_bytes += write.moved_bytes;
+        self.manifest.add(write.manifest);
         self.get_count += stats.get_count;
         self.get_hit_count += stats.get_hit_count;
         self.memtable_hit_count += stats.memtable_hit_count;
@@ -75,25 +93,25 @@ impl Totals {
         self.cache_hits += stats.cache_hits;
         self.cache_misses += stats.cache_misses;
         self.stall_micros += stats.stall_micros;
-        if self.compaction_bytes_by_level.len() < stats.levels.len() {
-            self.compaction_bytes_by_level.resize(stats.levels.len(), 0);
+        self.throttle_micros += stats.throttle_micros;
+        if self.compaction_by_level.len() < write.compaction.len() {
+            let level_count = write.compaction.len();
+            self.compaction_by_level
+                .resize(level_count, Charge::default());
         }
-        for (sum, level) in self.compaction_bytes_by_level.iter_mut().zip(&stats.levels) {
-            *sum += level.compaction_bytes_written;
+        for (sum, written) in self.compaction_by_level.iter_mut().zip(&write.compaction) {
+            sum.add(*written);
         }
     }
 }
 
-/// Bytes written for one reason.
+/// Bytes written for one reason, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteRow {
     /// The reason.
     pub cause: String,
-    /// Bytes the engine handed to the system.
-    pub payload: u64,
-    /// The pages that these bytes make dirty: the system's unit. An estimate, see
-    /// [`Amplification::write_rows`].
-    pub pages: u64,
+    /// How much.
+    pub charge: Charge,
 }
 
 /// One level of the last database.
@@ -165,44 +183,31 @@ pub struct Amplification {
 }
 
 impl Amplification {
-    /// What was written, by cause.
-    ///
-    /// The page figures are estimates. The log is charged its bytes and, for each sync, one page:
-    /// the one that the sync wrote only in part, which the next record makes dirty again.
-    /// MANIFEST is charged likewise for each edit. Tables are written once, in large pieces.
+    /// What was written, by cause. Moves are no cause: they write nothing but MANIFEST.
     pub fn write_rows(&self) -> Vec<WriteRow> {
         let totals = &self.totals;
-        let row = |cause: &str, payload: u64, partial_pages: u64| WriteRow {
+        let row = |cause: &str, charge: Charge| WriteRow {
             cause: cause.to_owned(),
-            payload,
-            pages: match payload {
-                0 => 0,
-                _ => payload.next_multiple_of(PAGE_BYTES) + partial_pages * PAGE_BYTES,
-            },
+            charge,
         };
-        let edit_count = totals.flush_count + totals.compaction_count + totals.move_count;
-        let mut rows = vec![
-            row("log", totals.log_bytes, totals.log_sync_count),
-            row("flush to L0", totals.flush_bytes, 0),
-        ];
-        for (level, &bytes) in totals.compaction_bytes_by_level.iter().enumerate() {
-            if bytes > 0 {
-                rows.push(row(&format!("compaction to L{level}"), bytes, 0));
+        let mut rows = vec![row("log", totals.log), row("flush to L0", totals.flush)];
+        for (level, &charge) in totals.compaction_by_level.iter().enumerate() {
+            if charge.payload > 0 {
+                rows.push(row(&format!("compaction to L{level}"), charge));
             }
         }
-        rows.push(row("moves", 0, 0));
-        rows.push(row("MANIFEST", totals.manifest_bytes, edit_count));
+        rows.push(row("MANIFEST", totals.manifest));
         rows
     }
 
     /// Bytes handed to the system for every cause together.
     pub fn payload_bytes(&self) -> u64 {
-        self.write_rows().iter().map(|row| row.payload).sum()
+        self.write_rows().iter().map(|row| row.charge.payload).sum()
     }
 
     /// The same in pages.
     pub fn page_bytes(&self) -> u64 {
-        self.write_rows().iter().map(|row| row.pages).sum()
+        self.write_rows().iter().map(|row| row.charge.pages).sum()
     }
 
     /// Bytes handed to the system for each byte the user wrote.
@@ -237,9 +242,9 @@ impl Amplification {
         let mut reasons = vec![if of_payload.abs() <= TOLERANCE_PERCENT {
             "payload and system agree; the rest is whole pages and metadata"
         } else if of_pages.abs() <= TOLERANCE_PERCENT {
-            "pages and system agree: each sync of a few bytes is charged a whole page"
+            "pages and system agree: what is synced half full, or made ready, is a whole page"
         } else if of_pages > 0.0 {
-            "the system counts more: pages written to again, abandoned jobs, log indexes, metadata"
+            "the system counts more: pages that it wrote by itself, abandoned jobs, metadata"
         } else {
             "the system counts less: pages written to twice before the disk had them"
         }];

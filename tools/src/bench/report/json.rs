@@ -11,7 +11,11 @@ pub(crate) fn to_json(amplification: &Amplification) -> Value {
         .write_rows()
         .into_iter()
         .map(|row| {
-            json!({ "cause": row.cause, "payload_bytes": row.payload, "page_bytes": row.pages })
+            json!({
+                "cause": row.cause,
+                "payload_bytes": row.charge.payload,
+                "page_bytes": row.charge.pages,
+            })
         })
         .collect();
     let payload = amplification.payload_bytes();
@@ -34,8 +38,10 @@ pub(crate) fn to_json(amplification: &Amplification) -> Value {
             "flushes": totals.flush_count,
             "compactions": totals.compaction_count,
             "moves": totals.move_count,
+            "moved_bytes": totals.moved_bytes,
             "compaction_read_bytes": totals.compaction_bytes_read,
             "stall_micros": totals.stall_micros,
+            "throttle_micros": totals.throttle_micros,
         },
         "read": {
             "gets": totals.get_count,

@@ -1,16 +1,23 @@
 use super::*;
 
+const fn written(payload: u64) -> Charge {
+    Charge {
+        payload,
+        pages: payload.next_multiple_of(4096),
+    }
+}
+
 fn sample() -> Amplification {
     Amplification {
         totals: Totals {
             database_count: 1,
             user_bytes: 100 << 20,
             user_write_count: 1000,
-            log_bytes: 120 << 20,
+            log: written(120 << 20),
             log_sync_count: 2,
-            flush_bytes: 80 << 20,
-            compaction_bytes_by_level: vec![0, 50 << 20, 0],
-            manifest_bytes: 1000,
+            flush: written(80 << 20),
+            compaction_by_level: vec![written(0), written(50 << 20), written(0)],
+            manifest: written(1000),
             get_count: 10,
             get_hit_count: 5,
             tables_considered: 110,
@@ -56,12 +63,14 @@ fn causes_add_up_to_the_total() {
 }
 
 #[test]
-fn a_sync_charges_the_page_that_it_left_half_full() {
-    let mut amplification = sample();
-    amplification.totals.log_bytes = 130 * 1000;
-    amplification.totals.log_sync_count = 1000;
-    let rows = amplification.write_rows();
-    assert_eq!(rows[0].pages, 131_072 + 1000 * PAGE_BYTES);
+fn a_level_that_nothing_was_written_to_has_no_row() {
+    let rows = sample().write_rows();
+    let causes: Vec<_> = rows.iter().map(|row| &*row.cause).collect();
+    assert_eq!(
+        causes,
+        ["log", "flush to L0", "compaction to L1", "MANIFEST"]
+    );
+    assert_eq!(rows[3].charge.pages, 4096);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn write_part(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fmt:
     };
     line("user bytes in", totals.user_bytes, None)?;
     for row in amplification.write_rows() {
-        line(&row.cause, row.payload, Some(row.pages))?;
+        line(&row.cause, row.charge.payload, Some(row.charge.pages))?;
     }
     line(
         "total out",
@@ -85,12 +85,14 @@ fn write_part(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fmt:
     }
     writeln!(
         f,
-        "  {} flushes, {} compactions, {} moves, {} syncs of the log, {:.3} s of stalls",
+        "  {} flushes, {} compactions, {} moves, {} syncs of the log; stalls {:.3} s, \
+         slowed {:.3} s",
         totals.flush_count,
         totals.compaction_count,
         totals.move_count,
         totals.log_sync_count,
         as_f64(totals.stall_micros) / 1e6,
+        as_f64(totals.throttle_micros) / 1e6,
     )?;
     writeln!(
         f,
