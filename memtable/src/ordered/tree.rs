@@ -341,28 +341,12 @@ impl Tree {
 
     /// The last record before `target`.
     pub(super) fn before(&self, target: &Target<'_>) -> Option<Spot> {
-        let mut leaf = self.descend(target, 0)?;
-        loop {
-            let version = leaf.begin();
-            let right = leaf.right().filter(|_| leaf.is_left_of(target));
-            // The range of a leaf begins with a record, save that of the first.
-            let index = leaf.lower_bound(0, target).checked_sub(1);
-            let record = index.and_then(|index| leaf.record(index));
-            if !leaf.is_still(version) {
-                continue;
-            }
-            if let Some(right) = right {
-                leaf = right;
-                continue;
-            }
-            let found = Found {
-                leaf,
-                index: index?,
-                version,
-                record: record.expect("the slot is filled"),
-            };
-            return Some(found.spot());
-        }
+        let leaf = self.descend(target, 0)?;
+        Self::last_of(
+            leaf,
+            |leaf| leaf.right().filter(|_| leaf.is_left_of(target)),
+            |leaf| leaf.lower_bound(0, target),
+        )
     }
 
     pub(super) fn first(&self) -> Option<Spot> {
@@ -370,11 +354,21 @@ impl Tree {
     }
 
     pub(super) fn last(&self) -> Option<Spot> {
-        let mut leaf = self.last_leaf()?;
+        Self::last_of(self.last_leaf()?, NodeRef::right, NodeRef::count)
+    }
+
+    /// The last of the records that `count_in` counts, in the leaf from which `right_of` leads no
+    /// further, beginning at `leaf`.
+    fn last_of<'a>(
+        mut leaf: NodeRef<'a>,
+        right_of: impl Fn(NodeRef<'a>) -> Option<NodeRef<'a>>,
+        count_in: impl Fn(NodeRef<'a>) -> usize,
+    ) -> Option<Spot> {
         loop {
             let version = leaf.begin();
-            let right = leaf.right();
-            let index = leaf.count().checked_sub(1);
+            let right = right_of(leaf);
+            // The range of a leaf begins with a record, save that of the first.
+            let index = count_in(leaf).checked_sub(1);
             let record = index.and_then(|index| leaf.record(index));
             if !leaf.is_still(version) {
                 continue;
