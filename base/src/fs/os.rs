@@ -352,6 +352,10 @@ impl Drop for OsLock {
     }
 }
 
+/// How often, and after how long, a lock that another process holds is tried again.
+const LOCK_RETRY_COUNT: u32 = 20;
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(5);
+
 fn lock(path: &Path) -> Result<Box<dyn LockGuard>> {
     let in_use = || {
         Error::new(
@@ -376,7 +380,18 @@ fn lock(path: &Path) -> Result<Box<dyn LockGuard>> {
     if locked.contains(&identity) {
         return Err(in_use());
     }
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    let mut taken = rustix::fs::flock(&file, exclusive);
+    // A program that another thread starts holds our descriptors, and with them a lock just given
+    // up, from its fork until its exec: that passes within milliseconds.
+    for _ in 0..LOCK_RETRY_COUNT {
+        if taken != Err(rustix::io::Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::park_timeout(LOCK_RETRY_PAUSE);
+        taken = rustix::fs::flock(&file, exclusive);
+    }
+    match taken {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(in_use()),
         Err(source) => return Err(Error::io(path, "lock", source.into())),
