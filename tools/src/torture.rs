@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::interrupt::{EXIT_INTERRUPTED, stop_on_ctrl_c};
 
+mod ballast;
 mod child;
 mod compare;
 mod failure;

@@ -1,5 +1,5 @@
 //! The process that is killed: writes numbered commits and says on standard output, one line each,
-//! what was acknowledged and what it is doing.
+//! what was acknowledged, what was seen, and what it is doing.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,16 +8,21 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use siltstone::{Db, Keyspace, WriteBatch, WriteOptions};
 
+use super::ballast;
 use super::failure::{Failure, OrFinding, Outcome};
 use super::pause::pause;
 use super::settings;
 use super::stream::{self, Deed, KEY_COUNT, StreamOperation, THREAD_COUNT, has_own};
 use super::witness;
 use super::world::{World, write_value};
+use crate::interrupt::Stop;
 use crate::random::Random;
 
 /// Commits of each thread between two openings, at most.
 const SESSION_COMMITS_MAX: u64 = 4000;
+const LARGE_SEGMENT_BYTES: u64 = 16 << 20;
+/// The longest that nobody looks at what is to be seen.
+const LOOK_PAUSE_MICROS_MAX: u64 = 300;
 
 /// What the child is told.
 #[derive(Clone, Debug, Args)]
@@ -109,9 +114,12 @@ pub(crate) fn run(args: &ChildArgs) -> Outcome<()> {
     next.resize(THREAD_COUNT, 1);
     loop {
         tell_phase(Phase::Opening);
-        let db = settings::options(random.next_u64())
-            .open(&args.db)
-            .or_finding("opening")?;
+        let mut options = settings::options(random.next_u64());
+        if random.one_in(2) {
+            // A heavy commit needs no segment of its own, and lighter ones follow in the same.
+            options = options.log_segment_bytes(LARGE_SEGMENT_BYTES);
+        }
+        let db = options.open(&args.db).or_finding("opening")?;
         if args.task == Task::Write {
             session(args.seed, &world, &db, &mut random, &mut next)?;
         }
@@ -142,13 +150,23 @@ fn session(
         let writers: Vec<_> = next
             .iter_mut()
             .enumerate()
-            .map(|(thread, next)| scope.spawn(move || write(seed, world, db, thread, next, count)))
+            .map(|(thread, next)| {
+                scope.spawn(move || at_once(write(seed, world, db, thread, next, count)))
+            })
             .collect();
         let mut result = Ok(());
         let mut mood = Random::new(mood);
+        let (stop, watched) = (Stop::new(), Random::new(mood.next_u64()));
+        let until = stop.clone();
+        let watcher = scope.spawn(move || at_once(watch(seed, db, watched, &until)));
         while result.is_ok() && writers.iter().any(|writer| !writer.is_finished()) {
             result = disturb(db, &mut mood);
         }
+        stop.set();
+        let watched = watcher
+            .join()
+            .unwrap_or_else(|e| std::panic::resume_unwind(e));
+        result = result.and(watched);
         for writer in writers {
             let joined = writer
                 .join()
@@ -159,11 +177,43 @@ fn session(
     })
 }
 
+/// Says what was found before anything else happens: the kill may come before the other threads
+/// are done.
+fn at_once<T>(result: Outcome<T>) -> Outcome<T> {
+    if let Err(failure) = &result {
+        tell(&format!(
+            "found {}\n",
+            failure.to_string().replace('\n', " ")
+        ));
+    }
+    result
+}
+
+/// Looks at how far the threads have come, and says so: what was seen once must be found.
+fn watch(seed: u64, db: &Db, mut random: Random, stop: &Stop) -> Outcome<()> {
+    let find = |name| db.keyspace(name).or_finding("what is always there");
+    let (notes, ballast) = (find(stream::WITNESS_NAME)?, find(ballast::NAME)?);
+    while !stop.is_set() {
+        let seen = if random.one_in(2) {
+            let snapshot = db.snapshot().or_finding("a snapshot")?;
+            let past = |keyspace| snapshot.keyspace(keyspace).or_finding("of a snapshot");
+            witness::look_at(&past(&notes)?, &past(&ballast)?, seed)?
+        } else {
+            witness::look(&notes)?
+        };
+        let numbers: Vec<String> = seen.iter().map(u64::to_string).collect();
+        tell(&format!("saw {}\n", numbers.join(" ")));
+        pause(Duration::from_micros(random.below(LOOK_PAUSE_MICROS_MAX)));
+    }
+    Ok(())
+}
+
 /// The handles with which one thread writes.
 struct Hands {
     shared: Vec<Keyspace>,
     own: Option<Keyspace>,
     witness: Keyspace,
+    ballast: Keyspace,
 }
 
 impl Hands {
@@ -179,6 +229,7 @@ impl Hands {
             shared: shared.collect::<Outcome<_>>()?,
             own: has_own(number).then(|| find(&own)).transpose()?,
             witness: find(stream::WITNESS_NAME)?,
+            ballast: find(ballast::NAME)?,
         })
     }
 
@@ -220,6 +271,10 @@ fn write(
                     witness::key(thread),
                     witness::value(number, seen),
                 );
+                if commit.ballast_bytes > 0 {
+                    let value = ballast::value(number, commit.ballast_bytes);
+                    batch.put_in(&hands.ballast, witness::key(thread), value);
+                }
                 let options = WriteOptions::new().durability(commit.durability);
                 db.write_with(&batch, &options)
                     .or_finding(&format!("commit {number} of thread {thread}"))?;

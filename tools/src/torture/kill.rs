@@ -126,6 +126,8 @@ struct Killer<'a> {
 struct Heard {
     /// The last acknowledged commit of each thread.
     acknowledged: [u64; THREAD_COUNT],
+    /// The last commit of each thread that somebody saw.
+    seen: [u64; THREAD_COUNT],
     phase: Option<Phase>,
     disorder: Option<String>,
 }
@@ -145,8 +147,7 @@ impl Killer<'_> {
             let life = Duration::from_millis(random.below(SHORT_LIFE_MILLIS_MAX));
             self.child(Task::Open, random.next_u64(), life)?;
         }
-        self.ledger
-            .compare(self.dir, &heard.acknowledged, random, self.report)
+        self.ledger.compare(self.dir, &heard, random, self.report)
     }
 
     /// Starts a child, kills it after `life`, and returns what it said.
@@ -259,6 +260,15 @@ fn take_line(line: &str, heard: &mut Heard) {
             }
             *last = number;
         }
+        ["found", ..] => heard.disorder = Some(format!("the child {line}")),
+        ["saw", ref numbers @ ..] if numbers.len() == THREAD_COUNT => {
+            for (last, number) in heard.seen.iter_mut().zip(numbers) {
+                match number.parse::<u64>() {
+                    Ok(number) => *last = number.max(*last),
+                    Err(_) => heard.disorder = Some(format!("the child said \"{line}\"")),
+                }
+            }
+        }
         _ => heard.disorder = Some(format!("the child said \"{line}\"")),
     }
 }
@@ -283,10 +293,13 @@ mod tests {
             "ack 0 5",
             "ack 1 1",
             "ack 0 6",
+            "saw 4 2 0 0",
+            "saw 7 1 0 0",
         ] {
             take_line(line, &mut heard);
         }
         assert_eq!(heard.acknowledged, [6, 1, 0, 0]);
+        assert_eq!(heard.seen, [7, 2, 0, 0]);
         assert_eq!(heard.phase, Some(Phase::Writing));
         assert_eq!(heard.disorder, None);
         take_line("ack 0 8", &mut heard);
@@ -295,7 +308,14 @@ mod tests {
 
     #[test]
     fn other_words_are_a_disorder() {
-        for line in ["ack 0 x", "hello", "ack 1"] {
+        for line in [
+            "ack 0 x",
+            "hello",
+            "found this",
+            "ack 1",
+            "saw 1 2 3",
+            "saw 1 2 3 x",
+        ] {
             let mut heard = Heard::default();
             take_line(line, &mut heard);
             assert!(heard.disorder.is_some(), "{line}");

@@ -2,7 +2,7 @@
 //! and `n` alone, so that the parent knows what a child wrote without being told.
 //!
 //! There are keyspaces that all threads write to, each its own keys, and for each thread one that
-//! it creates and drops again and again. Most commits go to several keyspaces.
+//! it creates and drops again and again. Most commits go to several keyspaces, and some are heavy.
 
 use siltstone::Durability;
 
@@ -23,6 +23,13 @@ pub(crate) const SLOT_COUNT: usize = SHARED_NAMES.len() + THREAD_COUNT;
 pub(crate) const WITNESS_NAME: &str = "witness";
 
 const OPERATION_COUNT_MAX: u64 = 8;
+/// The thread of which every so manieth commit is heavy; of the others few are.
+const PORTER: usize = 0;
+const PORTER_HEAVY_ONE_IN: u64 = 3;
+const HEAVY_ONE_IN: u64 = 40;
+/// Ballast is a kilobyte at least and a megabyte at most, and of every order between.
+const BALLAST_BYTES_MIN: usize = 1 << 10;
+const BALLAST_DOUBLINGS_MAX: usize = 10;
 /// Every so manieth commit waits for the disk.
 const DISK_ONE_IN: u64 = 12;
 /// Of so many commits of a thread, one creates its keyspace and one drops it.
@@ -56,6 +63,8 @@ pub(crate) enum Deed {
 pub(crate) struct StreamCommit {
     pub(crate) deed: Deed,
     pub(crate) durability: Durability,
+    /// How many bytes of ballast it carries beside its operations.
+    pub(crate) ballast_bytes: usize,
 }
 
 /// Where a thread's own keyspace is among the [`Shelves`].
@@ -104,7 +113,24 @@ pub(crate) fn commit(seed: u64, thread: usize, number: u64) -> StreamCommit {
         DROPPED_AT => Deed::Drop,
         _ => Deed::Write(operations(&mut random, thread, number)),
     };
-    StreamCommit { deed, durability }
+    StreamCommit {
+        deed,
+        durability,
+        ballast_bytes: ballast_bytes(seed, thread, number),
+    }
+}
+
+/// How heavy a commit is; 0 for most.
+pub(crate) fn ballast_bytes(seed: u64, thread: usize, number: u64) -> usize {
+    let mut random = Random::stream(seed, &[thread as u64, number, 0xba11]);
+    let one_in = match thread {
+        PORTER => PORTER_HEAVY_ONE_IN,
+        _ => HEAVY_ONE_IN,
+    };
+    if last_write(number) != number || !random.one_in(one_in) {
+        return 0;
+    }
+    BALLAST_BYTES_MIN << random.below_usize(BALLAST_DOUBLINGS_MAX + 1)
 }
 
 fn operations(random: &mut Random, thread: usize, number: u64) -> Vec<StreamOperation> {

@@ -1,8 +1,9 @@
 //! What each thread of a killed child noted, in the same batch as its commit, of how far the
 //! others had come: whoever was seen must be found, if the one who saw is.
 
-use siltstone::Keyspace;
+use siltstone::{Keyspace, Slice, Snapshot};
 
+use super::ballast;
 use super::failure::{OrFinding, Outcome, finding};
 use super::stream::{THREAD_COUNT, last_write};
 
@@ -30,10 +31,15 @@ fn parse(value: &[u8]) -> Option<(u64, Seen)> {
 }
 
 fn read(witness: &Keyspace, thread: usize) -> Outcome<(u64, Seen)> {
-    let Some(value) = witness.get(key(thread)).or_finding("reading a note")? else {
+    let found = witness.get(key(thread)).or_finding("reading a note")?;
+    understand(thread, found.as_ref())
+}
+
+fn understand(thread: usize, found: Option<&Slice>) -> Outcome<(u64, Seen)> {
+    let Some(value) = found else {
         return Ok((0, [0; THREAD_COUNT]));
     };
-    match parse(&value) {
+    match parse(value) {
         Some(note) => Ok(note),
         None => finding(format!("the note of thread {thread} is {value:?}")),
     }
@@ -44,6 +50,19 @@ pub(crate) fn look(witness: &Keyspace) -> Outcome<Seen> {
     let mut seen = [0; THREAD_COUNT];
     for (thread, seen) in seen.iter_mut().enumerate() {
         *seen = read(witness, thread)?.0;
+    }
+    Ok(seen)
+}
+
+/// How far every thread has come in a snapshot of the notes and the ballast. Both are in one batch:
+/// neither is seen without the other.
+pub(crate) fn look_at(notes: &Snapshot, ballast: &Snapshot, seed: u64) -> Outcome<Seen> {
+    let mut seen = [0; THREAD_COUNT];
+    for (thread, seen) in seen.iter_mut().enumerate() {
+        let found = notes.get(key(thread)).or_finding("reading a note")?;
+        *seen = understand(thread, found.as_ref())?.0;
+        let found = ballast.get(key(thread)).or_finding("reading ballast")?;
+        ballast::check(found.as_ref(), seed, thread, *seen)?;
     }
     Ok(seen)
 }

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use siltstone::{Db, Keyspace};
 
+use super::super::ballast;
 use super::super::compare::{Source, check_all};
 use super::super::failure::{Failure, OrFinding, Outcome, finding};
 use super::super::settings;
 use super::super::stream::{self, KEY_COUNT, SHARED_NAMES, SLOT_COUNT, Shelves, THREAD_COUNT};
 use super::super::witness::{self, Seen};
 use super::super::world::{World, describe_value, write_value};
-use super::KillReport;
+use super::{Heard, KillReport};
 use crate::random::Random;
 
 /// What a keyspace shows, by index of the key.
@@ -33,6 +34,8 @@ pub(super) fn prepare(dir: &Path, seed: u64) -> Outcome<()> {
         db.create_keyspace(name, &settings::keyspace_options(seed))
             .or_finding("creating a keyspace")?;
     }
+    db.create_keyspace(ballast::NAME, &ballast::keyspace_options())
+        .or_finding("creating the keyspace of the ballast")?;
     Ok(())
 }
 
@@ -64,7 +67,7 @@ impl Ledger {
     pub(super) fn compare(
         &mut self,
         dir: &Path,
-        acknowledged: &Seen,
+        heard: &Heard,
         mut random: Random,
         report: &mut KillReport,
     ) -> Outcome<()> {
@@ -73,12 +76,14 @@ impl Ledger {
         let notes = db.keyspace(stream::WITNESS_NAME);
         let notes = notes.or_finding("finding the notes")?;
         let shown = self.read_all(&db, witness::look(&notes)?)?;
-        for (thread, &acknowledged) in acknowledged.iter().enumerate() {
+        for (thread, &acknowledged) in heard.acknowledged.iter().enumerate() {
             self.settle(thread, acknowledged, &shown, report)?;
         }
+        self.check_seen(&heard.seen)?;
         witness::check(&notes, &self.done)?;
-        // The handle would keep the database open.
+        // The handles would keep the database open.
         drop(notes);
+        self.check_ballast(&db)?;
         self.check(&db, "")?;
         if random.one_in(3) {
             for (_, keyspace) in keyspaces(&db)? {
@@ -97,6 +102,29 @@ impl Ledger {
         }
         if random.one_in(2) {
             db.close().or_finding("closing after the comparison")?;
+        }
+        Ok(())
+    }
+
+    /// What somebody saw was in the log with all before it: a kill takes none of it.
+    fn check_seen(&self, seen: &Seen) -> Outcome<()> {
+        for (thread, (&seen, &done)) in seen.iter().zip(&self.done).enumerate() {
+            if seen > done {
+                return finding(format!(
+                    "commit {seen} of thread {thread} was seen before the kill, and of the thread \
+                     there are only {done}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ballast(&self, db: &Db) -> Outcome<()> {
+        let keyspace = db.keyspace(ballast::NAME).or_finding("the ballast")?;
+        for (thread, &done) in self.done.iter().enumerate() {
+            let found = keyspace.get(witness::key(thread));
+            let found = found.or_finding("reading ballast")?;
+            ballast::check(found.as_ref(), self.seed, thread, done)?;
         }
         Ok(())
     }
@@ -249,12 +277,13 @@ impl Ledger {
     }
 }
 
-/// The keyspaces that are there, by slot, without that of the notes.
+/// The keyspaces that are there, by slot, without those of the notes and the ballast.
 fn keyspaces(db: &Db) -> Outcome<Vec<(usize, Keyspace)>> {
     let names = db.keyspaces().or_finding("listing keyspaces")?;
     let known: Vec<String> = (0..SLOT_COUNT).map(stream::slot_name).collect();
     let mut found = Vec::new();
-    for name in names.iter().filter(|name| *name != stream::WITNESS_NAME) {
+    let beside = [stream::WITNESS_NAME, ballast::NAME];
+    for name in names.iter().filter(|name| !beside.contains(&name.as_str())) {
         let Some(slot) = known.iter().position(|known| known == name) else {
             return finding(format!("there is a keyspace that nobody created: {name}"));
         };
