@@ -348,7 +348,6 @@ impl CommitPath {
     fn sync_upto(&self, end: Position) -> Result<()> {
         self.log.sync_upto(end).map_err(|error| {
             self.health.poison(&error);
-            self.signals.progress.ring();
             error.with_outcome(WriteOutcome::Indeterminate)
         })
     }
@@ -375,7 +374,6 @@ impl CommitPath {
         if is_rejected {
             return error;
         }
-        self.signals.progress.ring();
         error.with_outcome(WriteOutcome::Indeterminate)
     }
 

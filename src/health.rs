@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use base::fork::Origin;
-use base::sync::Mutex;
 use base::sync::atomic::{AtomicU8, Ordering};
+use base::sync::{Arc, Mutex};
 use base::{Error, ErrorKind, KeyspaceId, Result, WriteOutcome};
 
 use crate::events::{Event, Listener, is_telling};
+use crate::signals::Signals;
 
 /// The state of a database, from [`Db::health`](crate::Db::health).
 ///
@@ -48,6 +49,7 @@ pub(crate) struct HealthState {
     door: AtomicU8,
     causes: Mutex<Causes>,
     listener: Listener,
+    signals: Arc<Signals>,
     origin: Origin,
 }
 
@@ -71,11 +73,12 @@ pub(crate) enum Job {
 }
 
 impl HealthState {
-    pub(crate) fn new(listener: Listener) -> Self {
+    pub(crate) fn new(listener: Listener, signals: Arc<Signals>) -> Self {
         Self {
             door: AtomicU8::new(GOOD),
             causes: Mutex::default(),
             listener,
+            signals,
             origin: Origin::here(),
         }
     }
@@ -147,6 +150,8 @@ impl HealthState {
             .door
             .compare_exchange(GOOD, POISONED, Ordering::Release, Ordering::Relaxed);
         drop(causes);
+        // Whoever poisons it, and wherever: those who wait for the background learn of it.
+        self.signals.progress.ring();
         self.listener.tell(|| Event::Poisoned {
             error: cause.clone(),
         });
@@ -264,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_over_when_the_same_job_succeeds() {
-        let health = HealthState::new(Listener::default());
+        let health = HealthState::new(Listener::default(), Arc::default());
         health.job_failed(Job::Flush, Error::new(ErrorKind::NoSpace, "no room"));
         health.job_succeeded(Job::Compaction);
         assert!(matches!(health.report(), Health::Degraded(_)));
@@ -275,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_first_poison_stays_and_a_close_ends_everything() {
-        let health = HealthState::new(Listener::default());
+        let health = HealthState::new(Listener::default(), Arc::default());
         health.poison(&Error::new(ErrorKind::Io, "sync failed"));
         health.poison(&Error::new(ErrorKind::Io, "another"));
         let refusal = health.check_writable().expect_err("poisoned");

@@ -128,7 +128,10 @@ impl<'a> Recovery<'a> {
             clock: Arc::clone(&seams.clock),
             dir: dir.to_owned(),
             tables,
-            health: Arc::new(HealthState::new(seams.listener.clone())),
+            health: Arc::new(HealthState::new(
+                seams.listener.clone(),
+                Arc::clone(&signals),
+            )),
             ledger: Arc::new(Ledger::new()),
             manifest_bytes_min: settings.manifest_bytes_min,
         };
@@ -404,7 +407,7 @@ fn keyspace_of(
     record: &KeyspaceRecord,
     memtables: &MemtableMaker,
     sweeper: Arc<Sweeper>,
-    ledger: KeyspaceLedger,
+    ledger: Arc<KeyspaceLedger>,
 ) -> Result<Arc<KeyspaceState>> {
     let settings = Arc::new(KeyspaceSettings::decode(&record.options)?);
     let name = std::str::from_utf8(&record.name).map_err(|_| {

@@ -1,13 +1,20 @@
 //! Writes that flush and compaction cannot keep up with: slowed down smoothly, never lost in a
 //! wait, refused at once where the caller wants that.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use base::FileKind;
+use base::fs::fault::{Fault, FaultError, FaultFs, OpKind};
 use base::sync::Bell;
-use siltstone::seam::CountingFs;
-use siltstone::{Db, ErrorKind, Options, ThrottleCause, WriteOptions, WriteOutcome};
+use siltstone::seam::{CountingFs, OsFs};
+use siltstone::{
+    Db, Error, ErrorKind, Event, KeyspaceOptions, Options, ThrottleCause, WriteOptions,
+    WriteOutcome,
+};
 
 use crate::support::{World, for_each_seed, tagged};
 
@@ -55,44 +62,123 @@ fn a_write_that_must_not_wait_is_refused_with_the_cause() {
     );
 }
 
-#[test]
-fn a_close_and_a_poison_end_the_wait() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let is_stuck = Arc::new(AtomicBool::new(false));
-    let stuck = Arc::clone(&is_stuck);
-    // The flush waits in the listener, so that the writer must wait for it.
-    let release = Arc::new(Bell::new());
-    let released = Arc::clone(&release);
-    let listener = move |event: &siltstone::Event| match event {
-        siltstone::Event::FlushBegan { .. } => {
-            released.wait_past(0, Some(Duration::from_secs(60)));
+/// A database with a writer that waits for a flush that is not getting on.
+struct Stuck {
+    db: Db,
+    fs: Arc<FaultFs>,
+    /// Lets the flush go on.
+    release: Arc<Bell>,
+    writer: JoinHandle<Option<Error>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Stuck {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [is_flushing, is_stuck] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (flushing, stuck) = (Arc::clone(&is_flushing), Arc::clone(&is_stuck));
+        let release = Arc::new(Bell::new());
+        let released = Arc::clone(&release);
+        let listener = move |event: &Event| match event {
+            Event::FlushBegan { .. } => {
+                flushing.store(true, Ordering::SeqCst);
+                released.wait_past(0, Some(Duration::from_secs(60)));
+            }
+            Event::StallBegan { .. } => stuck.store(true, Ordering::SeqCst),
+            _ => {}
+        };
+        let fs = FaultFs::new(Arc::new(OsFs));
+        let db = Options::new()
+            .memtable_bytes_max(4 << 10)
+            .sealed_memtable_count_max(1)
+            .sync_interval(None)
+            .file_system(Arc::clone(&fs) as _)
+            .on_event(Arc::new(listener))
+            .open(dir.path())
+            .expect("opens");
+        // What the flush needs of the log is synced before it begins; what comes now is not.
+        let mut number = 20_000_u64;
+        while !is_flushing.load(Ordering::SeqCst) {
+            if db.stats().sealed_memtable_count == 0 {
+                db.put(number.to_be_bytes(), [1; 100]).expect("a put");
+                number += 1;
+            }
+            std::thread::yield_now();
         }
-        siltstone::Event::StallBegan { .. } => stuck.store(true, Ordering::SeqCst),
-        _ => {}
-    };
-    let db = Options::new()
-        .memtable_bytes_max(4 << 10)
-        .sealed_memtable_count_max(1)
-        .on_event(Arc::new(listener))
-        .open(dir.path())
-        .expect("opens");
-    let writer = {
-        let db = db.clone();
-        std::thread::spawn(move || {
-            (0..10_000_u64).find_map(|n| db.put(n.to_be_bytes(), [1; 100]).err())
-        })
-    };
-    while !is_stuck.load(Ordering::SeqCst) {
-        std::thread::yield_now();
+        let writer = {
+            let db = db.clone();
+            let put = move |n: u64| db.put(n.to_be_bytes(), [1; 100]).err();
+            std::thread::spawn(move || (0..10_000).find_map(put))
+        };
+        while !is_stuck.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        Self {
+            db,
+            fs,
+            release,
+            writer,
+            _dir: dir,
+        }
     }
+
+    /// Lets the next call of `kind` on a file of this kind fail.
+    fn fail(&self, kind: OpKind, file: FileKind) {
+        let is_such = move |path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let found = name.and_then(FileKind::parse);
+            found.is_some_and(|(found, _)| found == file)
+        };
+        self.fs
+            .fail(Fault::new(kind, FaultError::Eio).only(is_such));
+    }
+
+    /// What the writer got, while the flush was still stuck.
+    fn end(self) -> Error {
+        let result = self.writer.join().expect("no panic");
+        assert_eq!(self.release.epoch(), 0, "the flush never went on");
+        self.release.ring();
+        result.expect("the writer was ended by an error")
+    }
+}
+
+#[test]
+fn a_close_ends_the_wait() {
+    let stuck = Stuck::new();
     let closer = {
-        let db = db.clone();
+        let db = stuck.db.clone();
         std::thread::spawn(move || db.close())
     };
-    release.ring();
+    stuck.release.ring();
     closer.join().expect("no panic").expect("closes");
-    let error = writer.join().expect("no panic").expect("it was closed");
+    let error = stuck.writer.join().expect("no panic");
+    let error = error.expect("it was closed");
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+}
+
+#[test]
+fn a_failed_sync_of_the_log_ends_the_wait() {
+    let stuck = Stuck::new();
+    stuck.fail(OpKind::Sync, FileKind::Segment);
+    let failed = stuck.db.sync().expect_err("the sync fails");
+    assert_eq!(failed.kind(), ErrorKind::Io, "{failed}");
+    let error = stuck.end();
+    assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+    assert_eq!(error.outcome(), Some(WriteOutcome::Rejected));
+    let cause = std::error::Error::source(&error).expect("the cause");
+    assert!(cause.to_string().contains("injected"), "{cause}");
+}
+
+#[test]
+fn a_failed_sync_of_the_manifest_ends_the_wait() {
+    let stuck = Stuck::new();
+    stuck.fail(OpKind::Sync, FileKind::Manifest);
+    let created = stuck
+        .db
+        .create_keyspace("other", &KeyspaceOptions::default());
+    created.expect_err("MANIFEST cannot be synced");
+    let error = stuck.end();
+    assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
 }
 
 #[test]
