@@ -66,6 +66,16 @@ pub enum Event {
         /// Operations replayed from the log into memtables.
         replayed_count: u64,
     },
+    /// A keyspace was created, and is kept whatever happens.
+    KeyspaceCreated {
+        /// Its name.
+        keyspace: String,
+    },
+    /// A keyspace was dropped: nothing but snapshots from before reads it any more.
+    KeyspaceDropped {
+        /// The name it had.
+        keyspace: String,
+    },
     /// A flush begins to write sealed memtables.
     FlushBegan {
         /// The name of the keyspace.

@@ -11,6 +11,7 @@ use log::{Position, RecordKind};
 
 use super::CommitPath;
 use crate::change::{check_name, encode_create, encode_drop};
+use crate::events::Event;
 use crate::manifest::VersionSet;
 use crate::registry::{KEYSPACE_COUNT_MAX, no_such_keyspace};
 use crate::superversion::KeyspaceState;
@@ -64,6 +65,10 @@ impl CommitPath {
         ));
         self.keyspaces.insert(Arc::clone(&keyspace));
         self.keyspaces.end_change();
+        // Under the lock, so that they are told in the order in which they happen.
+        self.gate.listener.tell(|| Event::KeyspaceCreated {
+            keyspace: name.to_owned(),
+        });
         drop(changes);
         Ok(keyspace)
     }
@@ -88,6 +93,9 @@ impl CommitPath {
         self.keyspaces.remove(&keyspace);
         self.keyspaces.end_change();
         self.keyspaces.clear_dropped(&self.snapshots);
+        self.gate.listener.tell(|| Event::KeyspaceDropped {
+            keyspace: name.to_owned(),
+        });
         drop(changes);
         // Whoever waits for a flush or compaction of it, or to write to it.
         self.signals.progress.ring();

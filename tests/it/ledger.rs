@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use siltstone::{Db, ErrorKind, Event, Options};
+use siltstone::{Db, ErrorKind, Event, KeyspaceOptions, Options};
 
 use crate::support::{World, for_each_seed, tagged};
 
@@ -120,6 +120,39 @@ fn events_come_in_pairs_and_name_what_was_made() {
     assert_eq!(jobs.len(), job_count, "each job has a number of its own");
     assert!(count(|event| matches!(event, Event::FileDeleted { .. })) > 0);
     assert!(count(|event| matches!(event, Event::SegmentCreated { .. })) > 0);
+}
+
+#[test]
+fn keyspaces_that_come_and_go_are_told_in_order() {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let telling = Arc::clone(&told);
+    let world = World::new(11);
+    let listener = move |event: &Event| {
+        let line = match event {
+            Event::KeyspaceCreated { keyspace } => format!("created {keyspace}"),
+            Event::KeyspaceDropped { keyspace } => format!("dropped {keyspace}"),
+            _ => return,
+        };
+        telling.lock().expect("unbroken").push(line);
+    };
+    let open = || {
+        let options = world.options().on_event(Arc::new(listener.clone()));
+        options.open("/db").expect("opens")
+    };
+    let db = open();
+    let options = KeyspaceOptions::new();
+    db.create_keyspace("a", &options).expect("created");
+    db.create_keyspace("b", &options).expect("created");
+    db.create_keyspace("a", &options)
+        .expect_err("it is there already");
+    db.drop_keyspace("a").expect("dropped");
+    db.drop_keyspace("a").expect_err("it is gone");
+    db.create_keyspace("a", &options).expect("created again");
+    db.close().expect("closes");
+    // What the log and MANIFEST say is not told once more.
+    drop(open());
+    let told = told.lock().expect("unbroken");
+    assert_eq!(*told, ["created a", "created b", "dropped a", "created a"]);
 }
 
 #[test]
