@@ -285,22 +285,17 @@ impl WriteAmplification {
 
 impl Handle {
     pub(crate) fn amplification(&self) -> Amplification {
-        let stats = self.stats();
-        let owns: Vec<Counts> = self.keyspaces().iter().map(|k| k.ledger.counts()).collect();
-        let mut counts = self.reads.ledger.dropped();
-        for own in &owns {
-            counts.add(own);
-        }
+        let found = self.gather();
+        let (stats, counts) = (found.stats, found.counts);
         let log = Written {
             payload_bytes: stats.log_bytes,
             page_bytes: self.commit.log.stats().page_bytes,
         };
         let manifest = self.reads.ledger.manifest();
-        // A keyspace that came or went between the two looks is not listed.
         let keyspaces: Vec<_> = stats
             .keyspaces
             .iter()
-            .zip(&owns)
+            .zip(&found.counts_by_keyspace)
             .map(|(keyspace, own)| {
                 let part = |all: Written| all.part(own.user_bytes, counts.user_bytes);
                 KeyspaceAmplification {

@@ -2,7 +2,8 @@
 //!
 //! Those of a keyspace hang off its state and are kept in stripes, one for each thread that reads
 //! or writes it: see `stripe`. What belongs to no keyspace, MANIFEST and waits at the gate, is
-//! counted here, and so is what dropped keyspaces have cost.
+//! counted here, and every keyspace is in the books here until nobody can count for it any more:
+//! then what it has cost, dropped or not, is added to that of the database.
 
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
@@ -13,8 +14,8 @@ mod counts;
 mod keyspace;
 mod stripe;
 
-pub(crate) use counts::Counts;
 pub use counts::Written;
+pub(crate) use counts::{Counts, LevelCounts};
 pub(crate) use keyspace::{KeyspaceLedger, ReadSource};
 
 /// The unit in which the operating system writes files.
@@ -26,8 +27,39 @@ pub(crate) struct Ledger {
     manifest: AtomicWritten,
     stalls: [Waits; ThrottleCause::COUNT],
     throttles: [Waits; ThrottleCause::COUNT],
-    /// What keyspaces had counted when they were dropped. LOCK: a leaf.
-    dropped: Mutex<Counts>,
+    /// LOCK: a leaf.
+    books: Mutex<Books>,
+}
+
+/// What all keyspaces there have been have counted.
+#[derive(Debug, Default)]
+struct Books {
+    /// By those of which nothing is left.
+    closed: Counts,
+    /// By those that somebody may still count for: open ones, and dropped ones that are read.
+    open: Vec<Arc<KeyspaceLedger>>,
+    /// So many open ones are looked through for some to close.
+    close_at: usize,
+}
+
+/// Fewer than this are never looked through, so that a keyspace more costs next to nothing.
+const CLOSE_AT_MIN: usize = 64;
+
+impl Books {
+    /// Closes the books of those that nobody can count for any more.
+    fn close(&mut self) {
+        let closed = &mut self.closed;
+        self.open.retain(|ledger| {
+            // INVARIANT: whoever counts holds a reference, and gets it from one who has one: that
+            // this is the last is final.
+            let is_open = Arc::strong_count(ledger) > 1;
+            if !is_open {
+                closed.add(&ledger.counts());
+            }
+            is_open
+        });
+        self.close_at = (self.open.len() * 2).max(CLOSE_AT_MIN);
+    }
 }
 
 /// How often somebody waited, and how long in all.
@@ -73,8 +105,14 @@ impl Ledger {
     }
 
     /// Counters for one more keyspace.
-    pub(crate) fn keyspace(self: &Arc<Self>) -> KeyspaceLedger {
-        KeyspaceLedger::new(Arc::clone(self))
+    pub(crate) fn keyspace(&self) -> Arc<KeyspaceLedger> {
+        let ledger = Arc::new(KeyspaceLedger::new());
+        let mut books = self.books.lock();
+        if books.open.len() >= books.close_at {
+            books.close();
+        }
+        books.open.push(Arc::clone(&ledger));
+        ledger
     }
 
     /// Takes in that MANIFEST, synced after every write, grew from `from` to `upto` bytes.
@@ -104,13 +142,15 @@ impl Ledger {
         self.throttles[cause.index()].get()
     }
 
-    /// What dropped keyspaces had counted.
-    pub(crate) fn dropped(&self) -> Counts {
-        self.dropped.lock().clone()
-    }
-
-    fn retire(&self, counts: &Counts) {
-        self.dropped.lock().add(counts);
+    /// What all keyspaces have counted together, dropped ones included.
+    pub(crate) fn total(&self) -> Counts {
+        let mut books = self.books.lock();
+        books.close();
+        let mut total = books.closed.clone();
+        for ledger in &books.open {
+            total.add(&ledger.counts());
+        }
+        total
     }
 }
 

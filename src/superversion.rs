@@ -74,7 +74,7 @@ impl KeyspaceState {
         active: Arc<Memtable>,
         version: Arc<Version>,
         sweeper: Arc<Sweeper>,
-        ledger: KeyspaceLedger,
+        ledger: Arc<KeyspaceLedger>,
     ) -> Self {
         let first = Superversion {
             active,
@@ -96,7 +96,7 @@ impl KeyspaceState {
             replacing: Mutex::new(()),
             sweeper,
             till,
-            ledger: Arc::new(ledger),
+            ledger,
         }
     }
 

@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use base::Level;
-use base::sync::Arc;
 use base::sync::atomic::{AtomicU64, Ordering};
 
 use super::stripe::{Counter, LevelCounter, SLOT_COUNT, Stripe, Tally, slot};
-use super::{AtomicWritten, Counts, Ledger, Written};
+use super::{AtomicWritten, Counts, Written};
 
 /// Where a get found its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +28,10 @@ pub(crate) struct KeyspaceLedger {
     compaction_read_bytes: AtomicU64,
     move_count: AtomicU64,
     moved_bytes: AtomicU64,
-    database: Arc<Ledger>,
 }
 
 impl KeyspaceLedger {
-    pub(super) fn new(database: Arc<Ledger>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             stripes: Default::default(),
             flush: AtomicWritten::default(),
@@ -43,7 +41,6 @@ impl KeyspaceLedger {
             compaction_read_bytes: AtomicU64::default(),
             move_count: AtomicU64::default(),
             moved_bytes: AtomicU64::default(),
-            database,
         }
     }
 
@@ -146,12 +143,6 @@ impl Tally<'_> {
     #[inline]
     pub(crate) fn add_absent(self) {
         self.add(Counter::Absent, 1);
-    }
-}
-
-impl Drop for KeyspaceLedger {
-    fn drop(&mut self) {
-        self.database.retire(&self.counts());
     }
 }
 

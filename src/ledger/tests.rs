@@ -64,8 +64,13 @@ fn what_a_dropped_keyspace_has_cost_stays_in_the_books() {
     ledger.add_write(10, 2);
     ledger.add_flush([5000, 1].into_iter());
     ledger.add_compaction(Level::ZERO, 7, [4096].into_iter());
+    // Somebody still reads it: what is counted then is not lost either.
+    assert_eq!(database.total().user_bytes, 10);
+    ledger.tally().add_absent();
     drop(ledger);
-    let dropped = database.dropped();
+    let dropped = database.total();
+    assert_eq!(dropped.get_count(), 1);
+    assert_eq!(database.total().get_count(), 1, "counted once");
     assert_eq!((dropped.user_bytes, dropped.user_write_count), (10, 2));
     let flush = Written {
         payload_bytes: 5001,
@@ -81,4 +86,20 @@ fn a_synced_page_that_is_written_again_counts_again() {
     assert_eq!((written.payload_bytes, written.page_bytes), (100, 4096));
     assert_eq!(Written::synced(4000, 4200).page_bytes, 8192);
     assert_eq!(Written::synced(4096, 8192).page_bytes, 4096);
+}
+
+#[test]
+fn books_of_keyspaces_that_came_and_went_are_closed() {
+    let database = Arc::new(Ledger::new());
+    let kept: Vec<_> = (0..100).map(|_| database.keyspace()).collect();
+    for _ in 0..10_000 {
+        database.keyspace().tally().add_absent();
+    }
+    for ledger in &kept {
+        ledger.tally().add_absent();
+    }
+    let open_count = database.books.lock().open.len();
+    assert!(open_count <= 2 * kept.len() + CLOSE_AT_MIN, "{open_count}");
+    assert_eq!(database.total().get_count(), 10_100);
+    assert_eq!(database.books.lock().open.len(), kept.len());
 }

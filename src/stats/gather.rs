@@ -5,10 +5,19 @@ use base::sync::Arc;
 
 use super::{KeyspaceStats, LevelStats, Stats, ThrottleStats, WaitStats};
 use crate::db::Handle;
-use crate::ledger::{Counts, Ledger};
+use crate::ledger::{Counts, Ledger, LevelCounts};
 use crate::superversion::KeyspaceState;
 use crate::throttle::ThrottleCause;
 use crate::tree::Tree;
+
+/// The numbers of one look, and the books they were taken from.
+pub(crate) struct Gathered {
+    pub(crate) stats: Stats,
+    /// Of all keyspaces there have been.
+    pub(crate) counts: Counts,
+    /// Of each that is open, in the order of `stats.keyspaces`.
+    pub(crate) counts_by_keyspace: Vec<Counts>,
+}
 
 impl Handle {
     /// Those that are open, `default` first.
@@ -17,17 +26,26 @@ impl Handle {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let mut counts = self.reads.ledger.dropped();
+        self.gather().stats
+    }
+
+    /// The numbers, and the books they were taken from.
+    pub(crate) fn gather(&self) -> Gathered {
         let mut levels = empty_levels();
-        let mut keyspaces = Vec::new();
+        let (mut keyspaces, mut counts_by_keyspace) = (Vec::new(), Vec::new());
         for state in self.keyspaces() {
             let own = state.ledger.counts();
             let stats = keyspace_stats(&state, &own);
             for (all, level) in levels.iter_mut().zip(&stats.levels) {
                 add_level(all, level);
             }
-            counts.add(&own);
             keyspaces.push(stats);
+            counts_by_keyspace.push(own);
+        }
+        // Afterwards, so that no part is larger than the whole.
+        let counts = self.reads.ledger.total();
+        for (stats, counted) in levels.iter_mut().zip(&counts.levels) {
+            stats.set_counted(counted);
         }
         let mut stats = self.totals(&counts);
         stats.memtable_bytes = keyspaces.iter().map(|k| k.memtable_bytes).sum();
@@ -39,7 +57,11 @@ impl Handle {
         stats.stall_micros = stats.waits.iter().map(|w| w.stall_micros).sum();
         stats.throttle_count = stats.waits.iter().map(|w| w.throttle_count).sum();
         stats.throttle_micros = stats.waits.iter().map(|w| w.throttle_micros).sum();
-        stats
+        Gathered {
+            stats,
+            counts,
+            counts_by_keyspace,
+        }
     }
 
     /// What does not come keyspace by keyspace.
@@ -126,18 +148,25 @@ fn empty_levels() -> Vec<LevelStats> {
     Level::all().map(empty).collect()
 }
 
-/// The levels of all keyspaces taken together have the score of the neediest.
+impl LevelStats {
+    /// What was counted, rather than what is there.
+    fn set_counted(&mut self, counted: &LevelCounts) {
+        self.compaction_bytes_written = counted.compaction.payload_bytes;
+        self.get_hit_count = counted.hit_count;
+        self.filter_negatives = counted.filter_negatives;
+        self.tables_searched = counted.searched;
+        self.filter_false_positives = counted.filter_false_positives;
+    }
+}
+
+/// What is there, level by level. The levels of all keyspaces taken together have the score of the
+/// neediest.
 fn add_level(all: &mut LevelStats, level: &LevelStats) {
     all.table_count += level.table_count;
     all.bytes += level.bytes;
     all.entry_count += level.entry_count;
     all.tombstone_count += level.tombstone_count;
     all.raw_bytes += level.raw_bytes;
-    all.compaction_bytes_written += level.compaction_bytes_written;
-    all.get_hit_count += level.get_hit_count;
-    all.filter_negatives += level.filter_negatives;
-    all.tables_searched += level.tables_searched;
-    all.filter_false_positives += level.filter_false_positives;
     all.score = all.score.max(level.score);
 }
 
@@ -152,11 +181,7 @@ fn keyspace_stats(keyspace: &KeyspaceState, counts: &Counts) -> KeyspaceStats {
         stats.entry_count = tables.iter().map(|t| t.meta.entry_count).sum();
         stats.tombstone_count = tables.iter().map(|t| t.meta.tombstone_count).sum();
         stats.raw_bytes = tables.iter().map(|t| t.meta.raw_bytes).sum();
-        stats.compaction_bytes_written = counted.compaction.payload_bytes;
-        stats.get_hit_count = counted.hit_count;
-        stats.filter_negatives = counted.filter_negatives;
-        stats.tables_searched = counted.searched;
-        stats.filter_false_positives = counted.filter_false_positives;
+        stats.set_counted(counted);
     }
     for (level, score) in Tree::level_scores(keyspace) {
         levels[level.index()].score = score;

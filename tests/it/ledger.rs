@@ -155,6 +155,76 @@ fn keyspaces_that_come_and_go_are_told_in_order() {
     assert_eq!(*told, ["created a", "created b", "dropped a", "created a"]);
 }
 
+/// What was counted of all keyspaces together.
+fn sums(db: &Db) -> [u64; 9] {
+    let stats = db.stats();
+    let write = db.amplification().write;
+    let by_level: u64 = stats
+        .levels
+        .iter()
+        .map(|l| l.compaction_bytes_written)
+        .sum();
+    assert_eq!(by_level, stats.compaction_bytes_written);
+    assert_eq!(write.user_bytes, stats.user_bytes_written);
+    let hits: u64 = stats.levels.iter().map(|l| l.get_hit_count).sum();
+    assert_eq!(hits + stats.memtable_hit_count, stats.get_hit_count);
+    [
+        stats.user_bytes_written,
+        stats.user_write_count,
+        write.flush.page_bytes,
+        stats.flush_count,
+        stats.compaction_bytes_written,
+        stats.compaction_count,
+        stats.get_count,
+        stats.get_hit_count,
+        stats.seek_count,
+    ]
+}
+
+#[test]
+fn what_a_dropped_keyspace_has_cost_stays_in_the_sums() {
+    for_each_seed(
+        "what_a_dropped_keyspace_has_cost_stays_in_the_sums",
+        6,
+        |seed| {
+            let world = World::new(seed);
+            let db = world.open().expect("opens");
+            let gone = db.create_keyspace("gone", &KeyspaceOptions::new());
+            let gone = gone.expect("created");
+            for number in 0..700_u64 {
+                let (key, value) = (number.to_be_bytes(), tagged(number ^ seed, 60));
+                gone.put(key, &value).expect("a put");
+                db.put(key, &value).expect("a put");
+                gone.get(key).expect("a get");
+            }
+            gone.compact_range(..).expect("compacts");
+            db.compact_range(..).expect("compacts");
+            assert_eq!(gone.iter().expect("an iterator").count(), 700);
+            for number in 0..100_u64 {
+                assert!(gone.get(number.to_be_bytes()).expect("a get").is_some());
+            }
+            let before = sums(&db);
+            assert!(before.iter().all(|sum| *sum > 0), "{before:?}");
+            let snapshot = db.snapshot().expect("a snapshot");
+            let past = snapshot.keyspace(&gone).expect("it is there");
+            db.drop_keyspace("gone").expect("dropped");
+            assert_eq!(sums(&db), before, "while a snapshot reads it");
+            // What is read from it then is counted as well.
+            past.get(5_u64.to_be_bytes()).expect("a get");
+            let with_one = sums(&db);
+            assert_eq!(with_one[6..8], [before[6] + 1, before[7] + 1]);
+            drop((past, snapshot, gone));
+            assert_eq!(sums(&db), with_one, "when nobody reads it any more");
+            world.executor.run_until_idle();
+            assert_eq!(sums(&db), with_one, "when nothing is left of it");
+            assert_eq!(db.amplification().keyspaces.len(), 1);
+            db.close().expect("closes");
+            let db = world.open().expect("opens again");
+            assert_eq!(db.stats().user_bytes_written, 0, "counted since the open");
+        },
+    );
+}
+
 #[test]
 fn a_listener_that_panics_is_not_called_again_and_nothing_else_happens() {
     let calls = Arc::new(AtomicU64::new(0));
