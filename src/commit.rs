@@ -11,14 +11,15 @@
 
 use base::sync::{Arc, Mutex};
 use base::{
-    Error, ErrorKind, HashSeed, InternalKey, PinLedger, Result, SequenceNumber, WriteOutcome,
+    Error, ErrorKind, HashSeed, InternalKey, MemoryLedger, PinLedger, Result, SequenceNumber,
+    WriteOutcome,
 };
 use log::{Log, LogSlot, Position, RecordKind};
 use memtable::{Memtable, MemtableOptions};
 
 use crate::batch::{Operation, Operations, WriteBatch};
 use crate::health::HealthState;
-use crate::registry::{ENTRY_BYTES, Keyspaces, Targets};
+use crate::registry::{Keyspaces, Targets};
 use crate::reserve::SpaceReserve;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
@@ -72,6 +73,7 @@ impl Commit {
 #[derive(Clone, Debug)]
 pub(crate) struct MemtableMaker {
     pins: Arc<PinLedger>,
+    memory: Arc<MemoryLedger>,
     spare: Arc<Mutex<Option<Spare>>>,
 }
 
@@ -84,9 +86,10 @@ struct Spare {
 }
 
 impl MemtableMaker {
-    pub(crate) fn new(pins: Arc<PinLedger>) -> Self {
+    pub(crate) fn new(pins: Arc<PinLedger>, memory: Arc<MemoryLedger>) -> Self {
         Self {
             pins,
+            memory,
             spare: Arc::default(),
         }
     }
@@ -94,6 +97,11 @@ impl MemtableMaker {
     /// Where what is pinned is counted.
     pub(crate) fn pins(&self) -> &PinLedger {
         &self.pins
+    }
+
+    /// Where what memtables take is counted.
+    pub(crate) fn memory(&self) -> &Arc<MemoryLedger> {
+        &self.memory
     }
 
     /// The one made ahead, if it fits, or a new one.
@@ -125,6 +133,7 @@ impl MemtableMaker {
             filter_bytes: settings.memtable_filter_bytes(),
             arena_chunk_bytes: settings.arena_chunk_bytes(),
             pins: Arc::clone(&self.pins),
+            memory: Arc::clone(&self.memory),
             ..MemtableOptions::default()
         })
     }
@@ -269,8 +278,7 @@ impl CommitPath {
         };
         let slot = slot.map_err(|error| self.write_failed(error))?;
         // The memtables belong to the place: who seals them afterwards waits for this commit.
-        let charged = batch.bytes() + batch.len() * ENTRY_BYTES;
-        self.keyspaces.note_commit(targets, first_seq, charged);
+        self.keyspaces.note_commit(targets, first_seq);
         let views = Views::of(targets);
         state.advance(last_seq, slot.end());
         drop(state);

@@ -67,10 +67,13 @@ impl Options {
         /// Without it, a missing directory and an empty one are `NotFound`.
         create_if_missing: bool,
 
-        /// What the memtables of all keyspaces may hold together, in bytes. Default: 512 MiB.
+        /// What the memtables of all keyspaces may take together, in bytes. Default: 512 MiB.
         ///
-        /// Once half of it is in active ones, the largest is sealed before it is full; writers wait
-        /// when flushes cannot keep up. From 16 KiB.
+        /// Counted is all they have taken from the system, with flushed ones that slices or cursors
+        /// still keep. Once half of it is in active ones, the largest is sealed before it is full;
+        /// writers wait when flushes cannot keep up. Slices keep at most about a quarter: beyond
+        /// that they are copies. What long-lived cursors and iterators keep is not refused: then
+        /// writers get by with an eighth. From 16 KiB.
         memtable_bytes_total: usize,
 
         /// How large a segment of the log becomes, in bytes. Default: 64 MiB.
@@ -116,7 +119,9 @@ impl Options {
 
         /// What the block cache may hold, in bytes. Default: 256 MiB.
         ///
-        /// Used for positioned reads and for compressed blocks only.
+        /// Used for positioned reads and for compressed blocks only. What open tables keep in
+        /// memory counts as well: index and filter of positioned ones, dictionaries. Beyond half
+        /// of it those not used for long are closed, down to eight; blocks get at least a quarter.
         cache_bytes: u64,
 
         /// How many tables are kept open. Default: 512. From 16 to 1,048,576.

@@ -26,7 +26,7 @@ use crate::ledger::{KeyspaceLedger, Ledger};
 use crate::manifest::{
     Identity, KeyspaceRecord, Loaded, Rooms, VersionSet, load, numbers, table_maker,
 };
-use crate::registry::Keyspaces;
+use crate::registry::{Keyspaces, memory_ledger};
 use crate::seams::Seams;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
@@ -169,7 +169,8 @@ impl<'a> Recovery<'a> {
         self.tell_dropped(&prepared);
         let hash_seed = HashSeed(identity.hash_seed);
         let pins = Arc::clone(&self.pins);
-        let memtables = MemtableMaker::new(pins);
+        let memory = memory_ledger(self.settings.memtable_bytes_total);
+        let memtables = MemtableMaker::new(pins, memory);
         let keyspaces = Arc::new(self.keyspaces(&versions, &memtables)?);
         let tree = Tree::new(self.seams, &self.rooms, &versions, hash_seed);
         let mut replayer = Replayer::new(&self.rooms, tree, &keyspaces, &memtables, hash_seed);
@@ -347,7 +348,12 @@ impl<'a> Recovery<'a> {
             let ledger = self.rooms.ledger.keyspace();
             all.push(keyspace_of(*id, record, memtables, sweeper, ledger)?);
         }
-        Ok(Keyspaces::new(all, self.settings.memtable_bytes_total))
+        let memory = Arc::clone(memtables.memory());
+        Ok(Keyspaces::new(
+            all,
+            self.settings.memtable_bytes_total,
+            memory,
+        ))
     }
 
     /// Removes files of our own making that nothing names: left by a crash.

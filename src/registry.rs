@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use arc_swap::ArcSwap;
 use base::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use base::sync::{Arc, Mutex, MutexGuard};
-use base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, WriteOutcome};
+use base::{Error, ErrorKind, KeyspaceId, MemoryLedger, Result, SequenceNumber, WriteOutcome};
 
 use crate::batch::WriteBatch;
 use crate::snapshots::Snapshots;
@@ -16,13 +16,17 @@ use crate::superversion::{KeyspaceState, keyspace_gone};
 
 /// How many keyspaces a database can have at once.
 pub(crate) const KEYSPACE_COUNT_MAX: usize = 1 << 16;
-/// Memory is looked at anew after so small a part of its bound was written.
+/// Active memtables are looked at anew when they have grown by so small a part of the bound.
 const LOOKS_PER_BOUND: usize = 32;
+/// What readers keep of flushed memtables leaves active ones at least so small a part of the bound.
+const ACTIVE_PART_MIN: usize = 8;
+/// And slices make them keep at most about such a part of it.
+const PINNED_PART_MAX: usize = 4;
 
-/// What an entry costs in a memtable beside its key and value, by estimate.
-pub(crate) const ENTRY_BYTES: usize = 48;
-/// What the first write to a memtable costs beside the entry: the beginning of its filter.
-const FIRST_WRITE_BYTES: usize = 4 << 10;
+/// Where the memtables of a database are counted whose bound is `memtable_bytes_total`.
+pub(crate) fn memory_ledger(memtable_bytes_total: usize) -> Arc<MemoryLedger> {
+    Arc::new(MemoryLedger::new(memtable_bytes_total / PINNED_PART_MAX))
+}
 
 /// The keyspaces of a database.
 #[derive(Debug)]
@@ -84,12 +88,13 @@ impl Queue {
     }
 }
 
-/// What the memtables of all keyspaces weigh together, as of the last look and by estimate since.
+/// What the memtables of all keyspaces may take together.
 #[derive(Debug)]
 struct Memory {
     bytes_max: usize,
-    used: AtomicUsize,
-    /// Looked at anew once `used` has come so far.
+    /// What they have taken, those included that only readers or the sweeper still hold.
+    ledger: Arc<MemoryLedger>,
+    /// Active ones are looked at once they have grown so far.
     look_at: AtomicUsize,
     sealed_count: AtomicUsize,
     /// Held while counting, so that the last count is the newest. LOCK: before `unflushed`.
@@ -101,7 +106,10 @@ struct Memory {
 pub(crate) struct Unflushed {
     /// The first write in it.
     pub(crate) first_seq: SequenceNumber,
+    /// Of entries.
     pub(crate) bytes: usize,
+    /// Of memory.
+    taken_bytes: usize,
     /// Whether it is on its way to a table.
     pub(crate) is_sealed: bool,
     pub(crate) keyspace: Arc<KeyspaceState>,
@@ -144,7 +152,11 @@ impl Targets<'_> {
 
 impl Keyspaces {
     /// The keyspaces `all`, among them the default one.
-    pub(crate) fn new(all: Vec<Arc<KeyspaceState>>, memtable_bytes_total: usize) -> Self {
+    pub(crate) fn new(
+        all: Vec<Arc<KeyspaceState>>,
+        memtable_bytes_total: usize,
+        ledger: Arc<MemoryLedger>,
+    ) -> Self {
         let mut list = List::default();
         for keyspace in all {
             list.insert(keyspace);
@@ -161,8 +173,8 @@ impl Keyspaces {
             to_compact: Queue::default(),
             memory: Memory {
                 bytes_max: memtable_bytes_total,
-                used: AtomicUsize::new(0),
-                look_at: AtomicUsize::new(memtable_bytes_total / LOOKS_PER_BOUND),
+                ledger,
+                look_at: AtomicUsize::new(memtable_bytes_total / ACTIVE_PART_MIN),
                 sealed_count: AtomicUsize::new(0),
                 counting: Mutex::new(()),
             },
@@ -287,20 +299,17 @@ impl Keyspaces {
         }
     }
 
-    /// Notes a commit of `bytes` that begins at `seq`. The caller holds the commit lock and has not
+    /// Notes a commit that begins at `seq`. The caller holds the commit lock and has not
     /// published `seq` yet.
     #[inline]
-    pub(crate) fn note_commit(&self, targets: &Targets<'_>, seq: SequenceNumber, bytes: usize) {
+    pub(crate) fn note_commit(&self, targets: &Targets<'_>, seq: SequenceNumber) {
         for keyspace in targets.as_slice() {
             if keyspace.note_assigned(seq) {
                 self.unflushed
                     .lock()
                     .insert(keyspace.id, Arc::clone(keyspace));
-                let first = &self.memory.used;
-                first.fetch_add(FIRST_WRITE_BYTES, Ordering::Relaxed);
             }
         }
-        self.memory.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Notes that `keyspace` has a sealed memtable more.
@@ -331,12 +340,14 @@ impl Keyspaces {
             found.extend(view.sealed.iter().map(|sealed| Unflushed {
                 first_seq: sealed.first_seq,
                 bytes: sealed.memtable.bytes(),
+                taken_bytes: sealed.memtable.taken_bytes(),
                 is_sealed: true,
                 keyspace: Arc::clone(&keyspace),
             }));
             found.extend(active_first_seq.map(|first_seq| Unflushed {
                 first_seq,
                 bytes: view.active.bytes(),
+                taken_bytes: view.active.taken_bytes(),
                 is_sealed: false,
                 keyspace: Arc::clone(&keyspace),
             }));
@@ -361,49 +372,60 @@ impl Keyspaces {
     #[inline]
     pub(crate) fn is_memory_due(&self) -> bool {
         let memory = &self.memory;
-        memory.used.load(Ordering::Relaxed) >= memory.look_at.load(Ordering::Relaxed)
+        memory.ledger.active_bytes() >= memory.look_at.load(Ordering::Relaxed)
     }
 
-    /// Counts anew what memtables weigh.
-    pub(crate) fn recount(&self) {
+    /// Counts anew how many memtables wait for their flush, and what they have taken. What active
+    /// ones may take has changed: the next write looks.
+    fn recount(&self) -> usize {
         let _counting = self.memory.counting.lock();
         let keyspaces: Vec<_> = self.unflushed.lock().values().cloned().collect();
-        let (mut used, mut sealed_count) = (0, 0);
+        let (mut sealed_bytes, mut sealed_count) = (0, 0);
         for keyspace in keyspaces {
             let view = keyspace.peek();
-            used += view.active.bytes();
-            used += view
-                .sealed
-                .iter()
-                .map(|s| s.memtable.bytes())
-                .sum::<usize>();
+            let bytes = view.sealed.iter().map(|s| s.memtable.taken_bytes());
+            sealed_bytes += bytes.sum::<usize>();
             sealed_count += view.sealed.len();
         }
         let memory = &self.memory;
-        memory.used.store(used, Ordering::Relaxed);
         memory.sealed_count.store(sealed_count, Ordering::Release);
-        let step = (memory.bytes_max / LOOKS_PER_BOUND).max(1);
-        memory
-            .look_at
-            .store(used.saturating_add(step), Ordering::Relaxed);
+        let soon = memory.bytes_max / ACTIVE_PART_MIN;
+        memory.look_at.store(soon, Ordering::Relaxed);
+        sealed_bytes
     }
 
     /// The active memtables that are to be sealed so that at most half of the memory is in active
-    /// ones, the largest first; counts anew.
+    /// ones, the largest first; counts anew. The other half is for those being flushed. Memory of
+    /// flushed ones that readers keep is in neither.
     pub(crate) fn too_large(&self) -> Vec<Arc<KeyspaceState>> {
-        self.recount();
-        let mut active = self.unflushed();
-        active.retain(|memtable| !memtable.is_sealed);
-        active.sort_by_key(|memtable| std::cmp::Reverse(memtable.bytes));
-        let mut left: usize = active.iter().map(|memtable| memtable.bytes).sum();
+        let sealed_bytes = self.recount();
+        let memory = &self.memory;
+        let mut left = memory.ledger.active_bytes();
+        let taken = memory.ledger.taken_bytes();
+        let kept = taken.saturating_sub(left).saturating_sub(sealed_bytes);
+        let least = memory.bytes_max / ACTIVE_PART_MIN;
+        let active_max = (memory.bytes_max.saturating_sub(kept) / 2).max(least);
         let mut found = Vec::new();
-        for memtable in active {
-            if left <= self.memory.bytes_max / 2 {
-                break;
+        if left >= active_max {
+            let mut active = self.unflushed();
+            active.retain(|memtable| !memtable.is_sealed);
+            active.sort_by_key(|memtable| std::cmp::Reverse(memtable.taken_bytes));
+            for memtable in active {
+                if left < active_max {
+                    break;
+                }
+                left = left.saturating_sub(memtable.taken_bytes);
+                found.push(memtable.keyspace);
             }
-            left -= memtable.bytes;
-            found.push(memtable.keyspace);
         }
+        let step = (memory.bytes_max / LOOKS_PER_BOUND).max(1);
+        let next = left.saturating_add(step);
+        let next = if left < active_max {
+            next.min(active_max)
+        } else {
+            next
+        };
+        memory.look_at.store(next, Ordering::Relaxed);
         found
     }
 
@@ -411,7 +433,7 @@ impl Keyspaces {
     #[inline]
     pub(crate) fn is_memory_full(&self) -> bool {
         let memory = &self.memory;
-        memory.used.load(Ordering::Relaxed) >= memory.bytes_max
+        memory.ledger.taken_bytes() >= memory.bytes_max
             && memory.sealed_count.load(Ordering::Acquire) > 0
     }
 }

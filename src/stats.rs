@@ -52,6 +52,11 @@ pub struct Stats {
     pub manifest_bytes: u64,
     /// Resident in memtables, sealed ones included.
     pub memtable_bytes: u64,
+    /// Taken from the system for memtables, used already or not; with those that were flushed and
+    /// that slices, cursors or a pending clean-up still keep. `memtable_bytes_total` bounds it.
+    pub memtable_taken_bytes: u64,
+    /// Of it, in memtables that slices keep or would keep.
+    pub memtable_pinned_bytes: u64,
     /// Memtables that wait to be flushed.
     pub sealed_memtable_count: u64,
     /// The tree, from level 0 down.

@@ -185,6 +185,7 @@ impl KeyspaceState {
         let seq = self.dropping_at.load(Ordering::Acquire);
         assert!(seq != 0, "a drop is begun before it is finished");
         self.cancel.store(true, Ordering::Release);
+        self.peek().active.seal();
         // Release: pairs with the Acquire in `check_readable`.
         self.dropped_at.store(seq, Ordering::Release);
     }
@@ -245,6 +246,7 @@ impl KeyspaceState {
     pub(crate) fn seal(&self, fresh: Arc<Memtable>, last_seq: SequenceNumber, log_end: Position) {
         let first_seq = self.active_first_seq().unwrap_or(last_seq);
         self.replace(|old| {
+            old.active.seal();
             let memtable = Arc::clone(&old.active);
             let mut sealed = vec![SealedMemtable {
                 memtable,

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use crate::hash::KeyHash;
 use crate::hint;
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::memory::MemoryShare;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes of one block: a cache line.
 pub const BLOCK_BYTES: usize = 64;
@@ -167,123 +168,138 @@ impl AtomicFilter {
 }
 
 /// Bytes of the first stage of a [`GrowingFilter`].
-const SMALL_BYTES: usize = 4 << 10;
-/// How many keys the first stage takes. So few leave it almost empty: what the whole filter
-/// inherits from it sets one bit in fifty.
-const SMALL_KEY_COUNT: usize = 128;
+const FIRST_STAGE_BYTES: usize = 4 << 10;
+/// How many times larger each stage is than the one before; the last one twice as large to twice
+/// that. So a filter that has just grown takes at most four bytes for each key and bit, and few
+/// stages have to be asked.
+const STAGE_FACTOR: usize = 16;
+/// Enough for a last stage of 64 GiB.
+const STAGE_COUNT_MAX: usize = 7;
+/// One key in so many is counted, each for as many: the counter is one for all threads.
+const COUNTED_KEYS: u64 = 16;
 
-/// An [`AtomicFilter`] that costs nothing before the first key and little for a few.
+/// An [`AtomicFilter`] that costs nothing before the first key, and little for a few.
 ///
-/// The first key gets it a small stage. When that has taken its share, the whole filter is made and
-/// inherits the small one's bits: its blocks are cut from those of the small one, so that a key
-/// which falls into a small block falls into one of its parts, at the same bits.
+/// It grows in stages. Keys go into the newest; once that has as many as it is meant for, the next
+/// one is made, until the last one, which takes all that come. A read asks every stage, the newest
+/// first: a key is in one of them.
 #[derive(Debug)]
 pub struct GrowingFilter {
-    bytes: usize,
     bits_per_key: u32,
-    key_count: AtomicUsize,
-    small: OnceLock<AtomicFilter>,
-    whole: OnceLock<AtomicFilter>,
-    /// Set once `whole` holds all that `small` does: from then on it alone is asked and told.
-    is_whole: AtomicBool,
+    /// Stages that there can be.
+    stage_count: usize,
+    /// Bytes of the last of them.
+    bytes: usize,
+    stages: [OnceLock<AtomicFilter>; STAGE_COUNT_MAX],
+    /// How many stages there are.
+    made_count: AtomicUsize,
+    /// Keys in the newest stage, by the [`COUNTED_KEYS`].
+    counted: AtomicUsize,
+    share: MemoryShare,
 }
 
 impl GrowingFilter {
-    /// An empty filter that grows to about `bytes`.
-    pub fn new(bytes: usize, bits_per_key: u32) -> Self {
-        Self {
-            bytes,
+    /// An empty filter whose last stage has about `bytes`; what it takes is counted in `share`.
+    pub fn new(bytes: usize, bits_per_key: u32, share: MemoryShare) -> Self {
+        let mut filter = Self {
             bits_per_key,
-            key_count: AtomicUsize::new(0),
-            small: OnceLock::new(),
-            whole: OnceLock::new(),
-            is_whole: AtomicBool::new(false),
+            stage_count: 1,
+            bytes,
+            stages: [const { OnceLock::new() }; STAGE_COUNT_MAX],
+            made_count: AtomicUsize::new(0),
+            counted: AtomicUsize::new(0),
+            share,
+        };
+        while Self::stage_bytes(filter.stage_count - 1) <= bytes / 2
+            && filter.stage_count < STAGE_COUNT_MAX
+        {
+            filter.stage_count += 1;
         }
+        filter
+    }
+
+    /// Bytes of stage `index` if it is not the last one, which may be shorter.
+    fn stage_bytes(index: usize) -> usize {
+        let power = u32::try_from(index).expect("there are few");
+        FIRST_STAGE_BYTES.saturating_mul(STAGE_FACTOR.saturating_pow(power))
     }
 
     /// What it occupies now.
     pub fn bytes(&self) -> usize {
-        let stages = [&self.small, &self.whole].into_iter();
-        stages
-            .filter_map(OnceLock::get)
-            .map(AtomicFilter::bytes)
-            .sum()
+        self.share.bytes()
+    }
+
+    /// Notes that only inserts that are under way will still come.
+    pub fn seal(&self) {
+        self.share.seal();
     }
 
     /// Takes a key in. Whoever learns of the key through a Release after this finds it.
     #[inline]
     pub fn insert(&self, hash: KeyHash) {
-        // Acquire: pairs with the Release in `grow`.
-        if self.is_whole.load(Ordering::Acquire)
-            && let Some(whole) = self.whole.get()
-        {
-            whole.insert(hash);
-            return;
+        // Acquire: pairs with the Release in `make`.
+        let made_count = self.made_count.load(Ordering::Acquire);
+        let newest = made_count.checked_sub(1);
+        let Some(stage) = newest.and_then(|newest| self.stages[newest].get()) else {
+            self.make(0);
+            return self.insert(hash);
+        };
+        stage.insert(hash);
+        if made_count < self.stage_count && hash.0.is_multiple_of(COUNTED_KEYS) {
+            self.count(stage, made_count);
         }
-        self.insert_early(hash);
     }
 
     #[cold]
-    fn insert_early(&self, hash: KeyHash) {
-        if self.bytes <= SMALL_BYTES {
-            let made = || AtomicFilter::new(self.bytes, self.bits_per_key);
-            self.whole.get_or_init(made).insert(hash);
-            self.is_whole.store(true, Ordering::Release);
-            return;
-        }
-        let small = self
-            .small
-            .get_or_init(|| AtomicFilter::new(SMALL_BYTES, self.bits_per_key));
-        small.insert(hash);
-        // SeqCst: either this sees the whole filter, or `grow`, which fences between making it and
-        // copying the small one, sees the key.
-        fence(Ordering::SeqCst);
-        if let Some(whole) = self.whole.get() {
-            whole.insert(hash);
-            return;
-        }
-        // Exactly one thread counts this number.
-        if self.key_count.fetch_add(1, Ordering::Relaxed) + 1 == SMALL_KEY_COUNT {
-            self.grow(small);
+    fn count(&self, stage: &AtomicFilter, made_count: usize) {
+        let counted = self.counted.fetch_add(1, Ordering::Relaxed) + 1;
+        let bits_per_key = self.bits_per_key as usize * usize::try_from(COUNTED_KEYS).unwrap_or(1);
+        if counted > stage.bytes() * 8 / bits_per_key {
+            self.make(made_count);
         }
     }
 
-    fn grow(&self, small: &AtomicFilter) {
-        let factor = self.bytes.div_ceil(small.bytes());
-        let made = AtomicFilter::new(small.bytes() * factor, self.bits_per_key);
-        let whole = self.whole.get_or_init(|| made);
-        fence(Ordering::SeqCst);
-        for (index, block) in whole.blocks.iter().enumerate() {
-            for (word, from) in block.iter().zip(&small.blocks[index / factor]) {
-                word.fetch_or(from.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-        }
-        // Release: pairs with the Acquire in `insert` and `may_contain`.
-        self.is_whole.store(true, Ordering::Release);
+    /// Makes stage `index`, if another thread has not.
+    #[cold]
+    fn make(&self, index: usize) {
+        let made = || {
+            let is_last = index + 1 == self.stage_count;
+            let bytes = if is_last {
+                self.bytes
+            } else {
+                Self::stage_bytes(index)
+            };
+            let stage = AtomicFilter::new(bytes, self.bits_per_key);
+            self.share.grow(stage.bytes());
+            self.counted.store(0, Ordering::Relaxed);
+            stage
+        };
+        self.stages[index].get_or_init(made);
+        // Release: pairs with the Acquires in `insert` and `made`. Whoever learns of a key in this
+        // stage sees the stage counted, since its insert did.
+        self.made_count.fetch_max(index + 1, Ordering::Release);
     }
 
-    /// The stage that holds every key.
+    /// The stages that there are, the newest first.
     #[inline]
-    fn stage(&self) -> Option<&AtomicFilter> {
-        // Acquire: pairs with the Release in `grow`.
-        if self.is_whole.load(Ordering::Acquire) {
-            self.whole.get()
-        } else {
-            self.small.get()
-        }
+    fn made(&self) -> impl Iterator<Item = &AtomicFilter> {
+        let made_count = self.made_count.load(Ordering::Acquire);
+        let made = self.stages[..made_count].iter().rev();
+        made.filter_map(OnceLock::get)
     }
 
     /// Whether the key may have been inserted; `false` is certain for every key published before.
     #[inline]
     pub fn may_contain(&self, hash: KeyHash) -> bool {
-        self.stage().is_some_and(|filter| filter.may_contain(hash))
+        self.made().any(|stage| stage.may_contain(hash))
     }
 
-    /// Asks for the line that [`GrowingFilter::may_contain`] will read.
+    /// Asks for the line of the newest stage that [`GrowingFilter::may_contain`] will read; older
+    /// ones are small.
     #[inline]
     pub fn prefetch(&self, hash: KeyHash) {
-        if let Some(filter) = self.stage() {
-            filter.prefetch(hash);
+        if let Some(newest) = self.made().next() {
+            newest.prefetch(hash);
         }
     }
 }
@@ -292,6 +308,8 @@ impl GrowingFilter {
 mod tests {
     use super::*;
     use crate::hash::HashSeed;
+    use crate::memory::MemoryLedger;
+    use crate::sync::Arc;
 
     fn hashes(from: u32, to: u32) -> Vec<KeyHash> {
         (from..to)
@@ -352,49 +370,57 @@ mod tests {
 
     #[test]
     fn a_growing_filter_loses_no_key_at_any_size() {
-        for bytes in [64, 4 << 10, 5 << 10, 16 << 10, 1 << 20] {
-            let filter = GrowingFilter::new(bytes, 10);
+        for bytes in [64, 4 << 10, 5 << 10, 64 << 10, 100 << 10, 1 << 20] {
+            let ledger = Arc::new(MemoryLedger::default());
+            let filter = GrowingFilter::new(bytes, 10, MemoryShare::new(&ledger));
             assert_eq!(filter.bytes(), 0);
             assert!(!filter.may_contain(hashes(0, 1)[0]));
-            let keys = hashes(0, 3 * 128);
-            for (index, hash) in keys.iter().enumerate() {
-                filter.insert(*hash);
-                assert!(keys[..=index].iter().all(|hash| filter.may_contain(*hash)));
+            for (index, hash) in hashes(0, 60_000).into_iter().enumerate() {
+                filter.insert(hash);
+                assert!(filter.may_contain(hash));
+                let some = 2 * FIRST_STAGE_BYTES + (index + 1) * 10 * 5;
+                assert!(filter.bytes() <= some, "{} of {bytes}", filter.bytes());
             }
-            assert!(filter.bytes() <= bytes + 2 * SMALL_BYTES, "{bytes}");
+            let mut all = hashes(0, 60_000).into_iter();
+            assert!(all.all(|hash| filter.may_contain(hash)));
+            assert!(filter.bytes() >= bytes.min(60_000), "{bytes}");
+            assert!(filter.bytes() <= bytes + bytes / 2 + 2 * FIRST_STAGE_BYTES);
+            assert_eq!(ledger.taken_bytes(), filter.bytes());
         }
     }
 
     #[test]
-    fn what_a_growing_filter_inherits_costs_little() {
-        let filter = GrowingFilter::new(25_000, 10);
-        for hash in hashes(0, 20_000) {
+    fn stages_let_few_other_keys_pass() {
+        let filter = GrowingFilter::new(160_000, 10, MemoryShare::default());
+        for hash in hashes(0, 120_000) {
             filter.insert(hash);
         }
-        let passed = hashes(20_000, 120_000)
+        assert_eq!(filter.made().count(), 3);
+        let passed = hashes(120_000, 220_000)
             .into_iter()
             .filter(|hash| filter.may_contain(*hash))
             .count();
-        assert!(passed < 2_000, "passed={passed}");
+        assert!(passed < 3_000, "passed={passed}");
     }
 
     #[test]
     fn keys_inserted_while_it_grows_are_found() {
-        for round in 0..50 {
-            let filter = GrowingFilter::new(64 << 10, 10);
-            let all = hashes(round * 1000, round * 1000 + 400);
+        for round in 0..20 {
+            let filter = GrowingFilter::new(1 << 20, 10, MemoryShare::default());
+            let all = hashes(round * 10_000, round * 10_000 + 8_000);
             std::thread::scope(|scope| {
-                for part in all.chunks(100) {
+                for part in all.chunks(2_000) {
                     let filter = &filter;
                     scope.spawn(move || {
-                        for (index, hash) in part.iter().enumerate() {
+                        for hash in part {
                             filter.insert(*hash);
-                            let mine = &part[..=index];
-                            assert!(mine.iter().all(|hash| filter.may_contain(*hash)));
+                            assert!(filter.may_contain(*hash));
                         }
+                        assert!(part.iter().all(|hash| filter.may_contain(*hash)));
                     });
                 }
             });
+            assert!(filter.made().count() > 1);
             assert!(all.iter().all(|hash| filter.may_contain(*hash)));
         }
     }

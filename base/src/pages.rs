@@ -4,8 +4,19 @@
 use std::io;
 use std::ptr::NonNull;
 
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
 /// The size of a large page on the processors that matter here.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// What all [`Pages`] of this process have together.
+static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that [`Pages`] of this process hold now, touched or not. No allocator knows of them: who
+/// counts memory adds them to what the allocator says.
+pub fn mapped_bytes() -> usize {
+    MAPPED_BYTES.load(Ordering::Relaxed)
+}
 
 /// A private piece of memory, zero at first; goes back to the system when dropped.
 ///
@@ -26,6 +37,7 @@ impl Pages {
         #[cfg(target_os = "linux")]
         // Advice changes speed only; a kernel without large pages refuses it.
         let _ = map.advise(memmap2::Advice::HugePage);
+        MAPPED_BYTES.fetch_add(map.len(), Ordering::Relaxed);
         Ok(Self { map })
     }
 
@@ -43,6 +55,12 @@ impl Pages {
     /// Whether it has none, which the system refuses.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        MAPPED_BYTES.fetch_sub(self.map.len(), Ordering::Relaxed);
     }
 }
 

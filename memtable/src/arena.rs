@@ -16,7 +16,7 @@ use std::slice;
 use base::pages::{HUGE_PAGE_BYTES, Pages};
 use base::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{Home, PinKind, PinLedger, Slice};
+use base::{Home, MemoryLedger, MemoryShare, PinKind, PinLedger, Slice};
 
 /// An entry longer than this fraction of a chunk gets a chunk of its own, so that what is wasted
 /// at the end of a chunk stays below it.
@@ -28,6 +28,15 @@ const CHUNK_BYTES_MIN: usize = 4 << 10;
 pub(crate) const PIN_BYTES_MIN: usize = 1 << 10;
 /// Chunks start on a cache line.
 const CHUNK_ALIGN: usize = 64;
+
+/// Where an arena is counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledgers {
+    /// Slices into it.
+    pub(crate) pins: Arc<PinLedger>,
+    /// Its chunks.
+    pub(crate) memory: Arc<MemoryLedger>,
+}
 
 /// A growing set of chunks that several threads allocate from at once.
 #[derive(Debug)]
@@ -41,6 +50,8 @@ pub(crate) struct Arena {
     retired_bytes: AtomicUsize,
     chunks: Mutex<Vec<OwnedChunk>>,
     pins: Arc<PinLedger>,
+    /// All chunks.
+    share: MemoryShare,
 }
 
 /// Alone on its cache line: every allocation writes to it.
@@ -65,8 +76,8 @@ unsafe impl Send for OwnedChunk {}
 
 impl Arena {
     /// An empty arena whose chunks grow up to `chunk_bytes_max`; what it hands out is aligned to
-    /// `align`. Slices into it are counted in `pins`.
-    pub(crate) fn new(chunk_bytes_max: usize, align: usize, pins: Arc<PinLedger>) -> Self {
+    /// `align`. It is counted in `ledgers`.
+    pub(crate) fn new(chunk_bytes_max: usize, align: usize, ledgers: Ledgers) -> Self {
         assert!(align.is_power_of_two() && align <= CHUNK_ALIGN);
         Self {
             current: AtomicPtr::new(ptr::null_mut()),
@@ -74,7 +85,8 @@ impl Arena {
             chunk_bytes_max: chunk_bytes_max.max(CHUNK_BYTES_MIN),
             retired_bytes: AtomicUsize::new(0),
             chunks: Mutex::new(Vec::new()),
-            pins,
+            pins: ledgers.pins,
+            share: MemoryShare::new(&ledgers.memory),
         }
     }
 
@@ -87,13 +99,19 @@ impl Arena {
         self.retired_bytes.load(Ordering::Relaxed) + current
     }
 
-    /// A slice of `bytes` that keeps this arena alive; a short one is copied instead.
+    /// What it has taken, and where that is counted.
+    pub(crate) fn share(&self) -> &MemoryShare {
+        &self.share
+    }
+
+    /// A slice of `bytes` that keeps this arena alive; a short one is copied instead, and so is any
+    /// where slices keep as much as they may.
     ///
     /// # Safety
     /// - `bytes` lie within what one [`Arena::allocate`] of this arena returned, and are written.
     /// - They are never written again.
     pub(crate) unsafe fn pin(self: &Arc<Self>, bytes: &[u8]) -> Slice {
-        if bytes.len() < PIN_BYTES_MIN {
+        if bytes.len() < PIN_BYTES_MIN || !self.share.pin() {
             return Slice::copy_from(bytes);
         }
         let place = bytes.as_ptr().expose_provenance() as u64;
@@ -129,7 +147,9 @@ impl Arena {
         let next_bytes = current.map_or(CHUNK_BYTES_MIN, |chunk| chunk.capacity * 2);
         let next_bytes = next_bytes.min(self.chunk_bytes_max);
         let is_large = len > next_bytes / LARGE_FRACTION;
-        let owned = OwnedChunk::new(if is_large { len } else { next_bytes });
+        let new_bytes = if is_large { len } else { next_bytes };
+        self.share.grow(new_bytes);
+        let owned = OwnedChunk::new(new_bytes);
         let chunk = owned.chunk();
         let place = chunk.take(len);
         let place = place.expect("a new chunk holds what it was made for");

@@ -7,8 +7,11 @@ use std::fmt;
 use base::filter::GrowingFilter;
 use base::sync::Arc;
 use base::sync::atomic::{AtomicU64, Ordering};
-use base::{InternalKey, KeyHash, KeyKind, PinLedger, SequenceNumber, Slice};
+use base::{
+    InternalKey, KeyHash, KeyKind, MemoryLedger, MemoryShare, PinLedger, SequenceNumber, Slice,
+};
 
+use crate::arena::Ledgers;
 use crate::cursor::MemtableCursor;
 use crate::ordered::{EntryRef, MemtableStructure, Ordered};
 
@@ -24,6 +27,8 @@ pub struct MemtableOptions {
     pub filter_bytes: usize,
     /// Where slices that keep the memtable's bytes alive are counted.
     pub pins: Arc<PinLedger>,
+    /// Where its memory is counted, from when it is taken until it is given back.
+    pub memory: Arc<MemoryLedger>,
     /// By how much its memory grows at most; it begins with less. From 2 MiB on it comes in large
     /// pages, where the system has them.
     pub arena_chunk_bytes: usize,
@@ -36,6 +41,7 @@ impl Default for MemtableOptions {
         Self {
             filter_bytes: 0,
             pins: Arc::default(),
+            memory: Arc::default(),
             arena_chunk_bytes: ARENA_CHUNK_BYTES_MAX,
             structure: MemtableStructure::default(),
         }
@@ -91,13 +97,19 @@ impl fmt::Debug for MemtableHit<'_> {
 impl Memtable {
     /// An empty memtable.
     pub fn new(options: MemtableOptions) -> Arc<Self> {
-        let filter = (options.filter_bytes > 0)
-            .then(|| GrowingFilter::new(options.filter_bytes, FILTER_BITS_PER_KEY));
+        let filter = (options.filter_bytes > 0).then(|| {
+            let share = MemoryShare::new(&options.memory);
+            GrowingFilter::new(options.filter_bytes, FILTER_BITS_PER_KEY, share)
+        });
+        let ledgers = Ledgers {
+            pins: options.pins,
+            memory: options.memory,
+        };
         Arc::new(Self {
             entries: Arc::new(Ordered::new(
                 options.structure,
                 options.arena_chunk_bytes,
-                options.pins,
+                ledgers,
             )),
             filter,
             counters: Counters {
@@ -187,7 +199,8 @@ impl Memtable {
     }
 
     /// The value that `hit` found as an owned slice. From 1 KiB on it keeps the memory of all keys
-    /// and values of this memtable, and is counted in the pin ledger; a shorter one is copied.
+    /// and values of this memtable, and is counted in the pin ledger; a shorter one is copied, and
+    /// any once slices keep as much memory as the memory ledger lets them.
     pub fn pin(self: &Arc<Self>, hit: &MemtableHit<'_>) -> Slice {
         hit.entry.pin()
     }
@@ -205,6 +218,20 @@ impl Memtable {
     pub fn bytes(&self) -> usize {
         let filter_bytes = self.filter.as_ref().map_or(0, GrowingFilter::bytes);
         self.entries.bytes() + filter_bytes
+    }
+
+    /// What it has taken from the system, used already or not.
+    pub fn taken_bytes(&self) -> usize {
+        let filter_bytes = self.filter.as_ref().map_or(0, GrowingFilter::bytes);
+        self.entries.taken_bytes() + filter_bytes
+    }
+
+    /// Notes in the memory ledger that only inserts that are under way will still come.
+    pub fn seal(&self) {
+        self.entries.seal();
+        if let Some(filter) = &self.filter {
+            filter.seal();
+        }
     }
 
     /// How many entries it holds, tombstones and overwritten versions included.

@@ -12,9 +12,9 @@ use std::fmt;
 use std::ptr;
 
 use base::sync::Arc;
-use base::{InternalKey, KeyKind, PinLedger, SequenceNumber, Slice};
+use base::{InternalKey, KeyKind, MemoryShare, SequenceNumber, Slice};
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Ledgers};
 
 mod list;
 mod record;
@@ -77,15 +77,35 @@ impl Ordered {
     pub(crate) fn new(
         structure: MemtableStructure,
         chunk_bytes_max: usize,
-        pins: Arc<PinLedger>,
+        ledgers: Ledgers,
     ) -> Self {
+        let memory = &ledgers.memory;
         Self {
             structure: match structure {
-                MemtableStructure::Tree => Structure::Tree(Tree::new(chunk_bytes_max)),
-                MemtableStructure::SkipList => Structure::List(Box::new(List::new())),
+                MemtableStructure::Tree => Structure::Tree(Tree::new(chunk_bytes_max, memory)),
+                MemtableStructure::SkipList => Structure::List(Box::new(List::new(memory))),
             },
-            arena: Arc::new(Arena::new(chunk_bytes_max, RECORD_ALIGN, pins)),
+            arena: Arc::new(Arena::new(chunk_bytes_max, RECORD_ALIGN, ledgers)),
         }
+    }
+
+    /// What the structure has taken: nodes, used or not.
+    fn structure_share(&self) -> &MemoryShare {
+        match &self.structure {
+            Structure::Tree(tree) => tree.share(),
+            Structure::List(list) => list.share(),
+        }
+    }
+
+    /// What was taken from the system, used already or not.
+    pub(crate) fn taken_bytes(&self) -> usize {
+        self.arena.share().bytes() + self.structure_share().bytes()
+    }
+
+    /// Notes that only inserts that are under way will still come.
+    pub(crate) fn seal(&self) {
+        self.arena.share().seal();
+        self.structure_share().seal();
     }
 
     /// How many entries there are; exact when no insert is under way.

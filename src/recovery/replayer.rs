@@ -13,7 +13,7 @@ use crate::batch::{Operation, Operations};
 use crate::change::{check_name, decode_create, decode_drop};
 use crate::commit::{self, MemtableMaker};
 use crate::manifest::{KeyspaceFacts, KeyspaceRecord, Rooms};
-use crate::registry::{ENTRY_BYTES, Keyspaces, Targets};
+use crate::registry::{Keyspaces, Targets};
 use crate::snapshots::Snapshots;
 use crate::superversion::KeyspaceState;
 use crate::tree::Tree;
@@ -97,10 +97,8 @@ impl<'a> Replayer<'a> {
                 return Err(error.with_value("keyspace", operation.keyspace));
             };
             if operation.seq > floor {
-                let bytes = operation.key.len() + operation.value.len();
-                let weight = bytes + ENTRY_BYTES;
                 let targets = Targets::One(&keyspace);
-                self.keyspaces.note_commit(&targets, operation.seq, weight);
+                self.keyspaces.note_commit(&targets, operation.seq);
                 let active = &keyspace.peek().active;
                 commit::insert(
                     active,

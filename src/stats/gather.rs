@@ -110,6 +110,8 @@ impl Handle {
             oldest_snapshot_seq: snapshots.capture().registered.first().copied(),
             visible_seq: snapshots.visible(),
             throttle: ThrottleStats::of(&self.default_keyspace().till),
+            memtable_taken_bytes: self.commit.memtables.memory().taken_bytes() as u64,
+            memtable_pinned_bytes: self.commit.memtables.memory().pinned_bytes() as u64,
             ..Stats::default()
         }
     }

@@ -25,7 +25,48 @@ pub(crate) struct CachedBlock {
 #[derive(Debug)]
 struct Living {
     bytes: AtomicU64,
+    /// What open tables keep beside blocks; not in `bytes`.
+    charged: AtomicU64,
     bytes_max: u64,
+}
+
+impl Living {
+    /// What blocks may take beside what open tables keep.
+    fn room(&self) -> u64 {
+        let step = self.step();
+        // Relaxed, as everywhere here: a bound of bytes, which orders nothing.
+        let charged = self.charged.load(Ordering::Relaxed).div_ceil(step.max(1));
+        let steps = CAPACITY_STEPS.saturating_sub(charged);
+        self.bytes_max.min(step * steps.max(CAPACITY_STEPS_MIN))
+    }
+
+    fn step(&self) -> u64 {
+        self.bytes_max.div_ceil(CAPACITY_STEPS)
+    }
+}
+
+/// What an open table keeps in memory beside blocks: index, filter, dictionary. Counted against the
+/// bound of the cache, whose blocks give way, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    living: Arc<Living>,
+    bytes: AtomicU64,
+}
+
+impl Charge {
+    /// Counts `bytes` more.
+    pub(crate) fn grow(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let charged = &self.living.charged;
+        charged.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.living.charged.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl CachedBlock {
@@ -63,10 +104,10 @@ impl CachedBlock {
     /// more are.
     pub(crate) fn slice(self: &Arc<Self>, start: usize, len: usize) -> Slice {
         let is_waste = len < self.bytes.len() / PIN_WASTE_MAX;
-        let is_full = self.living.as_ref().is_some_and(|living| {
-            // Relaxed: a bound of bytes, which orders nothing.
-            living.bytes.load(Ordering::Relaxed) > living.bytes_max
-        });
+        let is_full = self
+            .living
+            .as_ref()
+            .is_some_and(|living| living.bytes.load(Ordering::Relaxed) > living.room());
         if is_waste || is_full {
             let end = start.saturating_add(len);
             return Slice::copy_from(self.bytes.get(start..end).unwrap_or_default());
@@ -162,12 +203,15 @@ type Blocks = Cache<BlockKey, Arc<CachedBlock>, Bytes, BuildHasherDefault<BlockH
 /// In shards, each behind a lock of its own, so that threads seldom meet. A block that is in use,
 /// or pinned by a slice, stays valid when it is evicted; it goes on counting, and the cache holds
 /// that much less. Where slices pin so much that a quarter is left, blocks are no longer kept and
-/// values no longer pinned but copied: reads become slow, not large.
+/// values no longer pinned but copied: reads become slow, not large. What open tables keep
+/// counts as well.
 pub struct BlockCache {
     blocks: Blocks,
     living: Arc<Living>,
     /// What `blocks` may hold now.
     capacity: Mutex<u64>,
+    /// Counted in tests only: one counter that every hit writes to is one that readers fight over.
+    #[cfg(test)]
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -193,9 +237,11 @@ impl BlockCache {
             ),
             living: Arc::new(Living {
                 bytes: AtomicU64::new(0),
+                charged: AtomicU64::new(0),
                 bytes_max,
             }),
             capacity: Mutex::new(bytes_max),
+            #[cfg(test)]
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         })
@@ -211,13 +257,28 @@ impl BlockCache {
         self.living.bytes.load(Ordering::Relaxed)
     }
 
+    /// What open tables keep beside blocks, in bytes. So much less is left for blocks, down to a
+    /// quarter of the bound.
+    pub fn charged_bytes(&self) -> u64 {
+        self.living.charged.load(Ordering::Relaxed)
+    }
+
+    /// Counts what a table keeps until the result is dropped: nothing yet.
+    pub(crate) fn charge(&self) -> Charge {
+        Charge {
+            living: Arc::clone(&self.living),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
     /// What it may hold, in bytes.
     pub fn bytes_max(&self) -> u64 {
         self.living.bytes_max
     }
 
     /// Blocks that were found.
-    pub fn hits(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
 
@@ -241,6 +302,7 @@ impl BlockCache {
         load: impl FnOnce() -> Result<Vec<u8>>,
     ) -> Result<(Arc<CachedBlock>, bool)> {
         if let Some(found) = self.blocks.get(&key) {
+            #[cfg(test)]
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok((found, true));
         }
@@ -276,19 +338,18 @@ impl BlockCache {
     /// Gives way to what is held outside. Returns whether there is room for a new block of
     /// `weight`, which counts already.
     fn has_room(&self, weight: u64) -> bool {
-        let bytes_max = self.bytes_max();
-        let step = bytes_max.div_ceil(CAPACITY_STEPS);
+        let (room, step) = (self.living.room(), self.living.step());
         let Some(mut capacity) = self.capacity.try_lock() else {
             // Another thread sees to it.
             return true;
         };
-        if *capacity == bytes_max && self.living_bytes() <= bytes_max.saturating_add(step) {
+        if *capacity == room && self.living_bytes() <= room.saturating_add(step) {
             return true;
         }
         let inside = self.blocks.weight().saturating_add(weight);
         let outside = self.living_bytes().saturating_sub(inside);
-        let steps = CAPACITY_STEPS.saturating_sub(outside / step);
-        let wanted = bytes_max.min(step * steps.max(CAPACITY_STEPS_MIN));
+        let steps = room.div_ceil(step).saturating_sub(outside / step);
+        let wanted = room.min(step * steps.max(CAPACITY_STEPS_MIN));
         if wanted != *capacity {
             *capacity = wanted;
             self.blocks.set_capacity(wanted);

@@ -14,8 +14,7 @@ use base::sync::atomic::{AtomicBool, AtomicU64};
 use base::{Error, HashSeed, Home, KeyHash, KeyKind, PinLedger, Result, SequenceNumber, Slice};
 
 use crate::block::{Entry, Shape};
-use crate::bytes::AlignedBytes;
-use crate::cache::{BlockCache, CachedBlock};
+use crate::cache::{BlockCache, CachedBlock, Charge};
 use crate::dictionary::Dictionary;
 use crate::filter::Filter;
 use crate::format::{BLOCK_BYTES_MAX, BlockHandle, Footer};
@@ -24,57 +23,14 @@ use crate::iter::{ScanMode, TableCursor};
 use crate::properties::Properties;
 
 mod load;
+mod options;
+mod resident;
 mod verify;
 
 pub(crate) use load::{Buffers, Loaded, Place};
+pub use options::{ReadMode, ReaderOptions, Verify};
+use resident::Resident;
 pub use verify::VerifyReport;
-
-/// How the bytes of a table are reached.
-///
-/// # Examples
-/// ```
-/// use sstable::ReadMode;
-/// assert_ne!(ReadMode::Mapped, ReadMode::Positioned);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum ReadMode {
-    /// Through a mapping, in place; the descriptor is closed.
-    #[default]
-    Mapped,
-    /// By positioned reads through the block cache; index and filter are kept in memory. For data
-    /// that outgrows memory, and for files of unknown origin.
-    Positioned,
-}
-
-/// How often the checksum of a mapped block is compared. Positioned reads check each load.
-///
-/// # Examples
-/// ```
-/// use sstable::Verify;
-/// assert_ne!(Verify::Once, Verify::Always);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Verify {
-    /// At the first touch, remembered as long as the table is open.
-    #[default]
-    Once,
-    /// At every touch. Index and filter are copied into memory and checked there when the table is
-    /// opened, instead of being checked whole at each get.
-    Always,
-}
-
-/// How tables are read.
-#[derive(Clone, Debug, Default)]
-pub struct ReaderOptions {
-    /// Mapped or positioned.
-    pub mode: ReadMode,
-    /// Where uncompressed and positioned blocks are kept; `None` reads each anew.
-    pub cache: Option<Arc<BlockCache>>,
-    /// When checksums are compared.
-    pub verify: Verify,
-    /// Where slices that pin a table or a block are counted.
-    pub pins: Arc<PinLedger>,
-}
 
 /// What gets and cursors had to touch. Plain counters: the caller adds them up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -124,13 +80,6 @@ enum Source {
     Positioned(Arc<dyn File>),
 }
 
-/// Index and filter, with their trailers cut off, in memory.
-#[derive(Debug)]
-struct Resident {
-    index: AlignedBytes,
-    filter: Option<AlignedBytes>,
-}
-
 #[derive(Debug)]
 enum FilterState {
     None,
@@ -148,6 +97,8 @@ pub struct TableReader {
     resident: Option<Resident>,
     cache: Option<Arc<BlockCache>>,
     cache_key: u64,
+    /// What this reader keeps, counted against the cache.
+    charge: Option<Charge>,
     verify: Verify,
     pins: Arc<PinLedger>,
     filter: OnceLock<FilterState>,
@@ -176,7 +127,7 @@ impl TableReader {
     ) -> Result<Arc<Self>> {
         let path = file.path().to_owned();
         let file_bytes = file.len()?;
-        let footer = load::read_footer(&*file, file_bytes)?;
+        let footer = resident::read_footer(&*file, file_bytes)?;
         if let Some(expected) = expected_file_id
             && expected != footer.file_id
         {
@@ -203,7 +154,7 @@ impl TableReader {
             }
         };
         let words = footer.block_count.div_ceil(64);
-        Ok(Arc::new(Self {
+        let reader = Self {
             path,
             footer,
             file_bytes,
@@ -211,13 +162,23 @@ impl TableReader {
             resident,
             cache: options.cache.clone(),
             cache_key,
+            charge: options.cache.as_ref().map(|cache| cache.charge()),
             verify: options.verify,
             pins: Arc::clone(&options.pins),
             filter: OnceLock::new(),
             dictionary: OnceLock::new(),
             index_checked: AtomicBool::new(false),
             checked: (0..words).map(|_| AtomicU64::new(0)).collect(),
-        }))
+        };
+        reader.charge(size_of::<Self>() + reader.heap_bytes());
+        Ok(Arc::new(reader))
+    }
+
+    /// Counts what it keeps, and did not before, against the cache.
+    fn charge(&self, bytes: usize) {
+        if let Some(charge) = &self.charge {
+            charge.grow(bytes);
+        }
     }
 
     /// The file.

@@ -16,6 +16,10 @@ use base::{Error, ErrorKind, FileKind, FileNumber, Result};
 
 use crate::reader::{ReaderOptions, TableReader};
 
+/// So many tables stay open whatever they keep in memory: a read of a few runs must not open each
+/// anew.
+const OPEN_TABLES_MIN: usize = 8;
+
 /// Opens the tables of one directory, and keeps at most so many open.
 pub struct TableCache {
     fs: Arc<dyn FileSystem>,
@@ -30,7 +34,9 @@ pub struct TableCache {
 impl TableCache {
     /// A cache for the tables in `dir`; keeps at least one open.
     ///
-    /// Bounds mappings and memory, not only descriptors: a mapped table has closed its own.
+    /// Bounds mappings and memory, not only descriptors: a mapped table has closed its own. What
+    /// open ones keep in memory counts against the block cache; beyond half of that those not used
+    /// for long are closed, down to eight.
     pub fn new(
         fs: Arc<dyn FileSystem>,
         dir: PathBuf,
@@ -89,7 +95,7 @@ impl TableCache {
             if clock.len() >= self.open_tables_max {
                 clock.retain(|handle| handle.strong_count() > 0);
             }
-            let closed = Self::close_beyond(&mut clock, self.open_tables_max - 1);
+            let closed = Self::close_beyond(&mut clock, self.open_tables_max - 1, self.excess());
             clock.push_back(Weak::clone(handle));
             closed
         };
@@ -101,14 +107,26 @@ impl TableCache {
         self.clock.lock().retain(|other| !other.ptr_eq(handle));
     }
 
+    /// What open tables keep in memory beyond their share of the block cache.
+    fn excess(&self) -> usize {
+        let excess = self.options.cache.as_ref().map_or(0, |cache| {
+            cache.charged_bytes().saturating_sub(cache.bytes_max() / 2)
+        });
+        usize::try_from(excess).unwrap_or(usize::MAX)
+    }
+
+    /// Closes all but `keep` tables, and further ones until they have given back `excess` bytes.
     fn close_beyond(
         clock: &mut VecDeque<Weak<TableHandle>>,
         keep: usize,
+        mut excess: usize,
     ) -> Vec<(Arc<TableHandle>, Option<Arc<TableReader>>)> {
         let mut closed = Vec::new();
         // Twice round finds a victim even if every table was used since.
         let mut passes = 2 * clock.len();
-        while clock.len() > keep && passes > 0 {
+        let is_over =
+            |count: usize, excess: usize| count > keep || excess > 0 && count >= OPEN_TABLES_MIN;
+        while is_over(clock.len(), excess) && passes > 0 {
             passes -= 1;
             let Some(candidate) = clock.pop_front() else {
                 break;
@@ -122,6 +140,8 @@ impl TableCache {
                 closed.push((handle, None));
             } else {
                 let reader = handle.open.swap(None);
+                let bytes = reader.as_ref().map_or(0, |reader| reader.heap_bytes());
+                excess = excess.saturating_sub(bytes);
                 closed.push((handle, reader));
             }
         }
@@ -133,7 +153,7 @@ impl TableCache {
         let closed = {
             let mut clock = self.clock.lock();
             let keep = clock.len() / 2;
-            Self::close_beyond(&mut clock, keep)
+            Self::close_beyond(&mut clock, keep, 0)
         };
         drop(closed);
     }

@@ -251,6 +251,8 @@ const UNSAFE_FILES: &[&str] = &[
     "memtable/src/ordered/tree/node.rs",
     // An allocator that counts.
     "tests/allocations.rs",
+    // Another one.
+    "tests/memory.rs",
 ];
 
 #[test]

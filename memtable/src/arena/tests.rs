@@ -3,7 +3,7 @@ use std::thread;
 use super::*;
 
 fn arena(chunk_bytes_max: usize) -> Arc<Arena> {
-    Arc::new(Arena::new(chunk_bytes_max, 8, Arc::default()))
+    Arc::new(Arena::new(chunk_bytes_max, 8, Ledgers::default()))
 }
 
 /// Takes room for `bytes` and fills it.
@@ -28,7 +28,7 @@ fn capacities(arena: &Arena) -> Vec<usize> {
 #[test]
 fn what_is_stored_stays_as_it_is_and_aligned() {
     for align in [1, 8, 64] {
-        let arena = Arena::new(64 << 10, align, Arc::default());
+        let arena = Arena::new(64 << 10, align, Ledgers::default());
         let lens = [1, 7, 100, 1023, 1024, 1025, 4096, 4097, 70_000];
         let mut stored = Vec::new();
         for round in 0..20u8 {
@@ -112,8 +112,12 @@ fn threads_never_share_a_byte() {
 
 #[test]
 fn a_pinned_slice_outlives_the_arena_handle() {
-    let pins = Arc::new(PinLedger::default());
-    let arena = Arc::new(Arena::new(0, 8, Arc::clone(&pins)));
+    let ledgers = Ledgers {
+        memory: Arc::new(MemoryLedger::new(CHUNK_BYTES_MIN)),
+        ..Ledgers::default()
+    };
+    let pins = &ledgers.pins;
+    let arena = Arc::new(Arena::new(0, 8, ledgers.clone()));
     let place = store(&arena, &[9; PIN_BYTES_MIN]);
     // SAFETY: so many bytes were stored there; the arena is alive.
     let value = unsafe { slice::from_raw_parts(place.as_ptr(), PIN_BYTES_MIN) };
@@ -122,10 +126,21 @@ fn a_pinned_slice_outlives_the_arena_handle() {
     // SAFETY: as for all of them.
     let short = unsafe { arena.pin(&value[1..]) };
     assert!(!short.is_pinned(), "it would keep more than it is worth");
-    drop(arena);
+    let another = Arc::new(Arena::new(0, 8, ledgers.clone()));
+    let place = store(&another, &[9; PIN_BYTES_MIN]);
+    // SAFETY: as for the first.
+    let value = unsafe { slice::from_raw_parts(place.as_ptr(), PIN_BYTES_MIN) };
+    // SAFETY: as for the first.
+    let copied = unsafe { another.pin(value) };
+    assert!(!copied.is_pinned(), "slices keep as much as they may");
+    assert_eq!(copied, slice);
+    assert_eq!(ledgers.memory.taken_bytes(), 2 * CHUNK_BYTES_MIN);
+    drop((arena, another));
+    assert_eq!(ledgers.memory.taken_bytes(), CHUNK_BYTES_MIN);
     assert!(slice.is_pinned());
     assert_eq!(slice, [9; PIN_BYTES_MIN]);
     assert_eq!((pins.count(), pins.bytes()), (1, PIN_BYTES_MIN as u64));
     drop(slice);
     assert_eq!((pins.count(), pins.bytes()), (0, 0));
+    assert_eq!(ledgers.memory.taken_bytes(), 0);
 }

@@ -11,6 +11,8 @@ use std::cmp;
 use std::ops::Bound;
 use std::ptr::NonNull;
 
+use base::sync::Arc;
+use base::{MemoryLedger, MemoryShare};
 use crossbeam_epoch::{self as epoch, Guard};
 use crossbeam_skiplist::base::{Entry, SkipList};
 
@@ -32,8 +34,13 @@ const fn node_bytes_mean() -> usize {
     sum.div_ceil(1 << 32)
 }
 
+/// One node in so many is counted, for as many: the counters are there for all threads.
+const COUNTED_NODES: usize = 64;
+
 pub(super) struct List {
     list: SkipList<NodeKey, ()>,
+    /// The nodes, by the [`COUNTED_NODES`].
+    share: MemoryShare,
 }
 
 /// The key type of the list: a record, or a target to search for.
@@ -136,10 +143,17 @@ pub(super) fn record_of<'a>(node: &Node<'a>) -> Record<'a> {
 }
 
 impl List {
-    pub(super) fn new() -> Self {
+    /// An empty list whose nodes are counted in `memory`.
+    pub(super) fn new(memory: &Arc<MemoryLedger>) -> Self {
         Self {
             list: SkipList::new(epoch::default_collector().clone()),
+            share: MemoryShare::new(memory),
         }
+    }
+
+    /// What its nodes have taken, and where that is counted.
+    pub(super) fn share(&self) -> &MemoryShare {
+        &self.share
     }
 
     /// Adds `record`; returns whether its key and sequence number were new.
@@ -157,6 +171,11 @@ impl List {
         let found = inserted.key().record().map(Record::address);
         let is_ours = found == Some(record.address());
         inserted.release(guard());
+        // Where the record lies is as good as chance (Fibonacci hashing; Knuth 1973).
+        let mixed = (record.address().addr().get() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        if mixed >> 32 & (COUNTED_NODES as u64 - 1) == 0 {
+            self.share.grow(COUNTED_NODES * NODE_BYTES_MEAN);
+        }
         is_ours
     }
 

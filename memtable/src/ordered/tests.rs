@@ -8,7 +8,7 @@ fn seq(n: u64) -> SequenceNumber {
 #[test]
 fn targets_stand_where_internal_keys_do() {
     let mut random = Random::new(11);
-    let arena = Arena::new(0, RECORD_ALIGN, Arc::default());
+    let arena = Arena::new(0, RECORD_ALIGN, Ledgers::default());
     for _ in 0..(if cfg!(miri) { 300 } else { 20_000 }) {
         let (a, b) = (random.key(), random.key());
         let (a_seq, b_seq) = (seq(random.below(3)), seq(random.below(3)));
@@ -35,7 +35,7 @@ fn a_position_keeps_the_entries_alive() {
             // A foreign crate's, whose way with pointers Miri does not accept.
             continue;
         }
-        let entries = Arc::new(Ordered::new(structure, 0, Arc::default()));
+        let entries = Arc::new(Ordered::new(structure, 0, Ledgers::default()));
         for n in 1..=50u64 {
             let key = n.to_be_bytes();
             entries.insert(InternalKey::new(&key, seq(n), KeyKind::Put), &[7; 90]);

@@ -16,12 +16,12 @@
 
 use std::ptr::{self, NonNull};
 
-use base::SequenceNumber;
 use base::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use base::sync::{Arc, Mutex};
+use base::{MemoryLedger, MemoryShare, SequenceNumber};
 
 use super::record::{Record, RecordHeader, Target};
-use crate::arena::Arena;
+use crate::arena::{Arena, Ledgers};
 
 mod node;
 use node::{Item, NODE_ALIGN, Node, NodeRef, SLOT_COUNT};
@@ -65,19 +65,28 @@ pub(super) struct Spot {
 unsafe impl Send for Spot {}
 
 impl Tree {
-    /// An empty tree whose memory for nodes grows by up to `chunk_bytes_max`.
-    pub(super) fn new(chunk_bytes_max: usize) -> Self {
+    /// An empty tree whose memory for nodes grows by up to `chunk_bytes_max`, counted in `memory`.
+    pub(super) fn new(chunk_bytes_max: usize, memory: &Arc<MemoryLedger>) -> Self {
+        let ledgers = Ledgers {
+            memory: Arc::clone(memory),
+            ..Ledgers::default()
+        };
         Self {
             root: AtomicPtr::new(ptr::null_mut()),
             last: AtomicPtr::new(ptr::null_mut()),
             record_count: AtomicUsize::new(0),
-            nodes: Arena::new(chunk_bytes_max, NODE_ALIGN, Arc::default()),
+            nodes: Arena::new(chunk_bytes_max, NODE_ALIGN, ledgers),
             growing: Mutex::new(()),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.record_count.load(Ordering::Relaxed)
+    }
+
+    /// The memory for nodes, and where it is counted.
+    pub(super) fn share(&self) -> &MemoryShare {
+        self.nodes.share()
     }
 
     /// What the nodes occupy.

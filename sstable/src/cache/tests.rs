@@ -130,3 +130,57 @@ fn a_load_that_fails_leaves_its_place_to_the_next() {
     assert_eq!(tries.load(Ordering::Relaxed), 2);
     assert!(ask(&cache, 1, 10).1);
 }
+
+#[test]
+fn blocks_give_way_to_what_open_tables_keep() {
+    const BYTES_MAX: u64 = 1 << 20;
+    let cache = BlockCache::new(BYTES_MAX);
+    let fill = |from: u64| (from..from + 1_000).for_each(|n| drop(ask(&cache, n, 4096)));
+    fill(0);
+    let full = cache.used_bytes();
+    assert!(full > BYTES_MAX / 10 * 9);
+    let charge = cache.charge();
+    charge.grow(200 << 10);
+    charge.grow(200 << 10);
+    assert_eq!(cache.charged_bytes(), 400 << 10);
+    fill(1_000);
+    assert!(cache.living_bytes() + cache.charged_bytes() <= BYTES_MAX);
+    assert!(cache.used_bytes() > BYTES_MAX / 2, "no more than that");
+    let (block, _) = ask(&cache, 2_000, 4096);
+    assert!(block.slice(0, 4096).is_pinned(), "slices pin as before");
+    let excessive = cache.charge();
+    excessive.grow(10 << 20);
+    fill(3_000);
+    let least = BYTES_MAX / CAPACITY_STEPS * CAPACITY_STEPS_MIN;
+    assert!((least / 2..=least).contains(&cache.used_bytes()));
+    drop((charge, excessive));
+    assert_eq!(cache.charged_bytes(), 0);
+    fill(4_000);
+    assert!(cache.used_bytes() >= full / 10 * 9);
+}
+
+/// No lock is held while a block is read, and hits share theirs: a load that takes for ever keeps
+/// nobody from other blocks, whatever shard they are in.
+#[test]
+fn a_slow_load_keeps_nobody_from_other_blocks() {
+    let cache = BlockCache::new(1 << 20);
+    assert!(cache.blocks.num_shards() > 1);
+    for n in 0..100 {
+        ask(&cache, n, 100);
+    }
+    let others_done = Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let slow = cache.get_or_load(key(10_000), &Arc::default(), || {
+                others_done.wait();
+                Ok(vec![7; 100])
+            });
+            assert!(slow.is_ok());
+        });
+        for n in 0..100 {
+            assert!(ask(&cache, n, 100).1);
+            assert!(!ask(&cache, 100 + n, 100).1);
+        }
+        others_done.wait();
+    });
+}

@@ -3,26 +3,25 @@
 
 use std::cell::RefCell;
 
+use base::Result;
 use base::coding::Malformed;
 use base::fs::{File, Mapping};
 use base::sync::Arc;
 use base::sync::atomic::Ordering;
-use base::{Error, Result};
 
-use super::{FilterState, Resident, Source, TableReader, Verify};
+use super::resident::check_raw;
+use super::{FilterState, Source, TableReader, Verify};
 use crate::block::Shape;
-use crate::bytes::{self, AlignedBytes};
+use crate::bytes;
 use crate::cache::{BlockKey, CachedBlock};
 use crate::compression::{self, RAW, ZSTD_DICTIONARY};
 use crate::dictionary::{self, Dictionary};
 use crate::filter::{Filter, Refusal};
-use crate::format::{self, BlockHandle, Footer, Stored, TRAILER_BYTES};
+use crate::format::{self, BlockHandle, Stored, TRAILER_BYTES};
 use crate::index::{Index, IndexEntry};
 
 /// A bulk scan reads, or asks for, this many bytes at once.
 const AHEAD_BYTES: usize = 1 << 20;
-/// The first read of an open: enough for every footer this version writes.
-const FOOTER_GUESS_BYTES: u64 = 4096;
 /// Scratch space beyond this is given back.
 const SCRATCH_KEEP_BYTES: usize = 1 << 20;
 
@@ -69,65 +68,6 @@ pub(crate) struct Buffers {
     window_at: u64,
     /// Up to here a mapped bulk scan has asked for pages.
     asked_upto: u64,
-}
-
-/// Reads and decodes the footer of a file of `file_bytes`.
-///
-/// # Errors
-/// As [`TableReader::open`].
-pub(super) fn read_footer(file: &dyn File, file_bytes: u64) -> Result<Footer> {
-    let path = file.path();
-    let read_end = |len: u64| {
-        let mut end = Vec::new();
-        bytes::zeroed(&mut end, usize::try_from(len).unwrap_or(0), path)?;
-        file.read_exact_at(file_bytes.saturating_sub(len), &mut end)?;
-        Ok(end)
-    };
-    let mut end = read_end(file_bytes.min(FOOTER_GUESS_BYTES))?;
-    let wanted = Footer::stored_len(&end).min(file_bytes);
-    if wanted > end.len() as u64 {
-        // Fields that only a later version writes may be longer than the guess.
-        end = read_end(wanted)?;
-    }
-    Footer::decode(&end, file_bytes, path)
-}
-
-/// Reads the block at `handle`, checks it, and drops its trailer.
-fn read_checked(file: &dyn File, handle: BlockHandle, footer: &Footer) -> Result<AlignedBytes> {
-    let mut bytes = AlignedBytes::filled(handle.stored_len(), file.path(), |buffer| {
-        file.read_exact_at(handle.offset, buffer)
-    })?;
-    check_raw(&bytes, handle, footer, file.path())?;
-    bytes.truncate(handle.len as usize);
-    Ok(bytes)
-}
-
-/// Checks a block that is never compressed, and returns it without its trailer.
-fn check_raw<'a>(
-    stored: &'a [u8],
-    handle: BlockHandle,
-    footer: &Footer,
-    path: &std::path::Path,
-) -> Result<&'a [u8]> {
-    let damaged = |message: &str| Error::corruption(path, handle.offset, message);
-    let stored = Stored::split(stored).map_err(|Malformed| damaged("block malformed"))?;
-    stored.check(path, footer.file_id, handle.offset)?;
-    if stored.tag != RAW {
-        return Err(damaged("block is compressed where it may not be"));
-    }
-    Ok(stored.payload)
-}
-
-impl Resident {
-    pub(super) fn read(file: &dyn File, footer: &Footer) -> Result<Self> {
-        Ok(Self {
-            index: read_checked(file, footer.index, footer)?,
-            filter: match footer.filter {
-                Some(handle) => Some(read_checked(file, handle, footer)?),
-                None => None,
-            },
-        })
-    }
 }
 
 impl TableReader {
@@ -201,7 +141,10 @@ impl TableReader {
             }
         }
         match Filter::read(self.filter_block(), self.footer.hash_seed) {
-            Ok(filter) => FilterState::Ready(filter),
+            Ok(filter) => {
+                self.charge(filter.heap_bytes());
+                FilterState::Ready(filter)
+            }
             Err(Refusal::Malformed) => {
                 FilterState::Damaged(self.damaged(handle.offset, "filter malformed"))
             }
@@ -380,7 +323,11 @@ impl TableReader {
             )
         })?;
         // Another thread may have been first; both read the same bytes.
-        Ok(Some(self.dictionary.get_or_init(|| ready)))
+        let first = || {
+            self.charge(ready.heap_bytes());
+            ready
+        };
+        Ok(Some(self.dictionary.get_or_init(first)))
     }
 
     /// Reads the table's dictionary, if it has one.

@@ -143,3 +143,102 @@ fn threads_share_what_one_of_them_opens() {
     });
     assert!(cache.open_count() <= 3 + 4);
 }
+
+const ENTRY_COUNT: u64 = 600;
+
+/// A table of several blocks, with a filter.
+fn write_large_table(fs: &MemFs, number: u64) -> TableSummary {
+    let path = FileKind::Table.path(Path::new("db"), FileNumber(number));
+    let mut writer = TableWriter::create(fs, &path, TableOptions::default()).expect("created");
+    for n in 0..ENTRY_COUNT {
+        let entry = put(format!("key {n:05}"), 1, format!("{number} {n} {:100}", ""));
+        writer.add(key_of(&entry), &entry.3).expect("added");
+    }
+    writer.finish().expect("finished")
+}
+
+/// Whatever two threads read, and whatever they keep of it: blocks in and out of the cache, and
+/// what open tables keep, stay within the one bound, and tables within theirs.
+#[test]
+fn two_threads_of_positioned_reads_stay_within_both_bounds() {
+    const BYTES_MAX: u64 = 256 << 10;
+    const OPEN_MAX: usize = 20;
+    let fs = Arc::new(MemFs::default());
+    let blocks = BlockCache::new(BYTES_MAX);
+    let options = ReaderOptions {
+        mode: ReadMode::Positioned,
+        cache: Some(Arc::clone(&blocks)),
+        ..ReaderOptions::default()
+    };
+    let shared = Arc::clone(&fs) as Arc<dyn FileSystem>;
+    let cache = TableCache::new(shared, PathBuf::from("db"), options, OPEN_MAX);
+    let handles: Vec<_> = (1..=200)
+        .map(|number| {
+            let summary = write_large_table(&fs, number);
+            cache.handle(FileNumber(number), summary.file_id, summary.file_bytes)
+        })
+        .collect();
+    let kept_bytes = handles[0].reader().expect("opened").heap_bytes() as u64;
+    assert!(
+        kept_bytes * OPEN_MAX as u64 / 2 < BYTES_MAX,
+        "the bound of tables is reached"
+    );
+    handles[0].close();
+    let (cache, blocks, handles) = (&cache, &blocks, &handles);
+    thread::scope(|scope| {
+        for id in 0..2 {
+            scope.spawn(move || {
+                let mut kept = VecDeque::new();
+                for step in 0..6_000u64 {
+                    let mixed = (step * 2 + id).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+                    let at = usize::try_from(mixed % 200).expect("small");
+                    let n = (mixed >> 8) % ENTRY_COUNT;
+                    let reader = handles[at].reader().expect("opened");
+                    let key = format!("key {n:05}");
+                    let hash = HashSeed::default().hash(key.as_bytes());
+                    let probe = &mut ReadProbe::default();
+                    let hit = reader.get(key.as_bytes(), hash, SequenceNumber::MAX, probe);
+                    let hit = hit.expect("read").expect("there");
+                    let value = hit.pin(&reader);
+                    assert!(value.starts_with(format!("{} {n} ", at + 1).as_bytes()));
+                    kept.push_back(value);
+                    if kept.len() > 30 {
+                        kept.pop_front();
+                    }
+                    // What each thread has in hand comes on top, and a step of the capacity.
+                    let in_hand = 2 * (kept_bytes + 4500 + 512) + BYTES_MAX / 16;
+                    let taken = blocks.living_bytes() + blocks.charged_bytes();
+                    assert!(taken <= BYTES_MAX + in_hand, "step={step} taken={taken}");
+                    assert!(cache.open_count() <= OPEN_MAX + 2);
+                }
+            });
+        }
+    });
+    assert!(blocks.hits() > 0 && blocks.misses() > 1_000);
+}
+
+#[test]
+fn tables_that_keep_too_much_are_closed_but_for_a_few() {
+    let fs = Arc::new(MemFs::default());
+    let blocks = BlockCache::new(1 << 10);
+    let options = ReaderOptions {
+        mode: ReadMode::Positioned,
+        cache: Some(Arc::clone(&blocks)),
+        ..ReaderOptions::default()
+    };
+    let shared = Arc::clone(&fs) as Arc<dyn FileSystem>;
+    let cache = TableCache::new(shared, PathBuf::from("db"), options, 100);
+    let mut handles = Vec::new();
+    for number in 1..=20 {
+        let summary = write_large_table(&fs, number);
+        let handle = cache.handle(FileNumber(number), summary.file_id, summary.file_bytes);
+        handle.reader().expect("opened");
+        handles.push(handle);
+    }
+    assert_eq!(cache.open_count(), OPEN_TABLES_MIN);
+    assert!(handles[19].is_open());
+    for handle in &handles {
+        handle.close();
+    }
+    assert_eq!(blocks.charged_bytes(), 0);
+}

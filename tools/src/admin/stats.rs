@@ -247,6 +247,7 @@ fn stats_document(stats: &Stats) -> Value {
         "move_count": stats.move_count,
         "manifest_bytes": stats.manifest_bytes,
         "memtable_bytes": stats.memtable_bytes,
+        "memtable_taken_bytes": stats.memtable_taken_bytes,
         "sealed_memtable_count": stats.sealed_memtable_count,
         "table_bytes": stats.table_bytes(),
         "levels": levels_document(stats),

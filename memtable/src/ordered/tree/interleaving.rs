@@ -18,8 +18,8 @@ struct World {
 impl World {
     fn new(keys: impl IntoIterator<Item = u64>) -> Arc<Self> {
         let world = Arc::new(Self {
-            tree: Tree::new(0),
-            arena: Arena::new(0, RECORD_ALIGN, Arc::default()),
+            tree: Tree::new(0, &Arc::default()),
+            arena: Arena::new(0, RECORD_ALIGN, Ledgers::default()),
         });
         for key in keys {
             world.insert(key);

@@ -19,7 +19,7 @@ fn leaf_counts(tree: &Tree) -> Vec<usize> {
 }
 
 fn filled(keys: impl Iterator<Item = u64>, arena: &Arena) -> Tree {
-    let tree = Tree::new(0);
+    let tree = Tree::new(0, &Arc::default());
     for key in keys {
         let key = key.to_be_bytes();
         let record = Record::store(arena, InternalKey::new(&key, seq(1), KeyKind::Put), b"");
@@ -31,7 +31,7 @@ fn filled(keys: impl Iterator<Item = u64>, arena: &Arena) -> Tree {
 
 #[test]
 fn ascending_inserts_leave_full_leaves() {
-    let arena = Arena::new(0, RECORD_ALIGN, Arc::default());
+    let arena = Arena::new(0, RECORD_ALIGN, Ledgers::default());
     let count = SLOT_COUNT as u64 * 100;
     let tree = filled(0..count, &arena);
     assert_eq!(leaf_counts(&tree), [SLOT_COUNT; 100]);
@@ -41,7 +41,7 @@ fn ascending_inserts_leave_full_leaves() {
 
 #[test]
 fn leaves_are_at_least_half_full_whatever_comes() {
-    let arena = Arena::new(0, RECORD_ALIGN, Arc::default());
+    let arena = Arena::new(0, RECORD_ALIGN, Ledgers::default());
     let count = SLOT_COUNT as u64 * 100;
     for order in [
         |n: u64| u64::MAX - n,
@@ -67,7 +67,7 @@ fn a_node_is_as_long_as_whole_cache_lines() {
 /// The parents of a split learn of it late: until then a step to the right finds what moved.
 #[test]
 fn what_moved_right_is_found_before_the_parents_know() {
-    let arena = Arena::new(0, RECORD_ALIGN, Arc::default());
+    let arena = Arena::new(0, RECORD_ALIGN, Ledgers::default());
     let tree = filled((0..SLOT_COUNT as u64).map(|n| n * 2), &arena);
     let leaf = tree.root().expect("it is not empty");
     let key = 3u64.to_be_bytes();
