@@ -16,6 +16,10 @@ use siltstone::{Compression, Db, Durability, Options, WriteBatch, WriteOptions};
 use sstable::{ReadProbe, ReaderOptions, TableOptions, TableReader, TableWriter};
 use tempfile::TempDir;
 
+mod keys;
+
+use keys::{key, spread};
+
 const VALUE: [u8; 100] = [0x5a; 100];
 const SEED: HashSeed = HashSeed(1);
 
@@ -105,17 +109,6 @@ const STEPS: [Step; 24] = [
 ];
 
 const ZSTD: Compression = Compression::Zstd { level: 1 };
-
-fn key(n: u64) -> [u8; 16] {
-    let mut key = *b"0000000000000000";
-    key[..8].copy_from_slice(&n.to_be_bytes());
-    key
-}
-
-/// `n` spread over all 64 bits, one to one.
-fn spread(n: u64) -> u64 {
-    n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
-}
 
 fn timed(count: u64, work: impl FnOnce()) -> (u64, u64) {
     let clock = SystemClock::new();

@@ -7,6 +7,10 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use siltstone::{Db, Durability, WriteBatch, WriteOptions};
 use tempfile::TempDir;
 
+mod keys;
+
+use keys::{key, spread};
+
 /// Writes of one iteration: less than fills a memtable, so that no flush is measured.
 const WRITE_COUNT: u64 = 200_000;
 /// Writes that wait for the disk, of one iteration.
@@ -17,17 +21,6 @@ const VALUE: [u8; 100] = [0x5a; 100];
 type Place = fn(u64) -> u64;
 
 const ORDERS: [(&str, Place); 2] = [("sequential", |n| n), ("random", spread)];
-
-fn key(n: u64) -> [u8; 16] {
-    let mut key = *b"0000000000000000";
-    key[..8].copy_from_slice(&n.to_be_bytes());
-    key
-}
-
-/// `n` spread over all 64 bits, one to one.
-fn spread(n: u64) -> u64 {
-    n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
-}
 
 fn empty() -> (TempDir, Db) {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");

@@ -11,6 +11,7 @@ use std::path::Path;
 use base::clock::{Clock, SystemClock};
 use base::cursor::Cursor;
 use base::fs::{FileSystem, OsFs};
+use base::random::Random;
 use base::sync::Arc;
 use base::{HashSeed, InternalKey, KeyKind, SequenceNumber};
 use sstable::{
@@ -21,22 +22,6 @@ use sstable::{
 /// Entries of one kind of data, in key order.
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 20
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("below a usize")
-    }
-}
-
 /// 16-byte keys and 100-byte values of which half compresses away: printable noise, each piece of
 /// 50 twice.
 fn made_up(count: usize) -> Entries {
@@ -44,7 +29,7 @@ fn made_up(count: usize) -> Entries {
     (0..count)
         .map(|n| {
             let half: Vec<u8> = (0..50)
-                .map(|_| b' ' + u8::try_from(random.below(95)).expect("below 95"))
+                .map(|_| b' ' + u8::try_from(random.index(95)).expect("below 95"))
                 .collect();
             let value = [&half[..], &half[..]].concat();
             (format!("{n:016}").into_bytes(), value)
@@ -129,7 +114,7 @@ fn scan(reader: &Arc<TableReader>) {
 fn get(reader: &TableReader, entries: &Entries, count: usize) {
     let (mut random, mut probe) = (Random(2), ReadProbe::default());
     for _ in 0..count {
-        let (key, value) = &entries[random.below(entries.len())];
+        let (key, value) = &entries[random.index(entries.len())];
         let hash = HashSeed::default().hash(key);
         let hit = reader.get(key, hash, SequenceNumber::MAX, &mut probe);
         let hit = hit.expect("sound").expect("there");

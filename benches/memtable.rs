@@ -8,6 +8,10 @@ use base::{HashSeed, InternalKey, KeyHash, KeyKind, SequenceNumber};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use memtable::{Memtable, MemtableOptions, MemtableStructure};
 
+mod keys;
+
+use keys::{key, spread};
+
 /// As many entries of this size as a memtable of 64 MiB holds.
 const ENTRY_COUNT: u64 = 350_000;
 const VALUE: [u8; 100] = [0x5a; 100];
@@ -16,18 +20,6 @@ const FILTER_BYTES: usize = 448 << 10;
 
 /// Where in key order the n-th entry goes.
 type Place = fn(u64) -> u64;
-
-/// Keys of sixteen bytes that sort as `n` does.
-fn key(n: u64) -> [u8; 16] {
-    let mut key = *b"0000000000000000";
-    key[..8].copy_from_slice(&n.to_be_bytes());
-    key
-}
-
-/// `n` spread over all 64 bits, one to one.
-fn spread(n: u64) -> u64 {
-    n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
-}
 
 fn hash(key: &[u8]) -> KeyHash {
     HashSeed(1).hash(key)

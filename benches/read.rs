@@ -8,6 +8,10 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use siltstone::{Compression, Cursor, Db, Options, ReadMode};
 use tempfile::TempDir;
 
+mod keys;
+
+use keys::key;
+
 const ENTRY_COUNT: u64 = 300_000;
 /// Keys of one `multi_get`.
 const MULTI_COUNT: u64 = 32;
@@ -16,12 +20,6 @@ const NEXT_COUNT: usize = 10;
 /// Entries of one scan.
 const SCAN_COUNT: u64 = 10_000;
 const VALUE: [u8; 100] = [0x5a; 100];
-
-fn key(n: u64) -> [u8; 16] {
-    let mut key = *b"0000000000000000";
-    key[..8].copy_from_slice(&n.to_be_bytes());
-    key
-}
 
 /// A key that is not there and sorts just after the `n`-th one.
 fn missing_key(n: u64) -> [u8; 17] {

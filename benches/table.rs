@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use base::cursor::Cursor;
 use base::fs::{FileSystem, OsFs};
+use base::random::Random;
 use base::sync::Arc;
 use base::{HashSeed, InternalKey, KeyKind, SequenceNumber};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -59,18 +60,6 @@ fn open(path: &std::path::Path, mode: ReadMode) -> Arc<TableReader> {
     };
     let file = OsFs.open(path).expect("there");
     TableReader::open(file, &options, None, 1).expect("sound")
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 20) % bound
-    }
 }
 
 fn writing(criterion: &mut Criterion) {

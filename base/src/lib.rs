@@ -26,6 +26,8 @@ pub mod key;
 pub mod memory;
 pub mod pages;
 pub mod pins;
+#[cfg(any(test, feature = "testing"))]
+pub mod random;
 pub mod slice;
 pub mod sync;
 

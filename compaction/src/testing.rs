@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use base::fs::sim::SimFs;
+pub(crate) use base::random::Random;
 use base::sync::{Arc, Mutex};
 use base::{FileNumber, KeyKind, Level, OwnedKey, SequenceNumber};
 use sstable::{ReadMode, ReaderOptions, TableCache, TableHandle, Verify};
@@ -13,41 +14,6 @@ use crate::levels::{Reaper, Table, TableMeta, Version};
 mod bed;
 
 pub(crate) use bed::{Bed, files_in};
-
-/// splitmix64 (Steele, Lea, Flood 2014).
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// Starts from `seed`, or from the environment's `SEED`, and prints which.
-    pub(crate) fn printed(test: &str, seed: u64) -> Self {
-        let given = std::env::var("SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or(seed);
-        println!("{test}: SEED={seed}");
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(len as u64)).expect("below a length")
-    }
-
-    pub(crate) fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-}
 
 pub(crate) fn seq(value: u64) -> SequenceNumber {
     SequenceNumber::new(value).expect("small")

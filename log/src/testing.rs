@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use base::clock::ManualClock;
 use base::fs::sim::{CrashModel, SimFs};
 use base::fs::{DirEntry, File, FileSystem, LockGuard, Status, Watch};
+pub(crate) use base::random::Random;
 use base::sync::Arc;
 use base::sync::Mutex;
 use base::sync::atomic::{AtomicU64, Ordering};
@@ -23,24 +24,6 @@ pub(crate) const DATABASE_ID: u128 = 0xfeed_beef;
 /// What the clocks show at first.
 pub(crate) const START_MICROS: u64 = 1_000_000;
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
 pub(crate) fn seq(value: u64) -> SequenceNumber {
     SequenceNumber::new(value).expect("small")
 }
@@ -55,7 +38,9 @@ pub(crate) fn payload(first: u64) -> Vec<u8> {
     let mut random = Random(first);
     let max = if first % 19 == 18 { 1500 } else { 120 };
     let len = random.below(max);
-    (0..len).map(|_| random.next().to_le_bytes()[0]).collect()
+    (0..len)
+        .map(|_| random.next_u64().to_le_bytes()[0])
+        .collect()
 }
 
 /// A header for a segment that stands alone.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base::cursor::VecEntry;
 use base::fs::{Access, DirEntry, File, FileSystem, LockGuard, Mapping, Status, Watch};
+pub(crate) use base::random::Random;
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{Error, ErrorKind, InternalKey, KeyKind, Result, SequenceNumber};
@@ -164,25 +165,6 @@ impl FileSystem for MemFs {
 
     fn random_u64(&self) -> u64 {
         self.random.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-/// A small, seeded generator; the same numbers on every machine.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).expect("below a usize")
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use base::clock::ManualClock;
 use base::executor::Stepped;
 use base::fs::sim::SimFs;
+use base::random::Random;
 use siltstone::{Compression, Db, FilterPolicy, LogAppend, Options, ReadMode, Result, Verify};
 
 use crate::order::Order;
@@ -16,26 +17,22 @@ use crate::reads::Reads;
 /// What a database should hold.
 pub(crate) type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// splitmix64 (Steele, Lea, Flood 2014).
+/// Numbers for tests: lengths and indexes.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub(crate) struct Rng(Random);
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Random(seed))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
-    /// A number below `bound`, which is not 0.
+    /// A number below `bound`, or 0 if that is 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("below a usize")
+        self.0.index(bound)
     }
 
     /// True in `percent` of a hundred cases.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Executor, Scatter, Step, StepFn, Task, Worker};
 use crate::clock::ManualClock;
 use crate::error::Result;
+use crate::random::mix;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Bell, Mutex};
 
@@ -95,10 +96,7 @@ impl Stepped {
         let state = self
             .random
             .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
-        let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15))
     }
 }
 

@@ -348,7 +348,7 @@ impl FileSystem for SimFs {
     }
 
     fn random_u64(&self) -> u64 {
-        self.shared.state.lock().random.next()
+        self.shared.state.lock().random.next_u64()
     }
 }
 

@@ -7,8 +7,10 @@ use crate::testing::{Random, level, meta, seq};
 fn key(random: &mut Random) -> OwnedKey {
     let len = [0, 1, 7, 40][random.index(4)];
     OwnedKey {
-        user_key: (0..len).map(|_| random.next().to_le_bytes()[0]).collect(),
-        seq: seq(random.next() >> random.below(56).max(8)),
+        user_key: (0..len)
+            .map(|_| random.next_u64().to_le_bytes()[0])
+            .collect(),
+        seq: seq(random.next_u64() >> random.below(56).max(8)),
         kind: if random.one_in(2) {
             KeyKind::Put
         } else {
@@ -22,13 +24,13 @@ fn some<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Option<T
 }
 
 fn number(random: &mut Random) -> u64 {
-    random.next() >> random.below(64)
+    random.next_u64() >> random.below(64)
 }
 
 fn table(random: &mut Random) -> TableMeta {
     TableMeta {
         number: FileNumber(number(random)),
-        file_id: random.next(),
+        file_id: random.next_u64(),
         file_bytes: number(random),
         entry_count: number(random),
         tombstone_count: number(random),
@@ -66,15 +68,15 @@ fn keyspace(random: &mut Random) -> KeyspaceEdit {
 
 fn random_edit(random: &mut Random) -> VersionEdit {
     VersionEdit {
-        database_id: some(random, |random| u128::from(random.next()) << 64 | 7),
-        hash_seed: some(random, Random::next),
+        database_id: some(random, |random| u128::from(random.next_u64()) << 64 | 7),
+        hash_seed: some(random, Random::next_u64),
         epoch: some(random, number),
         next_file_number: some(random, |random| FileNumber(number(random))),
         last_seq: some(random, |random| key(random).seq),
         log_floor: some(random, |random| FileNumber(number(random))),
         log_durable_upto: some(random, |random| (number(random), number(random))),
         clean_close: some(random, |random| random.one_in(2)),
-        branch_id: some(random, Random::next),
+        branch_id: some(random, Random::next_u64),
         keyspaces: (0..random.below(4)).map(|_| keyspace(random)).collect(),
         flushed_floor: some(random, |random| key(random).seq),
         next_keyspace_id: some(random, |random| keyspace(random).id),

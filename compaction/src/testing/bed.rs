@@ -160,7 +160,7 @@ impl Bed {
     ) -> VecCursor {
         let entries = (0..count).map(|_| {
             let key = format!("a shared beginning {:04}", random.below(key_count));
-            let value = format!("{:0len$}", random.next(), len = random.index(60) + 1);
+            let value = format!("{:0len$}", random.next_u64(), len = random.index(60) + 1);
             self.write(&key, (!random.one_in(3)).then_some(&value))
         });
         VecCursor::new(entries.collect())

@@ -45,7 +45,9 @@ fn small_segment(count: u64) -> (Vec<u8>, Vec<u64>) {
 
 fn with_len(first: u64, len: usize) -> (RecordMeta, Vec<u8>) {
     let mut random = Random(first);
-    let payload = (0..len).map(|_| random.next().to_le_bytes()[0]).collect();
+    let payload = (0..len)
+        .map(|_| random.next_u64().to_le_bytes()[0])
+        .collect();
     (batch(first), payload)
 }
 

@@ -1,16 +1,6 @@
+use base::random::Random;
+
 use super::*;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
 
 fn seq(value: u64) -> SequenceNumber {
     SequenceNumber::new(value).expect("small")

@@ -7,7 +7,7 @@ use base::cursor::{Cursor, VecCursor, VecEntry};
 use base::{HashSeed, KeyHash};
 
 use super::*;
-use crate::random::Random;
+use crate::random::{self, Random};
 
 const _: fn() = || {
     fn is_shared<T: Send + Sync + 'static>() {}
@@ -149,22 +149,22 @@ type Model = BTreeMap<(Vec<u8>, u64), VecEntry>;
 
 /// Random entries in a memtable, and in a map by key and falling sequence.
 fn random_run(random: &mut Random) -> (Arc<Memtable>, Model) {
-    let structure = STRUCTURES[random.index_below(2)];
+    let structure = STRUCTURES[random.index(2)];
     let memtable = empty(structure, if random.below(2) == 0 { 0 } else { 256 });
     let mut model = BTreeMap::new();
     let count = random.below(300);
     let mut seqs: Vec<u64> = (1..=count).collect();
     for at in (1..seqs.len()).rev() {
-        let other = random.index_below(at + 1);
+        let other = random.index(at + 1);
         seqs.swap(at, other);
     }
     for at in seqs {
-        let key = random.key();
+        let key = random::key(random);
         let (kind, value) = match random.below(4) {
             0 => (KeyKind::Delete, Vec::new()),
             n => (
                 KeyKind::Put,
-                vec![b'v'; random.index_below(if n == 1 { 3000 } else { 40 })],
+                vec![b'v'; random.index(if n == 1 { 3000 } else { 40 })],
             ),
         };
         insert(&memtable, &key, at, kind, &value);
@@ -179,7 +179,7 @@ fn gets_agree_with_a_map() {
         let mut random = Random::new(seed);
         let (memtable, model) = random_run(&mut random);
         for _ in 0..STEP_COUNT {
-            let (key, at) = (random.key(), random.below(320));
+            let (key, at) = (random::key(&mut random), random.below(320));
             let want = model
                 .range((key.clone(), u64::MAX - at)..=(key.clone(), u64::MAX))
                 .next()
@@ -211,7 +211,7 @@ fn a_cursor_moves_as_over_a_sorted_vector() {
         let mut cursor = memtable.cursor();
         let mut oracle = VecCursor::new(model.into_values().collect());
         for _ in 0..STEP_COUNT {
-            let key = random.key();
+            let key = random::key(&mut random);
             let target = InternalKey::seek_to(&key, seq(random.below(320)));
             let step = random.below(12);
             let (got, want) = match step {
@@ -240,8 +240,8 @@ fn a_cursor_moves_as_over_a_sorted_vector() {
 fn value_of(key: &[u8], at: u64) -> Vec<u8> {
     let mut random = Random::new(at ^ hash(key).0);
     let len = match random.below(20) {
-        0 => random.index_below(3000),
-        _ => random.index_below(100),
+        0 => random.index(3000),
+        _ => random.index(100),
     };
     std::iter::repeat_with(|| u8::try_from(random.below(256)).expect("a byte"))
         .take(len)

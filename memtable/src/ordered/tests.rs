@@ -1,5 +1,5 @@
 use super::*;
-use crate::random::Random;
+use crate::random::{Random, key};
 
 fn seq(n: u64) -> SequenceNumber {
     SequenceNumber::new(n).expect("small")
@@ -10,7 +10,7 @@ fn targets_stand_where_internal_keys_do() {
     let mut random = Random::new(11);
     let arena = Arena::new(0, RECORD_ALIGN, Ledgers::default());
     for _ in 0..(if cfg!(miri) { 300 } else { 20_000 }) {
-        let (a, b) = (random.key(), random.key());
+        let (a, b) = (key(&mut random), key(&mut random));
         let (a_seq, b_seq) = (seq(random.below(3)), seq(random.below(3)));
         let key = InternalKey::new(&a, a_seq, KeyKind::Put);
         let record = Record::store(&arena, key, b"value");

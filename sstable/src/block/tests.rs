@@ -36,13 +36,13 @@ fn key_at(shape: &Shape, bytes: &[u8], index: usize) -> (Vec<u8>, u64) {
 /// Keys of few letters, so that prefixes, equal heads and zeros at the end are common.
 fn random_key(random: &mut Random) -> Vec<u8> {
     let letters = [0, 0, b'a', b'b', 0xff];
-    let len = random.below(14);
-    let mut key = if random.below(3) == 0 {
+    let len = random.index(14);
+    let mut key = if random.index(3) == 0 {
         b"shared/".to_vec()
     } else {
         Vec::new()
     };
-    key.extend((0..len).map(|_| letters[random.below(letters.len())]));
+    key.extend((0..len).map(|_| letters[random.index(letters.len())]));
     key
 }
 
@@ -51,14 +51,14 @@ fn a_block_finds_what_a_sorted_list_finds() {
     for seed in 0..300 {
         let mut random = Random(seed);
         let prefix = random_key(&mut random);
-        let count = 1 + random.below(60);
+        let count = 1 + random.index(60);
         let entries = sorted(
             (0..count)
                 .map(|_| {
                     let mut key = prefix.clone();
                     key.extend(random_key(&mut random));
-                    let len = random.below(200);
-                    put(key, random.below(4) as u64, vec![7; len])
+                    let len = random.index(200);
+                    put(key, random.index(4) as u64, vec![7; len])
                 })
                 .collect(),
         );
@@ -77,17 +77,17 @@ fn a_block_finds_what_a_sorted_list_finds() {
             assert_eq!(&bytes[found.value_at..][..found.value.len()], found.value);
         }
         for probe in 0..200 {
-            let mut key = if random.below(4) == 0 {
+            let mut key = if random.index(4) == 0 {
                 Vec::new()
             } else {
                 prefix.clone()
             };
             key.extend(random_key(&mut random));
-            key.truncate(random.below(20));
+            key.truncate(random.index(20));
             if probe < entries.len() {
                 key.clone_from(&entries[probe].0);
             }
-            let at = seq(random.below(5) as u64);
+            let at = seq(random.index(5) as u64);
             let target = InternalKey::seek_to(&key, at);
             let lower = entries.partition_point(|entry| key_of(entry) < target);
             let upper = entries.partition_point(|entry| key_of(entry) <= target);
@@ -192,13 +192,13 @@ fn no_bytes_make_a_block_panic() {
     for seed in 0..5_000 {
         let mut random = Random(seed);
         let mut changed = bytes.clone();
-        for _ in 0..=random.below(6) {
-            let at = if random.below(2) == 0 {
-                random.below(16)
+        for _ in 0..=random.index(6) {
+            let at = if random.index(2) == 0 {
+                random.index(16)
             } else {
-                random.below(changed.len())
+                random.index(changed.len())
             };
-            changed[at] = random.next().to_le_bytes()[0];
+            changed[at] = random.next_u64().to_le_bytes()[0];
         }
         exercise(&changed);
     }

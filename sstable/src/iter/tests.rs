@@ -7,21 +7,21 @@ use crate::{BlockCache, Compression, FilterPolicy, ReadMode, ReaderOptions, Tabl
 
 /// A random sorted run: short keys of few letters, several versions, some tombstones.
 fn random_entries(random: &mut Random) -> Vec<VecEntry> {
-    let count = 1 + random.below(300);
+    let count = 1 + random.index(300);
     let letters = [0, b'a', b'b', b'c', 0xff];
-    let long = random.below(4) == 0;
+    let long = random.index(4) == 0;
     let entries = (0..count)
         .map(|_| {
-            let len = random.below(if long { 300 } else { 7 });
+            let len = random.index(if long { 300 } else { 7 });
             let key: Vec<u8> = (0..len)
-                .map(|_| letters[random.below(letters.len())])
+                .map(|_| letters[random.index(letters.len())])
                 .collect();
-            let number = random.below(40) as u64;
-            if random.below(5) == 0 {
+            let number = random.index(40) as u64;
+            if random.index(5) == 0 {
                 delete(key, number)
             } else {
-                let len = [0, 1, 9, 60, 127, 128, 900][random.below(7)];
-                let byte = random.next().to_le_bytes()[0];
+                let len = [0, 1, 9, 60, 127, 128, 900][random.index(7)];
+                let byte = random.next_u64().to_le_bytes()[0];
                 put(key, number, vec![byte; len])
             }
         })
@@ -30,20 +30,20 @@ fn random_entries(random: &mut Random) -> Vec<VecEntry> {
 }
 
 fn table_options(random: &mut Random) -> TableOptions {
-    let bits_per_key = [1, 10, 20][random.below(3)];
+    let bits_per_key = [1, 10, 20][random.index(3)];
     TableOptions {
-        block_bytes_target: [64, 256, 1_000, 4_096, 65_536][random.below(5)],
-        filter: match random.below(3) {
+        block_bytes_target: [64, 256, 1_000, 4_096, 65_536][random.index(5)],
+        filter: match random.index(3) {
             0 => FilterPolicy::None,
             1 => FilterPolicy::Blocked { bits_per_key },
             _ => FilterPolicy::Bloom { bits_per_key },
         },
-        compression: match random.below(3) {
+        compression: match random.index(3) {
             0 => Compression::None,
             1 => Compression::Zstd { level: -3 },
             _ => Compression::Zstd { level: 3 },
         },
-        hash_seed: base::HashSeed(random.next()),
+        hash_seed: base::HashSeed(random.next_u64()),
         ..TableOptions::default()
     }
 }
@@ -75,16 +75,16 @@ fn random_target<'a>(
     entries: &'a [VecEntry],
     key: &'a mut Vec<u8>,
 ) -> InternalKey<'a> {
-    let near = &entries[random.below(entries.len())];
+    let near = &entries[random.index(entries.len())];
     key.clone_from(&near.0);
-    match random.below(6) {
+    match random.index(6) {
         0 => key.push(0),
         1 => drop(key.pop()),
-        2 => key.truncate(random.below(key.len() + 1)),
+        2 => key.truncate(random.index(key.len() + 1)),
         3 => *key = vec![0xff; 12],
         _ => {}
     }
-    InternalKey::seek_to(key, seq(random.below(42) as u64))
+    InternalKey::seek_to(key, seq(random.index(42) as u64))
 }
 
 fn walk(cursor: &mut TableCursor, oracle: &mut VecCursor, random: &mut Random, note: &str) {
@@ -92,7 +92,7 @@ fn walk(cursor: &mut TableCursor, oracle: &mut VecCursor, random: &mut Random, n
     let mut key = Vec::new();
     for _ in 0..150 {
         let target = random_target(random, &entries, &mut key);
-        let (got, want) = match random.below(14) {
+        let (got, want) = match random.index(14) {
             0 => (cursor.seek_to_first(), oracle.seek_to_first()),
             1 => (cursor.seek_to_last(), oracle.seek_to_last()),
             2 | 3 => (cursor.seek(target), oracle.seek(target)),

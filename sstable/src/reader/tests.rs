@@ -294,13 +294,13 @@ fn exercise(bytes: &[u8], keys: &[VecEntry]) {
 }
 
 fn mutate(random: &mut Random, bytes: &mut [u8], start: usize, len: usize) {
-    for _ in 0..=random.below(4) {
-        let at = start + random.below(len);
-        bytes[at] = match random.below(4) {
+    for _ in 0..=random.index(4) {
+        let at = start + random.index(len);
+        bytes[at] = match random.index(4) {
             0 => 0,
             1 => 0xff,
-            2 => bytes[at] ^ (1 << random.below(8)),
-            _ => random.next().to_le_bytes()[0],
+            2 => bytes[at] ^ (1 << random.index(8)),
+            _ => random.next_u64().to_le_bytes()[0],
         };
     }
 }
@@ -322,12 +322,12 @@ fn damage_behind_a_repaired_checksum_never_panics() {
         for seed in 0..400 {
             let mut random = Random(seed * 10 + number as u64);
             let mut damaged = bytes.clone();
-            if random.below(6) == 0 {
+            if random.index(6) == 0 {
                 let len = damaged.len() - footer_at;
                 mutate(&mut random, &mut damaged, footer_at, len);
                 repair_footer(&mut damaged, footer_at);
             } else {
-                let handle = handles[random.below(handles.len())];
+                let handle = handles[random.index(handles.len())];
                 let start = usize::try_from(handle.offset).expect("small");
                 // The compression byte is part of it.
                 mutate(&mut random, &mut damaged, start, handle.len as usize + 1);

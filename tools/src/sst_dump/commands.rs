@@ -14,6 +14,7 @@ use super::args::{Bounds, Command, CommandLine};
 use super::find::Table;
 use super::progress::Progress;
 use super::render::{self, Bytes};
+use crate::random::Random;
 use crate::text::{bytes_for_people, count_for_people};
 
 /// So many hashes that belong to no key are asked of a filter.
@@ -359,15 +360,11 @@ fn named(table: &Table) -> Map<String, Value> {
 
 /// How many of some hashes that belong to no key pass the filter.
 fn passing(reader: &TableReader) -> u64 {
-    let mut hash = 0u64;
-    let mut passed = 0;
-    for _ in 0..FILTER_PROBE_COUNT {
-        // A Weyl sequence, mixed: spread evenly, and the same in every run.
-        hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (hash ^ (hash >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        passed += u64::from(reader.may_contain(KeyHash(mixed ^ (mixed >> 29))));
-    }
-    passed
+    let mut random = Random::new(0);
+    (0..FILTER_PROBE_COUNT)
+        .map(|_| random.next_u64())
+        .filter(|hash| reader.may_contain(KeyHash(*hash)))
+        .count() as u64
 }
 
 /// Opens a table of unknown origin: no link is followed, nothing is mapped.

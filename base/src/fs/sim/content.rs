@@ -144,7 +144,7 @@ mod tests {
                     }
                     1 => copies.push((content.clone(), model.clone())),
                     _ => {
-                        let fill = random.next().to_le_bytes()[0];
+                        let fill = random.next_u64().to_le_bytes()[0];
                         let bytes = vec![fill; random.index(2 * PAGE_BYTES)];
                         content.write(at as u64, &bytes);
                         if !bytes.is_empty() && model.len() < at + bytes.len() {
@@ -173,7 +173,8 @@ mod tests {
                 let mut writes = Vec::new();
                 for _ in 0..random.below(4) {
                     let at = random.below(5 * PAGE_BYTES as u64);
-                    let bytes = vec![random.next().to_le_bytes()[0]; random.index(2 * PAGE_BYTES)];
+                    let bytes =
+                        vec![random.next_u64().to_le_bytes()[0]; random.index(2 * PAGE_BYTES)];
                     content.write(at, &bytes);
                     writes.push((at, bytes.len()));
                 }

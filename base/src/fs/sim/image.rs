@@ -239,7 +239,7 @@ impl Maker<'_> {
             Filler::Old => return None,
             Filler::Zeros => {}
             Filler::Ones => bytes.fill(0xff),
-            Filler::Random => bytes.fill_with(|| random.next().to_le_bytes()[0]),
+            Filler::Random => bytes.fill_with(|| random.next_u64().to_le_bytes()[0]),
             Filler::Stale => {
                 let deleted = &self.state.deleted;
                 let stale = deleted.get(random.index(deleted.len()));

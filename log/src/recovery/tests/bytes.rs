@@ -155,7 +155,7 @@ fn noise_is_an_error_or_does_not_matter() {
         for _ in 0..=random.below(40) {
             let len = bytes.len() as u64;
             let place = usize::try_from(random.below(len)).expect("small");
-            bytes[place] = random.next().to_le_bytes()[0];
+            bytes[place] = random.next_u64().to_le_bytes()[0];
         }
         let case = format!("seed={seed} {}", closed.files[at].0.display());
         closed.check(at, Some(&bytes), &case);

@@ -9,9 +9,9 @@ fn records(count: u64) -> Vec<VecEntry> {
             let value = format!(
                 "{{\"package\": \"lib{:x}\", \"section\": \"libs\", \"priority\": \"optional\", \
                  \"maintainer\": \"nobody{}@example.org\", \"size\": {}}}",
-                random.next() % 0xffff,
-                random.below(50),
-                random.below(100_000),
+                random.next_u64() % 0xffff,
+                random.index(50),
+                random.index(100_000),
             );
             put(format!("libs/{n:06}"), n + 1, value)
         })
@@ -72,7 +72,9 @@ fn there_is_no_dictionary_where_it_does_not_pay() {
     let mut random = Random(3);
     let noise: Vec<_> = (0..1_000u64)
         .map(|n| {
-            let value: Vec<u8> = (0..10).flat_map(|_| random.next().to_le_bytes()).collect();
+            let value: Vec<u8> = (0..10)
+                .flat_map(|_| random.next_u64().to_le_bytes())
+                .collect();
             put(format!("{n:06}"), n + 1, value)
         })
         .collect();
@@ -114,7 +116,7 @@ fn a_damaged_dictionary_behind_a_repaired_checksum_never_panics() {
         let mut random = Random(seed);
         let mut damaged = bytes.clone();
         // Mostly the entropy tables at the start, which zstd parses.
-        let len = match random.below(3) {
+        let len = match random.index(3) {
             0 => handle.len as usize + 1,
             _ => 120,
         };

@@ -49,7 +49,7 @@ impl Account {
     fn write(&mut self, random: &mut Random) {
         let at = random.index(self.bytes.len() + 1);
         let len = random.index(700).min(FILE_BYTES_MAX - at);
-        let written = vec![random.next().to_le_bytes()[0]; len];
+        let written = vec![random.next_u64().to_le_bytes()[0]; len];
         self.file.write_at(at as u64, &written).expect("written");
         self.bytes.resize(self.bytes.len().max(at + len), 0);
         self.bytes[at..at + len].copy_from_slice(&written);
@@ -119,7 +119,7 @@ fn images_hold_what_was_synced_and_nothing_that_was_never_there() {
                 // Its fillers are bytes that were never there; it has a test of its own.
                 continue;
             }
-            let image = fs.crash_image(&model, random.next());
+            let image = fs.crash_image(&model, random.next_u64());
             for account in &durable {
                 let found = image.contents(&path(&account.name));
                 account.check(&found.expect("its name was synced"), model);
@@ -202,7 +202,7 @@ fn a_torn_tail_leaves_everything_synced_alone() {
         file.write_at(synced.len() as u64, &added).expect("written");
         for filler in Filler::ALL {
             let model = CrashModel::Torn { kept: None, filler };
-            let image = fs.crash_image(&model, random.next());
+            let image = fs.crash_image(&model, random.next_u64());
             let found = image.contents(&path("a")).expect("durable");
             assert_eq!(found[..synced.len()], synced);
         }

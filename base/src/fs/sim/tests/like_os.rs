@@ -93,7 +93,7 @@ impl Side {
                 return Ok(Answer::Bytes(bytes));
             }
             _ => {
-                let fill = random.next().to_le_bytes()[0];
+                let fill = random.next_u64().to_le_bytes()[0];
                 file.write_at(at, &vec![fill; random.index(5000)])?;
             }
         }
@@ -113,7 +113,7 @@ fn both_answer_alike() {
             let mut same = random.clone();
             let (expected, found) = (os.call(&mut random), sim.call(&mut same));
             assert_eq!(expected, found, "step {step}");
-            random.next();
+            random.next_u64();
         }
     }
 }
