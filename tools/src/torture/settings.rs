@@ -35,6 +35,7 @@ pub(crate) fn options(seed: u64) -> Options {
         0 => None,
         _ => Some(Duration::from_millis(1 << random.below(10))),
     };
+    let level0_trigger = 2 + random.below_usize(3);
     Options::new()
         .log_append(log_append)
         .keep_space_for_deletes(!random.one_in(4))
@@ -44,8 +45,8 @@ pub(crate) fn options(seed: u64) -> Options {
         .block_bytes_target(256 << random.below(5))
         .level_base_bytes(64 << (10 + random.below(4)))
         .level_fan_out(2 + random.below(9))
-        .level0_table_count_trigger(2 + random.below_usize(3))
-        .level0_table_count_max(8 + random.below_usize(8))
+        .level0_table_count_trigger(level0_trigger)
+        .level0_table_count_max(level0_trigger + 1 + random.below_usize(12))
         .log_segment_bytes(64 << (10 + random.below(5)))
         .manifest_bytes_min(4 << (10 + random.below(5)))
         .sync_interval(sync_interval)
@@ -68,6 +69,7 @@ pub(crate) fn keyspace_options(seed: u64) -> KeyspaceOptions {
     let options = KeyspaceOptions::new()
         .compression(compression())
         .bottom_compression(compression());
+    let level0_trigger = 1 + random.below_usize(4);
     options
         .dictionary_bytes_max(random.below_usize(3) * 2048)
         .memtable_bytes_max(4 << (10 + random.below(6)))
@@ -76,6 +78,6 @@ pub(crate) fn keyspace_options(seed: u64) -> KeyspaceOptions {
         .block_bytes_target(256 << random.below(5))
         .level_base_bytes(16 << (10 + random.below(4)))
         .level_fan_out(2 + random.below(9))
-        .level0_table_count_trigger(1 + random.below_usize(4))
-        .level0_table_count_max(6 + random.below_usize(8))
+        .level0_table_count_trigger(level0_trigger)
+        .level0_table_count_max(level0_trigger + 1 + random.below_usize(10))
 }
