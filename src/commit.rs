@@ -15,7 +15,7 @@ use base::{
     WriteOutcome,
 };
 use log::{Log, LogSlot, Position, RecordKind};
-use memtable::{Memtable, MemtableOptions};
+use memtable::{Memtable, MemtableOptions, MemtableStructure};
 
 use crate::batch::{Operation, Operations, WriteBatch};
 use crate::health::HealthState;
@@ -82,6 +82,7 @@ pub(crate) struct MemtableMaker {
 struct Spare {
     filter_bytes: usize,
     arena_chunk_bytes: usize,
+    structure: MemtableStructure,
     memtable: Arc<Memtable>,
 }
 
@@ -109,6 +110,7 @@ impl MemtableMaker {
         let fits = |spare: &mut Spare| {
             spare.filter_bytes == settings.memtable_filter_bytes()
                 && spare.arena_chunk_bytes == settings.arena_chunk_bytes()
+                && spare.structure == settings.memtable_structure
         };
         let spare = self.spare.lock().take_if(fits);
         spare.map_or_else(|| self.make_new(settings), |spare| spare.memtable)
@@ -123,6 +125,7 @@ impl MemtableMaker {
         let spare = Spare {
             filter_bytes: settings.memtable_filter_bytes(),
             arena_chunk_bytes: settings.arena_chunk_bytes(),
+            structure: settings.memtable_structure,
             memtable: self.make_new(settings),
         };
         *self.spare.lock() = Some(spare);
@@ -134,7 +137,7 @@ impl MemtableMaker {
             arena_chunk_bytes: settings.arena_chunk_bytes(),
             pins: Arc::clone(&self.pins),
             memory: Arc::clone(&self.memory),
-            ..MemtableOptions::default()
+            structure: settings.memtable_structure,
         })
     }
 }

@@ -65,6 +65,7 @@ pub use base::{
     Error, ErrorKind, Level, PinKind, PinReport, Result, SequenceNumber, Slice, WriteOutcome,
 };
 pub use log::{LogAppend, RecoveryMode};
+pub use memtable::MemtableStructure;
 pub use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 
 pub use amplification::{

@@ -11,6 +11,7 @@ use base::fs::{FileSystem, OsFs};
 use base::sync::Arc;
 use compaction::pool::RayonPool;
 use log::{LogAppend, RecoveryMode};
+use memtable::MemtableStructure;
 use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 
 use crate::db::Db;

@@ -24,7 +24,13 @@ use list::List;
 use record::{RECORD_ALIGN, Record, Target};
 use tree::{Spot, Tree};
 
-/// Which structure keeps the entries of a [`Memtable`](crate::Memtable) in order.
+/// Which structure keeps the entries of a memtable in order.
+///
+/// # Examples
+/// ```
+/// use memtable::MemtableStructure;
+/// assert_eq!(MemtableStructure::default(), MemtableStructure::Tree);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum MemtableStructure {
     /// A B+tree with the first sixteen bytes of each key in its nodes, on large pages.

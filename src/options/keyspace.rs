@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use memtable::MemtableStructure;
 use sstable::{Compression, FilterPolicy};
 
 use crate::tuning::KeyspaceSettings;
@@ -38,6 +39,12 @@ macro_rules! keyspace_setters {
             /// From 1 to 64. Memory for memtables is bounded by `memtable_bytes_max` times this
             /// plus 2.
             sealed_memtable_count_max: usize,
+
+            /// What keeps the entries of a memtable in order. Default: [`MemtableStructure::Tree`].
+            ///
+            /// The tree takes random inserts nearly twice as fast and less memory; the skip list is
+            /// the plain structure that it is tested against.
+            memtable_structure: MemtableStructure,
 
             /// How large tables become, in bytes. Default: 64 MiB. From 4 KiB to 16 GiB.
             ///

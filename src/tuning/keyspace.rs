@@ -2,6 +2,7 @@
 
 use base::Level;
 use base::error::Result;
+use memtable::MemtableStructure;
 use sstable::{Compression, FilterPolicy};
 
 use super::{GIB, KIB, MIB, in_range, out_of_range};
@@ -12,6 +13,7 @@ use super::{GIB, KIB, MIB, in_range, out_of_range};
 pub(crate) struct KeyspaceSettings {
     pub(crate) memtable_bytes_max: usize,
     pub(crate) sealed_memtable_count_max: usize,
+    pub(crate) memtable_structure: MemtableStructure,
     pub(crate) table_bytes_target: u64,
     pub(crate) block_bytes_target: usize,
     pub(crate) compressed_block_bytes_target: usize,
@@ -31,6 +33,7 @@ impl Default for KeyspaceSettings {
         Self {
             memtable_bytes_max: 64 << 20,
             sealed_memtable_count_max: 2,
+            memtable_structure: MemtableStructure::Tree,
             table_bytes_target: 64 * MIB,
             block_bytes_target: 4 << 10,
             compressed_block_bytes_target: 8 << 10,

@@ -10,6 +10,7 @@ use base::coding::{
     FIRST_SKIPPABLE_TAG, Fields, Malformed, Reader, put_field, put_varint, put_varint_field,
 };
 use base::{Error, ErrorKind, Result};
+use memtable::MemtableStructure;
 use sstable::{Compression, FilterPolicy};
 
 use super::KeyspaceSettings;
@@ -30,6 +31,7 @@ mod tag {
     pub(super) const COMPRESSED_BLOCK_BYTES_TARGET: u32 = 12;
     pub(super) const DICTIONARY_BYTES_MAX: u32 = 13;
     pub(super) const COMPRESSION_PER_LEVEL: u32 = 14;
+    pub(super) const MEMTABLE_STRUCTURE: u32 = 15;
 }
 
 const COMPRESSION_NONE: u8 = 0;
@@ -37,6 +39,8 @@ const COMPRESSION_ZSTD: u8 = 1;
 const FILTER_NONE: u8 = 0;
 const FILTER_BLOCKED: u8 = 1;
 const FILTER_BLOOM: u8 = 2;
+const STRUCTURE_TREE: u8 = 0;
+const STRUCTURE_SKIP_LIST: u8 = 1;
 
 impl KeyspaceSettings {
     /// The bytes that [`KeyspaceSettings::decode`] reads.
@@ -82,6 +86,11 @@ impl KeyspaceSettings {
             push_compression(&mut content, *compression);
         }
         put_field(&mut out, tag::COMPRESSION_PER_LEVEL, &content);
+        let structure = match self.memtable_structure {
+            MemtableStructure::Tree => STRUCTURE_TREE,
+            MemtableStructure::SkipList => STRUCTURE_SKIP_LIST,
+        };
+        put_field(&mut out, tag::MEMTABLE_STRUCTURE, &[structure]);
         out
     }
 
@@ -133,6 +142,9 @@ impl KeyspaceSettings {
             tag::DICTIONARY_BYTES_MAX => count(reader).map(|n| self.dictionary_bytes_max = n),
             tag::COMPRESSION_PER_LEVEL => {
                 compressions(reader).map(|found| self.compression_per_level = found)
+            }
+            tag::MEMTABLE_STRUCTURE => {
+                structure(reader).map(|found| self.memtable_structure = found)
             }
             FIRST_SKIPPABLE_TAG.. => return Ok(()),
             _ => {
@@ -193,6 +205,14 @@ fn compression(reader: &mut Reader<'_>) -> Result<Compression, Malformed> {
     }
 }
 
+fn structure(reader: &mut Reader<'_>) -> Result<MemtableStructure, Malformed> {
+    match reader.u8()? {
+        STRUCTURE_TREE => Ok(MemtableStructure::Tree),
+        STRUCTURE_SKIP_LIST => Ok(MemtableStructure::SkipList),
+        _ => Err(Malformed),
+    }
+}
+
 fn put_filter(out: &mut Vec<u8>, filter: FilterPolicy) {
     let mut content = Vec::new();
     match filter {
@@ -244,6 +264,7 @@ mod tests {
             compressed_block_bytes_target: 9 << 10,
             dictionary_bytes_max: 10 << 10,
             compression_per_level: vec![Compression::None, Compression::Zstd { level: 2 }],
+            memtable_structure: MemtableStructure::SkipList,
         }
     }
 
@@ -297,7 +318,7 @@ mod tests {
         let fields: Vec<usize> = (0..whole.len())
             .filter(|at| KeyspaceSettings::decode(&whole[..*at]).is_ok())
             .collect();
-        assert_eq!(fields.len(), 14, "only cuts between fields go unnoticed");
+        assert_eq!(fields.len(), 15, "only cuts between fields go unnoticed");
         corrupt(&[whole.as_slice(), &whole].concat());
         let mut absurd = Vec::new();
         put_varint_field(&mut absurd, tag::LEVEL_FAN_OUT, 1);
@@ -305,5 +326,8 @@ mod tests {
         let mut long = Vec::new();
         put_field(&mut long, tag::LEVEL_FAN_OUT, &[10, 0]);
         corrupt(&long);
+        let mut unknown = Vec::new();
+        put_field(&mut unknown, tag::MEMTABLE_STRUCTURE, &[2]);
+        corrupt(&unknown);
     }
 }

@@ -9,7 +9,9 @@ use base::clock::ManualClock;
 use base::executor::Stepped;
 use base::fs::sim::SimFs;
 use base::random::Random;
-use siltstone::{Compression, Db, FilterPolicy, LogAppend, Options, ReadMode, Result, Verify};
+use siltstone::{
+    Compression, Db, FilterPolicy, LogAppend, MemtableStructure, Options, ReadMode, Result, Verify,
+};
 
 use crate::order::Order;
 use crate::reads::Reads;
@@ -150,6 +152,7 @@ impl Setup {
             .verify_reads(self.verify)
             .cache_bytes(self.cache_bytes)
             .log_append(log_append())
+            .memtable_structure(*rng.pick(&[MemtableStructure::Tree, MemtableStructure::SkipList]))
     }
 }
 
