@@ -1,6 +1,5 @@
 //! When flush, compaction, sync and sweeping run: the steps that the executor is given.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -8,30 +7,29 @@ use base::clock::Clock;
 use base::executor::{Executor, Step, StepFn, Worker};
 use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
-use compaction::CompactionPlan;
-use compaction::policy::ManualStep;
+use base::{Error, ErrorKind, Result};
 use log::Log;
-use memtable::Memtable;
 
 use crate::commit::{CommitPath, MemtableMaker};
 use crate::events::{Event, Listener};
 use crate::health::{HealthState, Job};
-use crate::registry::{Keyspaces, Queue};
+use crate::registry::Keyspaces;
 use crate::reserve::SpaceReserve;
 use crate::seams::Seams;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
 use crate::superversion::KeyspaceState;
 use crate::sweeper::{GRAVE_INTERVAL, SWEEP_PAUSE, Sweeper, Swept};
-use crate::tree::{KeyBounds, Tree};
+use crate::tree::Tree;
 use crate::tuning::Settings;
 
+mod compact;
+mod idle;
+mod later;
 mod retire;
+mod wait;
 
-/// Failed jobs are tried again after this long, doubled each time up to the maximum.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+use later::Later;
 
 /// The background of one database.
 #[derive(Debug)]
@@ -52,6 +50,7 @@ pub(crate) struct Background {
     pub(crate) log_keep_bytes: u64,
     pub(crate) log_keep_age: Duration,
     pub(crate) sync_interval: Option<Duration>,
+    idle_compaction_after: Option<Duration>,
     pub(crate) workers: Mutex<Vec<Arc<dyn Worker>>>,
     pub(crate) listener: Listener,
     /// The last segment of the log that the listener was told of.
@@ -60,68 +59,6 @@ pub(crate) struct Background {
     pub(crate) is_flush_asked: AtomicBool,
     /// The same for compaction, whose old failure would otherwise end that wait.
     is_compaction_asked: AtomicBool,
-}
-
-/// The keyspaces whose jobs failed, and how long they wait before they are tried again.
-#[derive(Debug, Default)]
-struct Later {
-    /// In the order in which they failed.
-    waiting: Vec<Arc<KeyspaceState>>,
-    /// Those that failed when they were last tried.
-    failing: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
-    wait: Option<Duration>,
-    full: Option<FullDisk>,
-    /// Those in which something can be dropped once no pin is below a number.
-    garbage: BTreeMap<KeyspaceId, (SequenceNumber, Arc<KeyspaceState>)>,
-}
-
-/// How a job that found no space left the disk.
-#[derive(Clone, Copy, Debug)]
-struct FullDisk {
-    free_bytes: u64,
-    retry_micros: u64,
-}
-
-impl Later {
-    fn push(&mut self, keyspace: Arc<KeyspaceState>) {
-        self.failing.insert(keyspace.id, Arc::clone(&keyspace));
-        if !self.has(keyspace.id) {
-            self.waiting.push(keyspace);
-        }
-    }
-
-    fn has(&self, id: KeyspaceId) -> bool {
-        self.waiting.iter().any(|keyspace| keyspace.id == id)
-    }
-
-    /// Whether the keyspace had failed before.
-    fn succeeded(&mut self, keyspace: &KeyspaceState) -> bool {
-        self.full = None;
-        let had_failed = self.failing.remove(&keyspace.id).is_some();
-        if self.failing.is_empty() {
-            self.wait = None;
-        }
-        had_failed
-    }
-
-    fn next_wait(&mut self) -> Duration {
-        let wait = self
-            .wait
-            .map_or(BACKOFF_MIN, |last| (last * 2).min(BACKOFF_MAX));
-        self.wait = Some(wait);
-        wait
-    }
-
-    /// Puts those that failed back in line, for when the worker is woken or enough time has passed.
-    fn rest(&mut self, queue: &Queue) -> Step {
-        if self.waiting.is_empty() {
-            return Step::Idle;
-        }
-        for keyspace in self.waiting.drain(..) {
-            queue.push(&keyspace);
-        }
-        Step::IdleFor(self.next_wait())
-    }
 }
 
 impl Background {
@@ -149,6 +86,7 @@ impl Background {
             log_keep_bytes: settings.log_keep_bytes,
             log_keep_age: settings.log_keep_age,
             sync_interval: settings.sync_interval,
+            idle_compaction_after: settings.idle_compaction_after,
             workers: Mutex::default(),
             listener: seams.listener.clone(),
             told_segment: AtomicU64::new(0),
@@ -250,39 +188,6 @@ impl Background {
         !self.health.is_poisoned()
     }
 
-    /// Notes that a job found no space: it is not tried again, nor is that of another keyspace,
-    /// before there is more space or the pause is over.
-    fn found_full(&self, later: &mut Later, queue: &Queue) -> Step {
-        for keyspace in std::mem::take(&mut later.waiting) {
-            queue.push(&keyspace);
-        }
-        let pause = later.next_wait();
-        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
-        later.full = Some(FullDisk {
-            free_bytes: self.tree.free_bytes(),
-            retry_micros: self.clock.monotonic_micros().saturating_add(micros),
-        });
-        Step::IdleFor(pause)
-    }
-
-    /// How long a job that found no space is not to run: it would write as much again in vain.
-    /// Whoever woke it learns that it still fails. It runs when there is more space than it left,
-    /// or when its pause is over, since a quota may have been raised unseen.
-    fn still_full(&self, later: &Later) -> Option<Step> {
-        let full = later.full?;
-        let left = full
-            .retry_micros
-            .saturating_sub(self.clock.monotonic_micros());
-        if left == 0 || self.tree.free_bytes() > full.free_bytes {
-            return None;
-        }
-        for keyspace in later.failing.values() {
-            keyspace.job_failed();
-        }
-        self.signals.job_failed();
-        Some(Step::IdleFor(Duration::from_micros(left)))
-    }
-
     /// Flushes one keyspace. Those that fail wait until all others had their turn.
     fn flush_step(&self, later: &mut Later) -> Step {
         if self.health.is_poisoned() {
@@ -325,83 +230,6 @@ impl Background {
             }
         }
         Step::Again
-    }
-
-    /// Compacts: as many plans as can run side by side, of as many keyspaces as have some.
-    fn compaction_step(&self, later: &mut Later) -> Step {
-        if self.health.is_poisoned() || self.tree.is_cancelled() {
-            return Step::Idle;
-        }
-        let is_asked = self.is_compaction_asked.swap(false, Ordering::AcqRel);
-        if !is_asked && let Some(step) = self.still_full(later) {
-            return step;
-        }
-        let oldest = self.snapshots.oldest();
-        for (_, keyspace) in later.garbage.values().filter(|(seq, _)| *seq <= oldest) {
-            self.keyspaces.to_compact.push(keyspace);
-        }
-        later.garbage.retain(|_, (seq, _)| *seq > oldest);
-        let plans = self.plan_compactions(later);
-        if plans.is_empty() {
-            if let Some(seq) = later.garbage.values().map(|(seq, _)| *seq).min() {
-                self.snapshots.wake_past(seq, &self.signals);
-            }
-            self.signals.progress.ring();
-            return later.rest(&self.keyspaces.to_compact);
-        }
-        let failures = self.tree.run_plans(&self.snapshots, &self.log, &plans);
-        let (mut can_go_on, mut is_full) = (true, false);
-        for (keyspace, error) in failures {
-            is_full |= error.is_no_space();
-            can_go_on &= self.failed(Job::Compaction, &keyspace, error);
-            if keyspace.check_writable().is_ok() {
-                later.push(keyspace);
-            }
-        }
-        for (keyspace, _) in &plans {
-            if later.has(keyspace.id) {
-                continue;
-            }
-            if later.succeeded(keyspace) {
-                self.health.job_succeeded_in(Job::Compaction, keyspace.id);
-            }
-            self.keyspaces.to_compact.push(keyspace);
-        }
-        if can_go_on && is_full {
-            self.signals.progress.ring();
-            return self.found_full(later, &self.keyspaces.to_compact);
-        }
-        self.signals.progress.ring();
-        if can_go_on { Step::Again } else { Step::Idle }
-    }
-
-    /// One plan of each keyspace in turn, as long as there is room for more.
-    fn plan_compactions(&self, later: &mut Later) -> Vec<(Arc<KeyspaceState>, CompactionPlan)> {
-        let width = self.tree.width();
-        let mut plans = Vec::new();
-        while plans.len() < width {
-            let Some(keyspace) = self.keyspaces.to_compact.pop() else {
-                break;
-            };
-            if keyspace.check_writable().is_err() {
-                continue;
-            }
-            // Alone it gets all there is; among others one, and it stands in line again.
-            let is_alone = plans.is_empty() && self.keyspaces.to_compact.is_empty();
-            let count_max = if is_alone { width } else { 1 };
-            let found = Tree::plan(&keyspace, &self.snapshots, count_max);
-            if found.is_empty()
-                && let Some(seq) = Tree::garbage_waits_for(&keyspace, &self.snapshots)
-            {
-                let waiting = (seq, Arc::clone(&keyspace));
-                later.garbage.insert(keyspace.id, waiting);
-            }
-            if !found.is_empty() && !is_alone {
-                self.keyspaces.to_compact.push(&keyspace);
-            }
-            plans.extend(found.into_iter().map(|plan| (Arc::clone(&keyspace), plan)));
-        }
-        plans
     }
 
     fn sync_step(&self) -> Step {
@@ -470,117 +298,5 @@ impl Background {
         let (wall, steady) = self.began_micros;
         let passed = self.clock.monotonic_micros().saturating_sub(steady);
         self.clock.now_micros().min(wall.saturating_add(passed))
-    }
-
-    /// Waits until `memtable` is in a table.
-    pub(crate) fn wait_for_flush(
-        &self,
-        keyspace: &KeyspaceState,
-        memtable: &Arc<Memtable>,
-    ) -> Result<()> {
-        self.is_flush_asked.store(true, Ordering::Release);
-        self.is_compaction_asked.store(true, Ordering::Release);
-        self.signals.flush.wake();
-        self.wait_for(Some(keyspace), &mut || {
-            !keyspace
-                .peek()
-                .sealed
-                .iter()
-                .any(|sealed| Arc::ptr_eq(&sealed.memtable, memtable))
-        })
-    }
-
-    /// Waits until no flush or compaction runs or is needed.
-    pub(crate) fn wait_for_rest(&self) -> Result<()> {
-        self.is_compaction_asked.store(true, Ordering::Release);
-        self.signals.flush.wake();
-        self.signals.compaction.wake();
-        self.wait_for(None, &mut || {
-            let keyspaces = &self.keyspaces;
-            let is_at_rest = |k: &Arc<KeyspaceState>| Tree::is_at_rest(k, &self.snapshots);
-            keyspaces.to_flush.is_empty()
-                && keyspaces.to_compact.is_empty()
-                && keyspaces.all().iter().all(is_at_rest)
-        })
-    }
-
-    /// Waits for background progress until `done`, or until the work waited for fails: that of
-    /// `keyspace`, or of any.
-    fn wait_for(
-        &self,
-        keyspace: Option<&KeyspaceState>,
-        done: &mut dyn FnMut() -> bool,
-    ) -> Result<()> {
-        let failures = || {
-            keyspace.map_or_else(
-                || self.signals.failure_count(),
-                KeyspaceState::failure_count,
-            )
-        };
-        let cause = || {
-            keyspace.map_or_else(
-                || self.health.background(),
-                |keyspace| self.health.background_in(keyspace.id),
-            )
-        };
-        let failures_before = failures();
-        let mut result = Ok(());
-        self.executor.wait(&self.signals.progress, &mut || {
-            if let Some(keyspace) = keyspace
-                && let Err(error) = keyspace.check_writable()
-            {
-                result = Err(error);
-                return true;
-            }
-            if done() {
-                return true;
-            }
-            if let Err(error) = self.health.check_writable() {
-                result = Err(error);
-                return true;
-            }
-            if failures() != failures_before {
-                result = cause().map_or(Ok(()), Err);
-                return result.is_err();
-            }
-            false
-        });
-        result
-    }
-
-    /// Compacts everything in `bounds`, level by level, down to the deepest that holds any of it.
-    pub(crate) fn compact_range(
-        &self,
-        keyspace: &Arc<KeyspaceState>,
-        bounds: KeyBounds<'_>,
-    ) -> Result<()> {
-        let mut request = self.tree.begin_manual(bounds);
-        loop {
-            self.health.check_writable()?;
-            let mut step = ManualStep::Wait;
-            self.wait_for(Some(keyspace), &mut || {
-                step = Tree::step_manual(keyspace, &mut request);
-                !matches!(step, ManualStep::Wait)
-            })?;
-            let ManualStep::Run(plan) = step else {
-                return Ok(());
-            };
-            let run = || {
-                self.tree
-                    .run_plan(keyspace, &self.snapshots, &self.log, &plan)
-            };
-            let result = self.guarded(run);
-            match &result {
-                Ok(()) => self.health.job_succeeded_in(Job::Compaction, keyspace.id),
-                Err(error) => self.health.sync_failed(Job::Compaction, error),
-            }
-            self.signals.progress.ring();
-            self.keyspaces.to_compact.push(keyspace);
-            self.signals.compaction.wake();
-            if result.is_err() {
-                keyspace.check_writable()?;
-            }
-            result?;
-        }
     }
 }

@@ -144,6 +144,26 @@ impl Options {
         /// A private pool; not used with an own [`Options::executor`]. From 1 to 256.
         compaction_threads: usize,
 
+        /// How long nothing must have been written before level 0 is emptied although it is not
+        /// due. Default: 10 seconds.
+        ///
+        /// So reads after a burst of writes see few runs, and little space is taken by what was
+        /// overwritten: no level holds more than a `level_fan_out` part of the one below. Costs
+        /// one thread, and at most `level_fan_out + 1` bytes for each byte that goes down;
+        /// [`Db::wait_for_compactions`] does not wait for it. `None` turns it off. From 1
+        /// millisecond to a day.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// use std::time::Duration;
+        /// use siltstone::Options;
+        /// let options = Options::new().idle_compaction_after(Some(Duration::from_secs(60)));
+        /// let db = options.open(dir.path())?;
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        idle_compaction_after: Option<Duration>,
+
         /// How long a value may be, in bytes. Default: 256 MiB. Below 2 GiB.
         value_bytes_max: usize,
 

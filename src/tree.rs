@@ -241,6 +241,26 @@ impl Tree {
         plans
     }
 
+    /// Plans and reserves what is worth doing in `keyspace` while nothing is written.
+    pub(crate) fn plan_idle(keyspace: &KeyspaceState) -> Option<CompactionPlan> {
+        let mut in_progress = keyspace.in_progress.lock();
+        let plan = Self::pick_idle(keyspace, &in_progress)?;
+        in_progress.insert(&plan);
+        Some(plan)
+    }
+
+    /// Whether [`Tree::plan_idle`] has something as of now.
+    pub(crate) fn has_idle_work(keyspace: &KeyspaceState) -> bool {
+        let in_progress = keyspace.in_progress.lock();
+        Self::pick_idle(keyspace, &in_progress).is_some()
+    }
+
+    fn pick_idle(keyspace: &KeyspaceState, in_progress: &InProgress) -> Option<CompactionPlan> {
+        let tuning = keyspace.settings().compaction_tuning();
+        // LOCK: looked at only now, as in `plan`.
+        policy::pick_idle(&keyspace.peek().version, in_progress, &tuning)
+    }
+
     /// The number that the oldest pin must reach before more can be dropped from `keyspace`.
     pub(crate) fn garbage_waits_for(
         keyspace: &KeyspaceState,

@@ -57,6 +57,7 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) compaction_threads: usize,
+    pub(crate) idle_compaction_after: Option<Duration>,
     pub(crate) value_bytes_max: usize,
     pub(crate) recovery_mode: RecoveryMode,
     pub(crate) manifest_bytes_min: u64,
@@ -85,6 +86,7 @@ impl Default for Settings {
             durability: Durability::Os,
             sync_interval: Some(Duration::from_secs(1)),
             compaction_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
+            idle_compaction_after: Some(Duration::from_secs(10)),
             value_bytes_max: 256 << 20,
             recovery_mode: RecoveryMode::TornTail,
             manifest_bytes_min: MIB,
@@ -117,9 +119,12 @@ impl Settings {
         let value_max = self.value_bytes_max as u64;
         in_range("value_bytes_max", value_max, 1, VALUE_BYTES_HARD_MAX as u64)?;
         in_range("manifest_bytes_min", self.manifest_bytes_min, KIB, GIB)?;
-        if let Some(interval) = self.sync_interval {
-            let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-            in_range("sync_interval (ms)", millis, 1, 3_600_000)?;
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        if let Some(interval) = self.sync_interval.map(millis) {
+            in_range("sync_interval (ms)", interval, 1, 3_600_000)?;
+        }
+        if let Some(after) = self.idle_compaction_after.map(millis) {
+            in_range("idle_compaction_after (ms)", after, 1, 86_400_000)?;
         }
         Ok(())
     }
@@ -157,7 +162,8 @@ mod tests {
     #[test]
     fn defaults_are_in_range_and_extremes_are_not() {
         Settings::default().validate().expect("the defaults");
-        let wrong: [fn(&mut Settings); 3] = [
+        let wrong: [fn(&mut Settings); 4] = [
+            |s| s.idle_compaction_after = Some(Duration::from_secs(86_401)),
             |s| s.keyspace.level_fan_out = 1,
             |s| s.open_tables_max = 15,
             |s| s.sync_interval = Some(Duration::ZERO),

@@ -20,6 +20,8 @@ pub enum CompactionReason {
     LevelBytes,
     /// Tombstones and hidden versions are to be dropped.
     Garbage,
+    /// Nothing is written, and what lies in level 0 can go down cheaply.
+    Idle,
     /// Somebody asked for it.
     Manual,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for CompactionReason {
             Self::Level0 => "level 0",
             Self::LevelBytes => "level bytes",
             Self::Garbage => "garbage",
+            Self::Idle => "idle",
             Self::Manual => "manual",
         })
     }

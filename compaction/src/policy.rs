@@ -4,7 +4,8 @@
 //! than the one below it (`shape`); the level that exceeds its target most gives a table to the
 //! next one. Level 0 holds flushed tables as they are and is measured by its depth, because every
 //! read looks at all that overlap (`level0`). When no level is due, tables full of tombstones are
-//! compacted for what that drops (`garbage`).
+//! compacted for what that drops (`garbage`), and when nothing is written either, level 0 is
+//! emptied where that is cheap (`idle`).
 //!
 //! The rule that everything rests on: for a user key, what lies higher is newer. So a table leaves
 //! level 0 only together with every older one that shares a key with it, takes with it all that it
@@ -19,11 +20,13 @@ use crate::plan::{CompactionPlan, CompactionReason, InProgress};
 use crate::range::UserRange;
 
 mod garbage;
+mod idle;
 mod level0;
 mod manual;
 mod shape;
 
 pub use garbage::{garbage_waits_for, pick_garbage};
+pub use idle::pick_idle;
 pub use manual::{ManualCompaction, ManualStep, pick_manual};
 pub use shape::Shape;
 
@@ -97,10 +100,7 @@ fn scores_beside(
             let staying = version.level(level).iter().filter(|t| !busy.leaves(t));
             let bytes = total_bytes(staying.clone());
             let score = if level == Level::ZERO {
-                let runs = version.sublevels().iter();
-                let depth = runs
-                    .filter(|run| run.iter().any(|t| !busy.leaves(t)))
-                    .count();
+                let depth = depth_beside(version, busy);
                 let trigger = tuning.level0_table_count_trigger.max(1) as u64;
                 let count = staying.clone().count() as u64;
                 let by_count = ratio(count, trigger.saturating_mul(LEVEL0_COUNT_FACTOR));
@@ -116,6 +116,15 @@ fn scores_beside(
             (level, score)
         })
         .collect()
+}
+
+/// How deep level 0 is once what runs has ended: what is merged there becomes one run.
+fn depth_beside(version: &Version, busy: &InProgress) -> usize {
+    let runs = version.sublevels().iter();
+    let staying = runs.filter(|run| run.iter().any(|t| !busy.leaves(t)));
+    let (joined, others): (Vec<_>, Vec<_>) =
+        staying.partition(|run| run.iter().all(|t| busy.has(t)));
+    others.len() + joined.len().min(1)
 }
 
 #[expect(

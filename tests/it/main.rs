@@ -16,6 +16,7 @@ mod fault_space;
 mod fault_system;
 mod fault_threads;
 mod history;
+mod idle;
 mod images;
 mod keyspaces;
 mod ledger;

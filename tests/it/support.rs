@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::clock::ManualClock;
 use base::executor::Stepped;
@@ -153,6 +154,7 @@ impl Setup {
             .cache_bytes(self.cache_bytes)
             .log_append(log_append())
             .memtable_structure(*rng.pick(&[MemtableStructure::Tree, MemtableStructure::SkipList]))
+            .idle_compaction_after(*rng.pick(&[None, Some(Duration::from_millis(1))]))
     }
 }
 

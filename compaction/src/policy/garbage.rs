@@ -81,7 +81,7 @@ impl Picker<'_> {
         let reason = CompactionReason::Garbage;
         if level == Level::ZERO {
             let plan = self.plan_level0(table, reason)?;
-            return is_worth_it(&plan).then_some(plan);
+            return is_dense_enough(&plan).then_some(plan);
         }
         let (lower, upper) = (table.meta.lower(), table.meta.upper());
         if !self.version.has_deeper(level, lower, upper) {
@@ -92,7 +92,7 @@ impl Picker<'_> {
             return Some(plan_move(level, below, vec![Arc::clone(table)], reason));
         }
         let plan = self.plan(level, below, vec![Arc::clone(table)], reason)?;
-        is_worth_it(&plan).then_some(plan)
+        is_dense_enough(&plan).then_some(plan)
     }
 
     /// Writes `table`, which lies over nothing, anew where it is, with those beside it that gain
@@ -121,7 +121,7 @@ impl Picker<'_> {
     }
 }
 
-fn is_worth_it(plan: &CompactionPlan) -> bool {
+fn is_dense_enough(plan: &CompactionPlan) -> bool {
     let garbage: u64 = plan.inputs.iter().map(|table| garbage(table)).sum();
     let entries: u64 = plan.tables().map(|table| table.meta.entry_count).sum();
     garbage.saturating_mul(GARBAGE_SHARE) >= entries

@@ -10,22 +10,71 @@ use base::Level;
 use base::sync::Arc;
 
 use super::{MOVE_TABLES_MAX, Picker, plan_move};
-use crate::levels::{Table, total_bytes};
+use crate::levels::{Run, Table, total_bytes};
 use crate::plan::{CompactionPlan, CompactionReason};
 
 /// Level 0 is merged within itself only once it is so many times as deep as makes it due: that
 /// writes its entries once more.
 const MERGE_DEPTH_FACTOR: usize = 2;
 /// So many places are tried, deepest first, before level 0 counts as blocked.
-const SEEDS_MAX: usize = 64;
+pub(super) const SEEDS_MAX: usize = 64;
 
 impl Picker<'_> {
-    /// Tables of level 0 that can move, else the deepest place that can be compacted, else tables
-    /// that can be merged while the base level is busy.
+    /// Tables of level 0 that can move, else the deepest place that can be compacted, unless it
+    /// holds too little for that and can be made shallower in itself; else tables that can be
+    /// merged while the base level is busy.
     pub(super) fn pick_level0(&self) -> Option<CompactionPlan> {
-        self.move_level0()
-            .or_else(|| self.compact_level0())
-            .or_else(|| self.merge_level0())
+        if let Some(plan) = self.move_level0() {
+            return Some(plan);
+        }
+        let Some(down) = self.compact_level0() else {
+            return self.merge_level0();
+        };
+        if self.is_worth_it(&down) {
+            return Some(down);
+        }
+        self.join_cheapest(down.bytes() / 2).or(Some(down))
+    }
+
+    /// Whether what `plan` takes out of level 0 is a fan-out part, or more, of what it takes along
+    /// there: so each byte costs what leveling costs a level anyway, at most.
+    pub(super) fn is_worth_it(&self, plan: &CompactionPlan) -> bool {
+        let (above, below) = (total_bytes(&plan.inputs), total_bytes(&plan.overlapping));
+        below <= above.saturating_mul(self.tuning.fan_out.max(2))
+    }
+
+    /// As many runs side by side in age as must become one so that level 0 is not due by its depth,
+    /// those that are the least together and at most `bytes_max`.
+    ///
+    /// Level 0 can be deep and hold next to nothing, when memtables are flushed before they are
+    /// full: then everything in the base level would be written again and again for a few entries.
+    fn join_cheapest(&self, bytes_max: u64) -> Option<CompactionPlan> {
+        let runs = self.version.sublevels();
+        let trigger = self.tuning.level0_table_count_trigger.max(2);
+        let count = (runs.len() + 2).checked_sub(trigger)?;
+        if count < 2 || self.version.level_bytes(Level::ZERO) >= self.tuning.level_base_bytes {
+            return None;
+        }
+        let bytes_max = bytes_max.min(self.tuning.compaction_bytes_max);
+        let bytes_of = |runs: &[Run]| runs.iter().map(|run| run.bytes()).sum::<u64>();
+        let mut windows: Vec<_> = runs.windows(count).collect();
+        windows.retain(|runs| bytes_of(runs) <= bytes_max);
+        windows.sort_by_key(|runs| bytes_of(runs));
+        windows
+            .into_iter()
+            .find_map(|runs| self.join(runs, CompactionReason::Level0))
+    }
+
+    /// Merges `runs`, which are side by side in age, where they are.
+    pub(super) fn join(&self, runs: &[Run], reason: CompactionReason) -> Option<CompactionPlan> {
+        let is_in = |table: &&Arc<Table>| {
+            let mut joined = runs.iter().flat_map(|run| run.iter());
+            joined.any(|other| Arc::ptr_eq(other, table))
+        };
+        let tables = self.version.level(Level::ZERO).iter();
+        let inputs = tables.filter(is_in).cloned().collect();
+        let plan = self.plan(Level::ZERO, Level::ZERO, inputs, reason)?;
+        self.stands_apart(&plan).then_some(plan)
     }
 
     /// Those over nothing older, in level 0 or below.

@@ -266,14 +266,9 @@ impl Script {
                 self.apply(&plan);
                 out = self.version.to_text();
             }
-            "run" => {
-                for step in 0.. {
-                    assert!(step < STEPS_MAX, "never comes to rest: {out}");
-                    let Some(plan) = self.pick() else { break };
-                    writeln!(out, "{plan}").expect("a string");
-                    self.apply(&plan);
-                }
-                out += &self.version.to_text();
+            "run" => out = self.run(|_| None),
+            "rest" => {
+                out = self.run(|this| pick_idle(&this.version, &this.busy, &this.tuning));
             }
             "compact" => self.compact(words[0], &mut out),
             "step" => {
@@ -286,6 +281,21 @@ impl Script {
             _ => panic!("unknown command {verb}"),
         }
         out
+    }
+
+    /// Carries out what is due, and then what `otherwise` gives, until there is nothing left.
+    fn run(&mut self, otherwise: impl Fn(&Self) -> Option<CompactionPlan>) -> String {
+        let mut out = String::new();
+        for step in 0.. {
+            assert!(step < STEPS_MAX, "never comes to rest: {out}");
+            let Some(plan) = self.pick().or_else(|| otherwise(self)) else {
+                break;
+            };
+            self.check_plan(&plan);
+            writeln!(out, "{plan}").expect("a string");
+            self.apply(&plan);
+        }
+        out + &self.version.to_text()
     }
 
     fn compact(&mut self, range: &str, out: &mut String) {

@@ -192,6 +192,19 @@ impl Simulation {
         assert!(self.busy.is_empty() && self.pick().is_none());
     }
 
+    /// What is done while nobody writes.
+    fn idle(&mut self) {
+        self.rest();
+        for step in 0.. {
+            assert!(step < PLANS_MAX, "never comes to rest");
+            let Some(plan) = pick_idle(&self.version, &self.busy, &self.tuning) else {
+                return;
+            };
+            self.carry_out(&plan);
+            self.rest();
+        }
+    }
+
     fn carry_out(&mut self, plan: &CompactionPlan) {
         let mut edit = KeyspaceEdit::new(KeyspaceId::DEFAULT);
         let inputs = plan
@@ -480,5 +493,80 @@ fn what_was_deleted_goes_without_being_asked() {
             .map(|(_, t)| t.meta.tombstone_count)
             .sum();
         assert!(left <= 500, "{left} tombstones stayed");
+    }
+}
+
+/// After random overwriting that ends anywhere, a pause leaves little above the last level, and few
+/// runs of level 0, none of them smaller than all above it together.
+#[test]
+fn a_pause_leaves_little_above_the_last_level() {
+    for size in [1u32, 5, 10, 20, 40, 80, 200, 400] {
+        let mut random = Random::printed("pause", u64::from(size));
+        let mut sim = Simulation::new(100);
+        let key_count = size * 40;
+        fill(&mut sim, key_count);
+        let (mut space_max, mut runs_max, mut before_max): (f64, usize, f64) = (0.0, 0, 0.0);
+        for _ in 0..100 {
+            let count = 20 + random.below(80);
+            for _ in 0..count {
+                let key = random_key(&mut random, key_count);
+                sim.write(key, true);
+            }
+            let bytes = sim.flush();
+            sim.work(bytes * 30);
+            if random.one_in(4) {
+                sim.rest();
+                before_max = before_max.max(ratio(sim.bytes(), sim.live_bytes()));
+                sim.idle();
+                space_max = space_max.max(ratio(sim.bytes(), sim.live_bytes()));
+                runs_max = runs_max.max(sim.version.level0_depth());
+                let runs = sim.version.sublevels();
+                for (index, run) in runs.iter().enumerate().skip(1) {
+                    let above: u64 = runs[..index].iter().map(|run| run.bytes()).sum();
+                    assert!(run.bytes() > above, "could be one run: {index}");
+                }
+            }
+        }
+        println!(
+            "{:>5.1} bases: space {before_max:.3}, after a pause {space_max:.3}, runs {runs_max}",
+            f64::from(size) / 10.0
+        );
+        // A fan-out part above each level, and what is cut at whole tables.
+        assert!(space_max <= 1.15, "{space_max}");
+        assert!(runs_max < sim.tuning.level0_table_count_trigger);
+        sim.check();
+    }
+}
+
+/// A few writes, flushed at once, again and again, with pauses or without: what is written again is
+/// bounded by what was flushed, whatever the size of the tree.
+#[test]
+fn a_trickle_rewrites_nothing_large() {
+    for size in [20u32, 80, 400] {
+        for has_pauses in [false, true] {
+            let mut random = Random::printed("trickle", u64::from(size));
+            let mut sim = Simulation::new(100);
+            let key_count = size * 40;
+            fill(&mut sim, key_count);
+            sim.flushed_bytes = 0;
+            sim.compacted_bytes = 0;
+            for _ in 0..1000 {
+                for _ in 0..3 {
+                    let key = random_key(&mut random, key_count);
+                    sim.write(key, true);
+                }
+                sim.flush();
+                if has_pauses {
+                    sim.idle();
+                } else {
+                    sim.rest();
+                }
+            }
+            sim.check();
+            let cost = ratio(sim.compacted_bytes, sim.flushed_bytes);
+            println!("{size}: written {cost:.2}, with pauses: {has_pauses}");
+            // Down at a fan-out and a bit for each of two levels, and joined a few times before.
+            assert!(cost <= 2.0 * 11.0 + 8.0, "{cost}");
+        }
     }
 }

@@ -1,0 +1,157 @@
+//! The step that compacts, and compactions that somebody asked for.
+
+use std::time::Duration;
+
+use base::Result;
+use base::executor::Step;
+use base::sync::Arc;
+use base::sync::atomic::Ordering;
+use compaction::CompactionPlan;
+use compaction::policy::ManualStep;
+
+use super::Background;
+use super::idle::Idle;
+use super::later::Later;
+use crate::health::Job;
+use crate::superversion::KeyspaceState;
+use crate::tree::{KeyBounds, Tree};
+
+impl Background {
+    /// Compacts: as many plans as can run side by side, of as many keyspaces as have some.
+    pub(super) fn compaction_step(&self, later: &mut Later) -> Step {
+        if self.health.is_poisoned() || self.tree.is_cancelled() {
+            return Step::Idle;
+        }
+        let is_asked = self.is_compaction_asked.swap(false, Ordering::AcqRel);
+        if !is_asked && let Some(step) = self.still_full(later) {
+            return step;
+        }
+        let oldest = self.snapshots.oldest();
+        for (_, keyspace) in later.garbage.values().filter(|(seq, _)| *seq <= oldest) {
+            self.keyspaces.to_compact.push(keyspace);
+        }
+        later.garbage.retain(|_, (seq, _)| *seq > oldest);
+        let mut plans = self.plan_compactions(later);
+        if plans.is_empty() {
+            match self.plan_idle(&mut later.lull) {
+                Idle::Run(keyspace, plan) => plans.push((keyspace, plan)),
+                Idle::Wait(left) => return sooner(self.rest(later), left),
+                Idle::Nothing => return self.rest(later),
+            }
+        }
+        self.run_plans(later, &plans)
+    }
+
+    /// Ends a step that found nothing due.
+    fn rest(&self, later: &mut Later) -> Step {
+        if let Some(seq) = later.garbage.values().map(|(seq, _)| *seq).min() {
+            self.snapshots.wake_past(seq, &self.signals);
+        }
+        self.signals.progress.ring();
+        later.rest(&self.keyspaces.to_compact)
+    }
+
+    fn run_plans(&self, later: &mut Later, plans: &[(Arc<KeyspaceState>, CompactionPlan)]) -> Step {
+        let failures = self.tree.run_plans(&self.snapshots, &self.log, plans);
+        let (mut can_go_on, mut is_full) = (true, false);
+        for (keyspace, error) in failures {
+            is_full |= error.is_no_space();
+            can_go_on &= self.failed(Job::Compaction, &keyspace, error);
+            if keyspace.check_writable().is_ok() {
+                later.push(keyspace);
+            }
+        }
+        for (keyspace, _) in plans {
+            if later.has(keyspace.id) {
+                continue;
+            }
+            if later.succeeded(keyspace) {
+                self.health.job_succeeded_in(Job::Compaction, keyspace.id);
+            }
+            self.keyspaces.to_compact.push(keyspace);
+        }
+        if can_go_on && is_full {
+            self.signals.progress.ring();
+            return self.found_full(later, &self.keyspaces.to_compact);
+        }
+        self.signals.progress.ring();
+        if can_go_on { Step::Again } else { Step::Idle }
+    }
+
+    /// One plan of each keyspace in turn, as long as there is room for more.
+    fn plan_compactions(&self, later: &mut Later) -> Vec<(Arc<KeyspaceState>, CompactionPlan)> {
+        let width = self.tree.width();
+        let mut plans = Vec::new();
+        while plans.len() < width {
+            let Some(keyspace) = self.keyspaces.to_compact.pop() else {
+                break;
+            };
+            if keyspace.check_writable().is_err() {
+                continue;
+            }
+            // Alone it gets all there is; among others one, and it stands in line again.
+            let is_alone = plans.is_empty() && self.keyspaces.to_compact.is_empty();
+            let count_max = if is_alone { width } else { 1 };
+            let found = Tree::plan(&keyspace, &self.snapshots, count_max);
+            if found.is_empty() {
+                if let Some(seq) = Tree::garbage_waits_for(&keyspace, &self.snapshots) {
+                    let waiting = (seq, Arc::clone(&keyspace));
+                    later.garbage.insert(keyspace.id, waiting);
+                }
+                if self.idle_compaction_after.is_some() {
+                    later.lull.note(&keyspace);
+                }
+            }
+            if !found.is_empty() && !is_alone {
+                self.keyspaces.to_compact.push(&keyspace);
+            }
+            plans.extend(found.into_iter().map(|plan| (Arc::clone(&keyspace), plan)));
+        }
+        plans
+    }
+
+    /// Compacts everything in `bounds`, level by level, down to the deepest that holds any of it.
+    pub(crate) fn compact_range(
+        &self,
+        keyspace: &Arc<KeyspaceState>,
+        bounds: KeyBounds<'_>,
+    ) -> Result<()> {
+        let mut request = self.tree.begin_manual(bounds);
+        loop {
+            self.health.check_writable()?;
+            let mut step = ManualStep::Wait;
+            self.wait_for(Some(keyspace), &mut || {
+                step = Tree::step_manual(keyspace, &mut request);
+                !matches!(step, ManualStep::Wait)
+            })?;
+            let ManualStep::Run(plan) = step else {
+                return Ok(());
+            };
+            let run = || {
+                self.tree
+                    .run_plan(keyspace, &self.snapshots, &self.log, &plan)
+            };
+            let result = self.guarded(run);
+            match &result {
+                Ok(()) => self.health.job_succeeded_in(Job::Compaction, keyspace.id),
+                Err(error) => self.health.sync_failed(Job::Compaction, error),
+            }
+            self.signals.progress.ring();
+            self.keyspaces.to_compact.push(keyspace);
+            self.signals.compaction.wake();
+            if result.is_err() {
+                keyspace.check_writable()?;
+            }
+            result?;
+        }
+    }
+}
+
+/// The same end of a step, with another look after `left` at the latest.
+fn sooner(step: Step, left: Duration) -> Step {
+    match step {
+        Step::Idle => Step::IdleFor(left),
+        Step::IdleFor(wait) => Step::IdleFor(wait.min(left)),
+        Step::Again => Step::Again,
+    }
+}

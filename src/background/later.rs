@@ -1,0 +1,116 @@
+//! What failed, and when it is tried again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base::executor::Step;
+use base::sync::Arc;
+use base::{KeyspaceId, SequenceNumber};
+
+use super::Background;
+use super::idle::Lull;
+use crate::registry::Queue;
+use crate::superversion::KeyspaceState;
+
+/// Failed jobs are tried again after this long, doubled each time up to the maximum.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// The keyspaces whose jobs failed, and how long they wait before they are tried again.
+#[derive(Debug, Default)]
+pub(super) struct Later {
+    /// In the order in which they failed.
+    waiting: Vec<Arc<KeyspaceState>>,
+    /// Those that failed when they were last tried.
+    failing: BTreeMap<KeyspaceId, Arc<KeyspaceState>>,
+    wait: Option<Duration>,
+    full: Option<FullDisk>,
+    /// Those in which something can be dropped once no pin is below a number.
+    pub(super) garbage: BTreeMap<KeyspaceId, (SequenceNumber, Arc<KeyspaceState>)>,
+    /// Those in which something is to be done once nothing is written.
+    pub(super) lull: Lull,
+}
+
+/// How a job that found no space left the disk.
+#[derive(Clone, Copy, Debug)]
+struct FullDisk {
+    free_bytes: u64,
+    retry_micros: u64,
+}
+
+impl Later {
+    pub(super) fn push(&mut self, keyspace: Arc<KeyspaceState>) {
+        self.failing.insert(keyspace.id, Arc::clone(&keyspace));
+        if !self.has(keyspace.id) {
+            self.waiting.push(keyspace);
+        }
+    }
+
+    pub(super) fn has(&self, id: KeyspaceId) -> bool {
+        self.waiting.iter().any(|keyspace| keyspace.id == id)
+    }
+
+    /// Whether the keyspace had failed before.
+    pub(super) fn succeeded(&mut self, keyspace: &KeyspaceState) -> bool {
+        self.full = None;
+        let had_failed = self.failing.remove(&keyspace.id).is_some();
+        if self.failing.is_empty() {
+            self.wait = None;
+        }
+        had_failed
+    }
+
+    fn next_wait(&mut self) -> Duration {
+        let wait = self
+            .wait
+            .map_or(BACKOFF_MIN, |last| (last * 2).min(BACKOFF_MAX));
+        self.wait = Some(wait);
+        wait
+    }
+
+    /// Puts those that failed back in line, for when the worker is woken or enough time has passed.
+    pub(super) fn rest(&mut self, queue: &Queue) -> Step {
+        if self.waiting.is_empty() {
+            return Step::Idle;
+        }
+        for keyspace in self.waiting.drain(..) {
+            queue.push(&keyspace);
+        }
+        Step::IdleFor(self.next_wait())
+    }
+}
+
+impl Background {
+    /// Notes that a job found no space: it is not tried again, nor is that of another keyspace,
+    /// before there is more space or the pause is over.
+    pub(super) fn found_full(&self, later: &mut Later, queue: &Queue) -> Step {
+        for keyspace in std::mem::take(&mut later.waiting) {
+            queue.push(&keyspace);
+        }
+        let pause = later.next_wait();
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        later.full = Some(FullDisk {
+            free_bytes: self.tree.free_bytes(),
+            retry_micros: self.clock.monotonic_micros().saturating_add(micros),
+        });
+        Step::IdleFor(pause)
+    }
+
+    /// How long a job that found no space is not to run: it would write as much again in vain.
+    /// Whoever woke it learns that it still fails. It runs when there is more space than it left,
+    /// or when its pause is over, since a quota may have been raised unseen.
+    pub(super) fn still_full(&self, later: &Later) -> Option<Step> {
+        let full = later.full?;
+        let left = full
+            .retry_micros
+            .saturating_sub(self.clock.monotonic_micros());
+        if left == 0 || self.tree.free_bytes() > full.free_bytes {
+            return None;
+        }
+        for keyspace in later.failing.values() {
+            keyspace.job_failed();
+        }
+        self.signals.job_failed();
+        Some(Step::IdleFor(Duration::from_micros(left)))
+    }
+}
