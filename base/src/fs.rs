@@ -55,11 +55,32 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// If the system refuses.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
+    /// Gives the file `from` the name `to` as well, which must not exist.
+    ///
+    /// # Errors
+    /// `Unsupported` where a file can have one name only; otherwise if the system refuses, as it
+    /// does between two devices.
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        let message = "files here have one name only";
+        Err(Error::new(ErrorKind::Unsupported, message)
+            .with_path(to)
+            .with_value("from", from.display()))
+    }
+
     /// Removes the name `path`.
     ///
     /// # Errors
     /// `NotFound`, or the system refuses.
     fn remove_file(&self, path: &Path) -> Result<()>;
+
+    /// Removes the directory `path`, which must be empty.
+    ///
+    /// # Errors
+    /// `Unsupported` where directories stay; otherwise if the system refuses.
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        let message = "directories are not removed here";
+        Err(Error::new(ErrorKind::Unsupported, message).with_path(path))
+    }
 
     /// Creates the directory `path`; it is no error if it exists. Its parent must exist.
     ///

@@ -39,7 +39,15 @@ impl FileSystem for ReadOnlyFs {
         refused(from)
     }
 
+    fn hard_link(&self, _from: &Path, to: &Path) -> Result<()> {
+        refused(to)
+    }
+
     fn remove_file(&self, path: &Path) -> Result<()> {
+        refused(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
         refused(path)
     }
 

@@ -83,8 +83,16 @@ impl FileSystem for CountingFs {
         self.inner.rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.inner.hard_link(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> Result<()> {
         self.inner.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.inner.remove_dir(path)
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {

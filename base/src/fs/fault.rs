@@ -83,8 +83,18 @@ impl FileSystem for FaultFs {
         self.plan.around(OpKind::Rename, to, rename)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        let link = || self.inner.hard_link(from, to);
+        self.plan.around(OpKind::Link, to, link)
+    }
+
     fn remove_file(&self, path: &Path) -> Result<()> {
         let remove = || self.inner.remove_file(path);
+        self.plan.around(OpKind::Remove, path, remove)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        let remove = || self.inner.remove_dir(path);
         self.plan.around(OpKind::Remove, path, remove)
     }
 

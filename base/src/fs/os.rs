@@ -68,8 +68,16 @@ impl FileSystem for OsFs {
         fs::rename(from, to).map_err(|source| Error::io(to, "rename", source))
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        fs::hard_link(from, to).map_err(|source| Error::io(to, "link", source))
+    }
+
     fn remove_file(&self, path: &Path) -> Result<()> {
         fs::remove_file(path).map_err(|source| Error::io(path, "unlink", source))
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        fs::remove_dir(path).map_err(|source| Error::io(path, "remove directory", source))
     }
 
     fn create_dir(&self, path: &Path) -> Result<()> {

@@ -53,9 +53,10 @@ pub use image::{CrashModel, Filler};
 pub struct Op<'a> {
     /// What is called; always one for which [`OpKind::is_mutating`] holds.
     pub kind: OpKind,
-    /// The path called with; of a file, the one it was opened by; of a rename, the old name.
+    /// The path called with; of a file, the one it was opened by; of a rename or link, the old
+    /// name.
     pub path: &'a Path,
-    /// The new name of a rename.
+    /// The new name of a rename or link.
     pub to: Option<&'a Path>,
     /// Of a write or store where it starts; of `set_len` and `reserve` the length; otherwise 0.
     pub offset: u64,
@@ -245,6 +246,16 @@ impl FileSystem for SimFs {
         };
         self.faults().around(OpKind::Rename, to, || {
             self.mutate(&op, |state| state.rename(from, to))
+        })
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        let op = Op {
+            to: Some(to),
+            ..Op::new(OpKind::Link, from)
+        };
+        self.faults().around(OpKind::Link, to, || {
+            self.mutate(&op, |state| state.hard_link(from, to))
         })
     }
 

@@ -35,7 +35,9 @@ pub enum OpKind {
     Store,
     /// `FileSystem::rename`.
     Rename,
-    /// `FileSystem::remove_file`.
+    /// `FileSystem::hard_link`.
+    Link,
+    /// `FileSystem::remove_file` and `remove_dir`.
     Remove,
     /// `FileSystem::create_dir`.
     CreateDir,
@@ -62,7 +64,7 @@ const KIND_COUNT: usize = OpKind::Watch as usize + 1;
 
 impl OpKind {
     /// Whether a call of this kind can change what is stored: create, write, set_len, reserve,
-    /// sync, rename, remove, create_dir, sync_dir, store.
+    /// sync, rename, link, remove, create_dir, sync_dir, store.
     pub const fn is_mutating(self) -> bool {
         matches!(
             self,
@@ -73,6 +75,7 @@ impl OpKind {
                 | Self::Reserve
                 | Self::Sync
                 | Self::Rename
+                | Self::Link
                 | Self::Remove
                 | Self::CreateDir
                 | Self::SyncDir
@@ -102,6 +105,7 @@ impl OpKind {
             Self::Map | Self::MapLive => "map",
             Self::Store => "store",
             Self::Rename => "rename",
+            Self::Link => "link",
             Self::Remove => "unlink",
             Self::CreateDir => "create directory",
             Self::SyncDir => "sync directory",
@@ -397,6 +401,7 @@ const ALL: [OpKind; KIND_COUNT] = [
     OpKind::MapLive,
     OpKind::Store,
     OpKind::Rename,
+    OpKind::Link,
     OpKind::Remove,
     OpKind::CreateDir,
     OpKind::SyncDir,

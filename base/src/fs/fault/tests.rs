@@ -158,6 +158,7 @@ fn every_kind_of_call_can_fail() {
             OpKind::Map => file.map(Access::Random).map(drop),
             OpKind::MapLive => segment.map_live(10).map(drop),
             OpKind::Rename => fs.rename(&path("b"), &path("c")),
+            OpKind::Link => fs.hard_link(&path("c"), &path("e")),
             OpKind::Remove => fs.remove_file(&path("c")),
             OpKind::CreateDir => fs.create_dir(&path("d")),
             OpKind::SyncDir => fs.sync_dir(root),
@@ -178,6 +179,7 @@ fn every_kind_of_call_can_fail() {
         OpKind::Reserve,
         OpKind::Sync,
         OpKind::Rename,
+        OpKind::Link,
         OpKind::Remove,
         OpKind::CreateDir,
         OpKind::SyncDir,
@@ -195,5 +197,5 @@ fn every_kind_of_call_can_fail() {
         call(kind).expect("once");
         assert_eq!(fs.calls(kind), before + 2, "{kind:?}");
     }
-    assert_eq!(fs.faults().fired(), 18);
+    assert_eq!(fs.faults().fired(), 19);
 }

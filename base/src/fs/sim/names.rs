@@ -189,6 +189,24 @@ impl State {
         self.change_names(dir, seq, change);
     }
 
+    /// Gives the file `from` one name more.
+    pub(super) fn hard_link(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let (from_dir, from_name) = self.place(OpKind::Link, from)?;
+        let Some(&node) = self.dirs[&from_dir].live.get(&from_name) else {
+            return Err(os_error(OpKind::Link, to, Errno::NOENT));
+        };
+        let (to_dir, to_name) = self.place(OpKind::Link, to)?;
+        if self.dirs[&to_dir].live.contains_key(&to_name) {
+            return Err(os_error(OpKind::Link, to, Errno::EXIST));
+        }
+        let Some(file) = self.files.get_mut(&node) else {
+            return Err(os_error(OpKind::Link, to, Errno::PERM));
+        };
+        file.links += 1;
+        self.link(to_dir, to_name, node);
+        Ok(())
+    }
+
     fn change_names(&mut self, dir: NodeId, seq: u64, change: NameChange) {
         let directory = self.dir_mut(dir);
         change.apply(&mut directory.live);

@@ -47,7 +47,7 @@ impl Side {
 
     fn try_call(&mut self, random: &mut Random) -> Result<Answer> {
         let path = self.path(random);
-        let (kind, at) = (random.below(10), random.below(9000));
+        let (kind, at) = (random.below(11), random.below(9000));
         match kind {
             0 => {
                 let file = self.fs.create(&path)?;
@@ -62,6 +62,7 @@ impl Side {
             2 => self.fs.remove_file(&path)?,
             3 => self.fs.rename(&path, &self.path(random))?,
             4 => self.fs.create_dir(&path)?,
+            7 => self.fs.hard_link(&path, &self.path(random))?,
             5 => {
                 let entries = self.fs.list(path.parent().expect("below the root"))?;
                 let names = entries.into_iter().map(|entry| (entry.name, entry.is_dir));
