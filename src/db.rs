@@ -20,6 +20,7 @@ use crate::stats::Stats;
 use crate::tuning::Settings;
 use crate::view::{View, read_methods};
 
+mod checkpoint;
 mod handle;
 mod read_only;
 pub(crate) use handle::Handle;

@@ -51,6 +51,7 @@ mod scan;
 mod tree;
 // Floor 4: staff.
 mod background;
+mod checkpoint;
 mod recovery;
 // Floor 5: door.
 mod amplification;
@@ -73,6 +74,7 @@ pub use amplification::{
     WriteAmplification,
 };
 pub use batch::WriteBatch;
+pub use checkpoint::Checkpoint;
 pub use commit::Commit;
 pub use db::Db;
 pub use events::Event;

@@ -21,8 +21,10 @@ use crate::health::{HealthState, Job};
 use crate::ledger::Ledger;
 use crate::sweeper::Sweeper;
 
+mod copy;
 mod keyspaces;
 mod load;
+pub(crate) use copy::CopyState;
 pub(crate) use load::{Loaded, current_contents, load};
 
 /// File numbers are handed out ahead of the durable counter by at most this many.

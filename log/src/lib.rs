@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod completion;
+mod history;
 mod index;
 mod reader;
 mod record;
@@ -22,6 +23,7 @@ mod testing;
 mod writer;
 
 pub use completion::Completed;
+pub use history::History;
 pub use reader::{Ending, SegmentReader};
 pub use record::{OwnedRecord, Position, Record, RecordKind, RecordMeta};
 pub use recovery::RecoveryMode;

@@ -1,6 +1,7 @@
 //! The integration tests of siltstone, in one binary.
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod concurrency;
 mod corruption;
 mod crash;

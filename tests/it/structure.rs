@@ -25,6 +25,7 @@ const MODULE_ORDER: [(&str, &[&str]); 5] = [
             "reader",
             "index",
             "writer",
+            "history",
             "retention",
             "replay",
             "recovery",
