@@ -169,13 +169,11 @@ impl Source<'_> {
             if record.meta.last_seq() > seq {
                 break;
             }
-            let history = match &mut history {
-                Some(history) => history,
-                None => {
-                    let before = floor.min(record.meta.first_seq.before());
-                    history.insert(History::create(log, dir.to_owned(), before)?)
-                }
-            };
+            if history.is_none() {
+                let before = floor.min(record.meta.first_seq.before());
+                history = Some(History::create(log, dir.to_owned(), before)?);
+            }
+            let history = history.as_mut().expect("made above");
             history.append(&record)?;
             if history.last_seq() >= seq {
                 break;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use base::fs::FileSystem;
 use base::fs::fault::{Fault, FaultError, OpKind};
 use base::fs::sim::{CrashModel, SimFs};
+use base::fs::{FileSystem, OsFs};
 use siltstone::{
     Db, ErrorKind, Health, KeyspaceOptions, Options, RecoveryMode, Result, WriteBatch,
 };
@@ -280,16 +280,16 @@ fn a_place_that_is_taken_is_refused() {
     };
     refused("db");
     refused("..");
-    std::fs::write(at("file"), "x").expect("written");
+    drop(OsFs.create(&at("file")).expect("made"));
     refused("file");
-    std::fs::create_dir(at("full")).expect("made");
-    std::fs::write(at("full/x"), "x").expect("written");
+    OsFs.create_dir(&at("full")).expect("made");
+    drop(OsFs.create(&at("full/x")).expect("made"));
     refused("full");
     // A database that happens to have the name of an unfinished copy.
     drop(Db::open(at("mine.tmp")).expect("a new database"));
     refused("mine");
     assert!(at("mine.tmp/CURRENT").exists());
-    std::fs::create_dir(at("empty")).expect("made");
+    OsFs.create_dir(&at("empty")).expect("made");
     db.checkpoint(at("empty"))
         .expect("an empty directory will do");
     db.checkpoint(at("new/deep/copy"))
