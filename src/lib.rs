@@ -46,6 +46,7 @@ mod sweeper;
 mod till;
 // Floor 3: paths.
 mod commit;
+mod explain;
 mod read;
 mod scan;
 mod tree;
@@ -78,6 +79,7 @@ pub use checkpoint::Checkpoint;
 pub use commit::Commit;
 pub use db::Db;
 pub use events::Event;
+pub use explain::{GetExplanation, GetOutcome, GetPlace, GetStep};
 pub use health::Health;
 pub use keyspace::{Keyspace, Snapshot};
 pub use ledger::Written;

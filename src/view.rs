@@ -5,6 +5,7 @@ use std::ops::Bound;
 use base::sync::Arc;
 use base::{HashSeed, PinKind, PinLedger, Result, SequenceNumber, Slice};
 
+use crate::explain::{GetExplanation, explain};
 use crate::health::HealthState;
 use crate::ledger::Ledger;
 use crate::range::{KeyRange, prefix_bounds};
@@ -67,6 +68,13 @@ impl View<'_> {
             ledger: &self.keyspace.ledger,
         }
         .run(f)
+    }
+
+    /// Where a get of `key` looks, and what it finds there.
+    pub(crate) fn explain(&self, key: &[u8]) -> Result<GetExplanation> {
+        self.rooms.health.check_open()?;
+        let (view, seq) = self.peek()?;
+        explain(&view, key, self.rooms.hash_seed, seq)
     }
 
     /// All keys from one view, in groups whose waits for memory overlap.
@@ -219,6 +227,30 @@ macro_rules! read_methods {
         /// ```
         pub fn contains_key(&self, key: impl AsRef<[u8]>) -> $crate::Result<bool> {
             Ok(self.view().lookup(key.as_ref(), |_| ())?.is_some())
+        }
+
+        /// Explains what `get` does for `key`: every memtable and table that it considers, newest
+        /// first, why each was skipped or what it has, and which entry decides.
+        ///
+        /// Looks on behind the entry that decides, and counts nothing: it is for people, not for
+        /// programs in a hurry.
+        ///
+        /// # Errors
+        /// As for `get`, also if a table is damaged that `get` would not come to.
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// # let db = siltstone::Db::open(dir.path())?;
+        /// db.put("planet", "earth")?;
+        #[doc = $setup]
+        /// let explained = view.explain_get("planet")?;
+        /// assert!(explained.winner().is_some());
+        /// println!("{explained}");
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        pub fn explain_get(&self, key: impl AsRef<[u8]>) -> $crate::Result<$crate::GetExplanation> {
+            self.view().explain(key.as_ref())
         }
 
         /// The values of several keys, all from one view, in the order of the keys.

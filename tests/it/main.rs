@@ -7,6 +7,7 @@ mod corruption;
 mod crash;
 mod debian;
 mod endings;
+mod explain;
 mod fault;
 mod fault_clock;
 mod fault_loop;
