@@ -18,8 +18,9 @@ use crate::reserve::SpaceReserve;
 use crate::seams::Seams;
 use crate::signals::Signals;
 use crate::snapshots::Snapshots;
-use crate::superversion::KeyspaceState;
+use crate::superversion::{KeyspaceState, Superversion};
 use crate::sweeper::{GRAVE_INTERVAL, SWEEP_PAUSE, Sweeper, Swept};
+use crate::till::WorkKind;
 use crate::tree::Tree;
 use crate::tuning::Settings;
 
@@ -203,8 +204,19 @@ impl Background {
         if keyspace.check_writable().is_err() {
             return Step::Again;
         }
+        let taken = |view: &Superversion| {
+            let bytes = view.sealed.iter().map(|s| s.memtable.taken_bytes());
+            bytes.sum::<usize>() as u64
+        };
+        let taken_bytes = taken(&keyspace.peek());
+        let till = self.keyspaces.memory_till();
+        let now = || self.clock.monotonic_micros();
+        let work = till.begin_work(WorkKind::Flush, now(), taken_bytes);
         match self.tree.flush(&keyspace, &self.snapshots, Some(&self.log)) {
             Ok(is_flushed) => {
+                if is_flushed {
+                    work.finish(now(), taken_bytes);
+                }
                 if later.succeeded(&keyspace) {
                     self.health.job_succeeded_in(Job::Flush, keyspace.id);
                 }

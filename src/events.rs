@@ -160,16 +160,17 @@ pub enum Event {
         /// Its place in the log, from 0.
         ordinal: u64,
     },
-    /// Writes to a keyspace are slowed down, because flush or compaction is behind.
+    /// Writes to a keyspace are slowed down, because flush or compaction is behind. By the memory
+    /// of memtables those to all keyspaces are.
     ThrottleBegan {
-        /// The name of the keyspace.
+        /// The name of the keyspace; for memory, that of one whose write found it.
         keyspace: String,
         /// What is behind.
         cause: ThrottleCause,
     },
     /// Writes to it are no longer slowed down. Noticed by the next write.
     ThrottleEnded {
-        /// The name of the keyspace.
+        /// The name of the keyspace, as when it began.
         keyspace: String,
         /// What was behind last.
         cause: ThrottleCause,

@@ -13,6 +13,7 @@ use base::{Error, ErrorKind, KeyspaceId, MemoryLedger, Result, SequenceNumber, W
 use crate::batch::WriteBatch;
 use crate::snapshots::Snapshots;
 use crate::superversion::{KeyspaceState, keyspace_gone};
+use crate::till::Till;
 
 /// How many keyspaces a database can have at once.
 pub(crate) const KEYSPACE_COUNT_MAX: usize = 1 << 16;
@@ -97,8 +98,20 @@ struct Memory {
     /// Active ones are looked at once they have grown so far.
     look_at: AtomicUsize,
     sealed_count: AtomicUsize,
+    /// What writes pay, to whatever keyspace, while memory is tight.
+    till: Till,
     /// Held while counting, so that the last count is the newest. LOCK: before `unflushed`.
     counting: Mutex<()>,
+}
+
+/// How much memory memtables take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryUse {
+    /// With what readers or the sweeper still keep of flushed ones.
+    pub(crate) bytes: usize,
+    pub(crate) bytes_max: usize,
+    /// Some of it is about to be given back: a memtable is sealed.
+    pub(crate) is_coming_back: bool,
 }
 
 /// Memory and log that a memtable holds.
@@ -176,6 +189,7 @@ impl Keyspaces {
                 ledger,
                 look_at: AtomicUsize::new(memtable_bytes_total / ACTIVE_PART_MIN),
                 sealed_count: AtomicUsize::new(0),
+                till: Till::new((memtable_bytes_total / ACTIVE_PART_MIN) as u64),
                 counting: Mutex::new(()),
             },
         }
@@ -391,6 +405,7 @@ impl Keyspaces {
         memory.sealed_count.store(sealed_count, Ordering::Release);
         let soon = memory.bytes_max / ACTIVE_PART_MIN;
         memory.look_at.store(soon, Ordering::Relaxed);
+        memory.till.view_changed();
         sealed_bytes
     }
 
@@ -429,12 +444,20 @@ impl Keyspaces {
         found
     }
 
-    /// Whether memtables take all the memory they may, and some of it is about to be given back.
+    /// Where writes pay while memory is tight. Marked as stale at each count.
     #[inline]
-    pub(crate) fn is_memory_full(&self) -> bool {
+    pub(crate) fn memory_till(&self) -> &Till {
+        &self.memory.till
+    }
+
+    /// What memtables take now.
+    pub(crate) fn memory_use(&self) -> MemoryUse {
         let memory = &self.memory;
-        memory.ledger.taken_bytes() >= memory.bytes_max
-            && memory.sealed_count.load(Ordering::Acquire) > 0
+        MemoryUse {
+            bytes: memory.ledger.taken_bytes(),
+            bytes_max: memory.bytes_max,
+            is_coming_back: memory.sealed_count.load(Ordering::Acquire) > 0,
+        }
     }
 }
 

@@ -20,7 +20,10 @@ use crate::superversion::KeyspaceState;
 use crate::throttle::{ThrottleCause, Throttled, Verdict};
 
 mod judge;
-use judge::{judge, watch_bytes};
+use judge::Counter;
+
+/// What an entry takes in a memtable beside its key and value, by estimate.
+const ENTRY_BYTES: u64 = 48;
 
 /// A keyspace that a write touches, and with how many bytes.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +67,10 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Passes, pays or waits, for each keyspace that the write touches. Returns what it paid.
+    /// Passes, pays or waits, for each keyspace that the write touches and for the memory that all
+    /// share. Returns what it paid.
     ///
-    /// Costs one relaxed load a keyspace while nothing is behind.
+    /// Costs one relaxed load a keyspace and one for memory while nothing is behind.
     ///
     /// # Errors
     /// `Busy` if it would have to wait for longer than `patience` allows. If the database was
@@ -78,35 +82,42 @@ impl Gate {
         tolls: impl IntoIterator<Item = Toll<'a>>,
         patience: Patience,
     ) -> Result<Option<Throttled>> {
-        let (mut paid, mut last) = (None, None);
+        let (mut paid, mut last, mut weight) = (None, None, 0);
         for toll in tolls {
             last = Some(toll.keyspace);
+            weight += toll.bytes + toll.op_count * ENTRY_BYTES;
             let till = &toll.keyspace.till;
             if !till.is_open() && !till.spend_unseen(toll.bytes) {
-                paid = worse(paid, self.pay(toll, patience)?);
+                let counter = Counter::Keyspace(toll.keyspace);
+                paid = worse(paid, self.pay(counter, toll.bytes, patience)?);
             }
         }
-        if self.keyspaces.is_memory_full()
+        let till = self.keyspaces.memory_till();
+        if !till.is_open()
+            && !till.spend_unseen(weight)
             && let Some(keyspace) = last
         {
-            let throttled = self.wait(keyspace, ThrottleCause::Memory, patience)?;
-            paid = worse(paid, Some(throttled));
+            let counter = Counter::Memory(&self.keyspaces, keyspace);
+            paid = worse(paid, self.pay(counter, weight, patience)?);
         }
         Ok(paid)
     }
 
     #[cold]
-    fn pay(&self, toll: Toll<'_>, patience: Patience) -> Result<Option<Throttled>> {
-        let Toll {
-            keyspace, bytes, ..
-        } = toll;
-        match self.look(keyspace) {
-            Verdict::Stop(cause) => self.wait(keyspace, cause, patience).map(Some),
-            Verdict::Slow(pace) => self.pay_slowed(toll, pace.cause, patience),
+    fn pay(
+        &self,
+        counter: Counter<'_>,
+        bytes: u64,
+        patience: Patience,
+    ) -> Result<Option<Throttled>> {
+        match self.look(counter) {
+            Verdict::Stop(cause) => self.wait(counter, cause, patience).map(Some),
+            Verdict::Slow(pace) => self.pay_slowed(counter, bytes, pace.cause, patience),
             Verdict::Free => {
-                keyspace.till.spend(bytes);
+                let till = counter.till();
+                till.spend(bytes);
                 let now = self.clock.monotonic_micros();
-                keyspace.till.settle(now, watch_bytes(keyspace));
+                till.settle(now, counter.watch_bytes());
                 Ok(None)
             }
         }
@@ -115,13 +126,14 @@ impl Gate {
     /// Pays what is owed for writes up to this one, by waiting for milliseconds.
     fn pay_slowed(
         &self,
-        toll: Toll<'_>,
+        counter: Counter<'_>,
+        bytes: u64,
         cause: ThrottleCause,
         patience: Patience,
     ) -> Result<Option<Throttled>> {
-        let till = &toll.keyspace.till;
+        let till = counter.till();
         // A write that came because the view changed may still have credit.
-        if till.spend(toll.bytes) {
+        if till.spend(bytes) {
             return Ok(None);
         }
         let began = self.clock.monotonic_micros();
@@ -130,7 +142,7 @@ impl Gate {
         };
         if matches!(patience, Patience::AtMost(longest) if longest < owed) {
             // What the writes before it owe stays owed.
-            till.refund(toll.bytes);
+            till.refund(bytes);
             return Err(busy(cause));
         }
         self.executor.pause(owed);
@@ -142,16 +154,17 @@ impl Gate {
     }
 
     /// Makes a new verdict, and tells if writes come to be held back, or no longer are.
-    fn look(&self, keyspace: &KeyspaceState) -> Verdict {
+    fn look(&self, counter: Counter<'_>) -> Verdict {
         let now = self.clock.monotonic_micros();
-        let turn = keyspace.till.look(now, |speeds| judge(keyspace, speeds));
+        let turn = counter.till().look(now, |speeds| counter.judge(speeds));
+        let keyspace = || String::from(&*counter.keyspace().name);
         match (turn.before.cause(), turn.now.cause()) {
             (None, Some(cause)) => self.listener.tell(|| Event::ThrottleBegan {
-                keyspace: String::from(&*keyspace.name),
+                keyspace: keyspace(),
                 cause,
             }),
             (Some(cause), None) => self.listener.tell(|| Event::ThrottleEnded {
-                keyspace: String::from(&*keyspace.name),
+                keyspace: keyspace(),
                 cause,
             }),
             _ => {}
@@ -162,7 +175,7 @@ impl Gate {
     #[cold]
     fn wait(
         &self,
-        keyspace: &KeyspaceState,
+        counter: Counter<'_>,
         cause: ThrottleCause,
         patience: Patience,
     ) -> Result<Throttled> {
@@ -171,10 +184,10 @@ impl Gate {
         }
         let began = self.clock.monotonic_micros();
         if self.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
-            let keyspace = String::from(&*keyspace.name);
+            let keyspace = String::from(&*counter.keyspace().name);
             self.listener.tell(|| Event::StallBegan { keyspace, cause });
         }
-        let result = self.wait_for_progress(keyspace, patience);
+        let result = self.wait_for_progress(counter, patience);
         let micros = self.clock.monotonic_micros().saturating_sub(began);
         let throttled = Throttled { cause, micros };
         self.ledger.add_stall(throttled);
@@ -189,7 +202,8 @@ impl Gate {
     }
 
     /// Returns whether there is progress enough to go on, rather than no patience left.
-    fn wait_for_progress(&self, keyspace: &KeyspaceState, patience: Patience) -> Result<bool> {
+    fn wait_for_progress(&self, counter: Counter<'_>, patience: Patience) -> Result<bool> {
+        let keyspace = counter.keyspace();
         let failures = keyspace.failure_count();
         let failures_of_all = self.signals.failure_count();
         let mut failed = None;
@@ -197,6 +211,7 @@ impl Gate {
         // again at each ring would keep them running in a circle.
         self.signals.flush.wake();
         self.signals.compaction.wake();
+        let must_stop = || matches!(self.look(counter), Verdict::Stop(_));
         let mut done = || {
             if let Err(error) = self.health.check_writable() {
                 failed = Some(error);
@@ -205,14 +220,13 @@ impl Gate {
                 return true;
             } else if keyspace.failure_count() != failures {
                 failed = self.health.background_in(keyspace.id);
-            } else if self.signals.failure_count() != failures_of_all
-                && self.keyspaces.is_memory_full()
+            } else if matches!(counter, Counter::Memory(..))
+                && self.signals.failure_count() != failures_of_all
+                && must_stop()
             {
+                // Any keyspace may hold what is waited for.
                 failed = self.health.background();
             }
-            let must_stop = || {
-                matches!(self.look(keyspace), Verdict::Stop(_)) || self.keyspaces.is_memory_full()
-            };
             failed.is_some() || !must_stop()
         };
         let bell = &self.signals.progress;

@@ -117,7 +117,7 @@ pub struct Stats {
     /// Both kinds of waiting by their cause; causes of which there was none are left out.
     pub waits: Vec<WaitStats>,
     /// How writes to the keyspace `default` are held back now, as the last write that looked found
-    /// it. Those of the others are in `keyspaces`.
+    /// it. Those of the others are in `keyspaces`; what memory does is the same for all.
     pub throttle: ThrottleStats,
     /// The oldest sequence number that a snapshot keeps.
     pub oldest_snapshot_seq: Option<SequenceNumber>,
@@ -204,7 +204,8 @@ pub struct ThrottleStats {
     /// Bytes of keys and values a second that are let through: infinite while writes are not held
     /// back, 0 while they wait.
     pub bytes_per_second: f64,
-    /// What flushes write, in bytes a second of work, the last seconds of it counting most.
+    /// Keys and values that flushes write, in bytes a second of work, the last seconds of it
+    /// counting most.
     pub flush_bytes_per_second: f64,
     /// What compactions take out of level 0, in bytes a second of work.
     pub compaction_bytes_per_second: f64,
@@ -223,15 +224,19 @@ impl Default for ThrottleStats {
 }
 
 impl ThrottleStats {
-    fn of(till: &Till) -> Self {
-        let (verdict, speeds) = (till.verdict(), till.speeds());
+    /// Of a keyspace, by the slower of its own till and that of memory.
+    fn of(till: &Till, memory: &Till) -> Self {
+        let speed = |verdict: &Verdict| match verdict {
+            Verdict::Free => f64::INFINITY,
+            Verdict::Slow(pace) => pace.bytes_per_second,
+            Verdict::Stop(_) => 0.0,
+        };
+        let (own, shared) = (till.verdict(), memory.verdict());
+        let slower = speed(&shared) < speed(&own);
+        let (verdict, speeds) = (if slower { shared } else { own }, till.speeds());
         Self {
             cause: verdict.cause(),
-            bytes_per_second: match verdict {
-                Verdict::Free => f64::INFINITY,
-                Verdict::Slow(pace) => pace.bytes_per_second,
-                Verdict::Stop(_) => 0.0,
-            },
+            bytes_per_second: speed(&verdict),
             flush_bytes_per_second: speeds.flush,
             compaction_bytes_per_second: speeds.compaction,
         }

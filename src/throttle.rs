@@ -73,7 +73,7 @@ pub struct Throttled {
 pub(crate) struct Inputs {
     /// Sealed memtables, and how full the active one is as a fraction.
     pub(crate) memtable_depth: f64,
-    /// What the memtables of all keyspaces hold.
+    /// What the memtables of all keyspaces hold, while some of it is about to be given back.
     pub(crate) memory_bytes: f64,
     /// Tables that a read of level 0 may have to look at.
     pub(crate) level0_depth: f64,
@@ -94,6 +94,16 @@ pub(crate) struct Limits {
     /// Debt never stops writes: at `end` they come as fast as compaction gets on, beyond it slower
     /// in proportion.
     pub(crate) debt_bytes: Span,
+}
+
+impl Limits {
+    /// Nothing is limited.
+    pub(crate) const NONE: Self = Self {
+        memtable_depth: Span::NEVER,
+        memory_bytes: Span::NEVER,
+        level0_depth: Span::NEVER,
+        debt_bytes: Span::NEVER,
+    };
 }
 
 /// Between `begin` and `end` writes are slowed down.

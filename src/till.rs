@@ -31,6 +31,8 @@ const QUANTUM_MICROS_MIN: f64 = 2_000.0;
 /// For so many writes credit should last: then fewer than one in a thousand waits, and even the
 /// thousandth part of the slowest writes does not show the throttle.
 const WRITES_PER_QUANTUM: f64 = 1_200.0;
+/// Nor is it more than so small a part of a memtable: a span must not be used up in one go.
+const CREDITS_PER_MEMTABLE: f64 = 8.0;
 /// Shorter waits are not worth their while, in microseconds; they are added to the next.
 const WAIT_MICROS_MIN: f64 = 1_000.0;
 /// Writes that were slower than allowed for so long may catch up, in microseconds.
@@ -53,6 +55,8 @@ pub(crate) struct Till {
 #[derive(Debug)]
 struct Book {
     verdict: Verdict,
+    /// The most that is granted at a time, in bytes.
+    credit_max: f64,
     /// What was written so far is paid for at this moment.
     due_micros: f64,
     /// What the present credit was at first.
@@ -64,7 +68,7 @@ struct Book {
 }
 
 impl Till {
-    /// For a keyspace whose memtables hold so many bytes.
+    /// For memtables that hold so many bytes.
     pub(crate) fn new(memtable_bytes: u64) -> Self {
         Self {
             // Recovery may have left the tree in any shape.
@@ -73,6 +77,7 @@ impl Till {
             spenders: AtomicU32::new(0),
             book: Mutex::new(Book {
                 verdict: Verdict::Free,
+                credit_max: as_f64(memtable_bytes) / CREDITS_PER_MEMTABLE,
                 due_micros: 0.0,
                 granted: 0,
                 write_bytes: 0.0,
@@ -189,7 +194,9 @@ impl Till {
     fn grant_paced_locked(&self, book: &mut Book, pace: Pace) {
         let micros = (WRITES_PER_QUANTUM * book.write_bytes / pace.bytes_per_second * 1e6)
             .clamp(QUANTUM_MICROS_MIN, WAIT_MICROS_MAX);
-        self.grant_locked(book, bytes_in(pace.bytes_per_second, micros));
+        let most = book.credit_max / pace.bytes_per_second * 1e6;
+        let bytes = bytes_in(pace.bytes_per_second, micros.min(most));
+        self.grant_locked(book, bytes);
     }
 
     fn grant_locked(&self, book: &mut Book, bytes: u64) {

@@ -177,9 +177,10 @@ impl Tree {
             input_bytes,
         });
         let began_micros = self.clock.monotonic_micros();
-        let work = keyspace
-            .till
-            .begin_work(WorkKind::Flush, began_micros, input_bytes);
+        // In what writes pay: by the size of tables, smaller if compressed, it would seem slower.
+        let user_bytes = memtables.iter().map(|m| m.user_bytes()).sum();
+        let till = &keyspace.till;
+        let work = till.begin_work(WorkKind::Flush, began_micros, user_bytes);
         let output = job::flush(&context, &view.version, runs)?;
         let stats = (output.stats.entries_out, output.stats.written_bytes);
         let table_bytes = sizes(&output);
@@ -194,7 +195,7 @@ impl Tree {
             .apply(edit, durable, snapshots.visible(), |version| {
                 keyspace.install_flush(Arc::clone(version), &memtables);
             })?;
-        let micros = work.finish(self.clock.monotonic_micros(), stats.1);
+        let micros = work.finish(self.clock.monotonic_micros(), user_bytes);
         keyspace.ledger.add_flush(table_bytes.into_iter());
         self.listener.tell(|| Event::Flushed {
             keyspace: String::from(&*keyspace.name),

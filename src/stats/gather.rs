@@ -35,7 +35,7 @@ impl Handle {
         let (mut keyspaces, mut counts_by_keyspace) = (Vec::new(), Vec::new());
         for state in self.keyspaces() {
             let own = state.ledger.counts();
-            let stats = keyspace_stats(&state, &own);
+            let stats = keyspace_stats(&state, &own, self.throttle(&state));
             for (all, level) in levels.iter_mut().zip(&stats.levels) {
                 add_level(all, level);
             }
@@ -62,6 +62,10 @@ impl Handle {
             counts,
             counts_by_keyspace,
         }
+    }
+
+    fn throttle(&self, keyspace: &KeyspaceState) -> ThrottleStats {
+        ThrottleStats::of(&keyspace.till, self.commit.keyspaces.memory_till())
     }
 
     /// What does not come keyspace by keyspace.
@@ -109,7 +113,7 @@ impl Handle {
             snapshot_count: snapshots.count() as u64,
             oldest_snapshot_seq: snapshots.capture().registered.first().copied(),
             visible_seq: snapshots.visible(),
-            throttle: ThrottleStats::of(&self.default_keyspace().till),
+            throttle: self.throttle(self.default_keyspace()),
             memtable_taken_bytes: self.commit.memtables.memory().taken_bytes() as u64,
             memtable_pinned_bytes: self.commit.memtables.memory().pinned_bytes() as u64,
             ..Stats::default()
@@ -172,7 +176,11 @@ fn add_level(all: &mut LevelStats, level: &LevelStats) {
     all.score = all.score.max(level.score);
 }
 
-fn keyspace_stats(keyspace: &KeyspaceState, counts: &Counts) -> KeyspaceStats {
+fn keyspace_stats(
+    keyspace: &KeyspaceState,
+    counts: &Counts,
+    throttle: ThrottleStats,
+) -> KeyspaceStats {
     let view = keyspace.pin();
     let sealed_bytes: usize = view.sealed.iter().map(|s| s.memtable.bytes()).sum();
     let mut levels = empty_levels();
@@ -197,6 +205,6 @@ fn keyspace_stats(keyspace: &KeyspaceState, counts: &Counts) -> KeyspaceStats {
         get_count: counts.get_count(),
         get_hit_count: counts.hit_count(),
         levels,
-        throttle: ThrottleStats::of(&keyspace.till),
+        throttle,
     }
 }

@@ -7,7 +7,7 @@ const LIMITS: Limits = Limits {
         end: 3.0,
     },
     memory_bytes: Span {
-        begin: 448e6,
+        begin: 384e6,
         end: 512e6,
     },
     level0_depth: Span {

@@ -33,6 +33,7 @@ mod support;
 mod sweeping;
 mod tables;
 mod throttle;
+mod throttle_memory;
 mod throttle_sim;
 mod tidy;
 mod walks;
