@@ -397,23 +397,24 @@ impl Log {
         // INVARIANT: taken before the files: only what was whole by then is sure to be covered, and
         // what lies behind a hole is never said to be durable.
         let end = self.completion.upto().position;
-        let files: Vec<_> = {
+        let (files, ready_upto): (Vec<_>, _) = {
             let state = self.state.lock();
             let durable = self.sync.durable_upto();
-            state
+            let files = state
                 .rotated
                 .iter()
                 .map(|rotated| &rotated.live.writer)
                 .filter(|writer| writer.end() > durable)
                 .chain([&state.live.writer])
                 .filter(|writer| writer.header().ordinal <= end.ordinal)
-                .map(|writer| Arc::clone(writer.file()))
-                .collect()
+                .map(|writer| Arc::clone(writer.file()));
+            // Pages that are made ready while the sync goes on are not written by it.
+            (files.collect(), state.populated_upto)
         };
         for file in files {
             file.sync()?;
         }
-        self.state.lock().note_synced(end);
+        self.state.lock().note_synced(end, ready_upto);
         Ok(end)
     }
 

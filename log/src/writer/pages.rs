@@ -67,12 +67,13 @@ fn pages(from: u64, upto: u64) -> u64 {
 }
 
 impl State {
-    /// Takes in that everything up to `end` was synced.
-    pub(super) fn note_synced(&mut self, end: Position) {
+    /// Takes in that everything up to `end` was synced, by a sync that began when pages up to
+    /// `ready_upto` were made ready.
+    pub(super) fn note_synced(&mut self, end: Position, ready_upto: u64) {
         self.durable_upto = self.durable_upto.max(end);
         // What was left is charged already.
         if end.ordinal == self.live.writer.end().ordinal {
-            self.pages.sync(end.offset, self.populated_upto);
+            self.pages.sync(end.offset, ready_upto);
         }
     }
 
