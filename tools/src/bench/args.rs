@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use base::{Error, Result};
-use siltstone::{Compression, FilterPolicy, Options, ReadMode};
+use siltstone::{Compression, FilterPolicy, LogAppend, Options, ReadMode};
 
 use super::workload::{self, Workload};
 
@@ -116,6 +116,9 @@ pub struct Args {
     /// How tables are read; the engine's default if absent.
     #[arg(long = "read_mode", value_name = "MODE", value_enum)]
     pub read_mode: Option<ReadModeName>,
+    /// How the log is written; the engine's default if absent.
+    #[arg(long = "log_append", value_name = "MODE", value_enum)]
+    pub log_append: Option<LogAppendName>,
     /// Prints the distribution of latencies below each result.
     #[arg(long, value_parser = flag, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -162,6 +165,15 @@ pub enum ReadModeName {
     /// Through mappings.
     Mapped,
     /// By positioned reads, through the block cache.
+    Positioned,
+}
+
+/// The values of `--log_append`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogAppendName {
+    /// Through a mapping, where space can be reserved.
+    Mapped,
+    /// By positioned writes.
     Positioned,
 }
 
@@ -294,6 +306,12 @@ impl Args {
         }
         if let Some(bytes) = self.max_bytes_for_level_base {
             options = options.level_base_bytes(bytes);
+        }
+        if let Some(mode) = self.log_append {
+            options = options.log_append(match mode {
+                LogAppendName::Mapped => LogAppend::Mapped,
+                LogAppendName::Positioned => LogAppend::Positioned,
+            });
         }
         match self.read_mode {
             Some(ReadModeName::Mapped) => options.read_mode(ReadMode::Mapped),

@@ -1,0 +1,58 @@
+//! The engine's ledger against what the operating system has counted for the same process: what
+//! the causes are charged in pages adds up to `write_bytes` of `/proc/self/io`.
+
+use std::process::Command;
+
+/// Runs a workload on the disk of the build. Returns the section `amplification.write` of its
+/// document.
+fn written(arguments: &[&str]) -> serde_json::Value {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("made");
+    let output = Command::new(env!("CARGO_BIN_EXE_lsm-bench"))
+        .args(arguments)
+        .args(["--json", "--write_buffer_size=4194304"])
+        .arg("--target_file_size_base=2097152")
+        .arg(format!("--db={}", dir.path().join("db").display()))
+        .output()
+        .expect("the binary starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one document");
+    document["amplification"]["write"].clone()
+}
+
+/// Whether the causes of a workload add up, within so many percent, to what the system counted.
+fn check(arguments: &[&str], tolerance: f64) {
+    for append in ["--log_append=mapped", "--log_append=positioned"] {
+        let write = written(&[arguments, &[append]].concat());
+        println!("{append} {arguments:?}: {write:#}");
+        if write["write_bytes"].as_u64().unwrap_or(0) == 0 {
+            println!("skipped: the system does not count what is written here");
+            return;
+        }
+        let causes = write["by_cause"].as_array().expect("a list");
+        assert!(causes.len() >= 3, "{write:#}");
+        let sum: u64 = causes.iter().filter_map(|c| c["page_bytes"].as_u64()).sum();
+        assert_eq!(write["page_bytes"], sum, "{write:#}");
+        let difference = write["difference_to_pages_percent"].as_f64();
+        let difference = difference.expect("both counted");
+        assert!(
+            difference.abs() <= tolerance,
+            "{append}: {difference} %: {write:#}"
+        );
+    }
+}
+
+#[test]
+fn random_writes_and_their_compactions_add_up() {
+    check(&["--benchmarks=fillrandom,overwrite", "--num=200000"], 2.0);
+}
+
+#[test]
+fn sequential_writes_add_up() {
+    check(&["--benchmarks=fillseq", "--num=300000"], 2.0);
+}
+
+#[test]
+fn synced_writes_add_up() {
+    check(&["--benchmarks=overwrite", "--num=4000", "--sync"], 5.0);
+}
