@@ -26,6 +26,7 @@ use crate::snapshots::Snapshots;
 use crate::stall::{Gate, Patience, Toll};
 use crate::superversion::{KeyspaceState, Superversion};
 use crate::throttle::Throttled;
+use crate::trace::Span;
 use crate::tuning::{Durability, KeyspaceSettings};
 
 mod change;
@@ -237,7 +238,26 @@ impl CommitState {
 
 impl CommitPath {
     /// Commits `batch`.
+    #[inline]
     pub(crate) fn write(
+        &self,
+        batch: &WriteBatch,
+        targets: &Targets<'_>,
+        durability: Durability,
+        patience: Patience,
+    ) -> Result<Commit> {
+        let keyspaces = targets.as_slice();
+        let span = Span::commit(batch.op_count(), &keyspaces[0].name, keyspaces.len());
+        let now = || self.gate.clock.monotonic_micros();
+        let began = span.is_wanted().then(now);
+        let result = self.commit(batch, targets, durability, patience);
+        if let Some(began) = began {
+            span.record(batch.user_bytes(), now().saturating_sub(began));
+        }
+        result
+    }
+
+    fn commit(
         &self,
         batch: &WriteBatch,
         targets: &Targets<'_>,

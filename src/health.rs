@@ -9,6 +9,7 @@ use base::{Error, ErrorKind, KeyspaceId, Result, WriteOutcome};
 
 use crate::events::{Event, Listener, is_telling};
 use crate::signals::Signals;
+use crate::trace;
 
 /// The state of a database, from [`Db::health`](crate::Db::health).
 ///
@@ -152,6 +153,7 @@ impl HealthState {
         drop(causes);
         // Whoever poisons it, and wherever: those who wait for the background learn of it.
         self.signals.progress.ring();
+        trace::poisoned(cause);
         self.listener.tell(|| Event::Poisoned {
             error: cause.clone(),
         });
@@ -177,6 +179,7 @@ impl HealthState {
         causes.background.insert((job, None), error.clone());
         drop(causes);
         self.sync_failed(job, &error);
+        trace::background_failed(&error);
         self.listener.tell(|| Event::BackgroundError { error });
     }
 
@@ -211,6 +214,7 @@ impl HealthState {
         causes.background.insert(key, error.clone());
         drop(causes);
         self.sync_failed(job, &error);
+        trace::background_failed(&error);
         self.listener.tell(|| Event::BackgroundError { error });
     }
 

@@ -31,6 +31,7 @@ mod change;
 mod events;
 mod seams;
 mod throttle;
+mod trace;
 mod tuning;
 // Floor 2: state.
 mod health;

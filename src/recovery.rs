@@ -32,6 +32,7 @@ use crate::signals::Signals;
 use crate::snapshots::Snapshots;
 use crate::superversion::KeyspaceState;
 use crate::sweeper::Sweeper;
+use crate::trace::Span;
 use crate::tree::Tree;
 use crate::tuning::{KeyspaceSettings, Settings};
 
@@ -75,6 +76,8 @@ pub(crate) struct Opened {
 /// disk when what is there cannot be opened.
 pub(crate) fn open(dir: &Path, settings: &Settings, seams: &Seams) -> Result<Opened> {
     fork::watch()?;
+    let span = Span::recovery(dir);
+    let began = seams.clock.monotonic_micros();
     let directory = Directory::look(&*seams.fs, dir, settings.create_if_missing)?;
     if directory.is_missing {
         create_dir_all(&*seams.fs, dir)?;
@@ -87,7 +90,10 @@ pub(crate) fn open(dir: &Path, settings: &Settings, seams: &Seams) -> Result<Ope
         // making its name durable.
         seams.fs.sync_dir(parent_of(dir))?;
     }
-    Recovery::new(dir, settings, seams).run(&directory, lock)
+    let opened = Recovery::new(dir, settings, seams).run(&directory, lock)?;
+    let micros = seams.clock.monotonic_micros().saturating_sub(began);
+    span.record(opened.log.total_bytes(), micros);
+    Ok(opened)
 }
 
 struct Recovery<'a> {

@@ -18,6 +18,7 @@ use crate::registry::Keyspaces;
 use crate::signals::Signals;
 use crate::superversion::KeyspaceState;
 use crate::throttle::{ThrottleCause, Throttled, Verdict};
+use crate::trace;
 
 mod judge;
 use judge::Counter;
@@ -159,14 +160,20 @@ impl Gate {
         let turn = counter.till().look(now, |speeds| counter.judge(speeds));
         let keyspace = || String::from(&*counter.keyspace().name);
         match (turn.before.cause(), turn.now.cause()) {
-            (None, Some(cause)) => self.listener.tell(|| Event::ThrottleBegan {
-                keyspace: keyspace(),
-                cause,
-            }),
-            (Some(cause), None) => self.listener.tell(|| Event::ThrottleEnded {
-                keyspace: keyspace(),
-                cause,
-            }),
+            (None, Some(cause)) => {
+                trace::throttled(&counter.keyspace().name, Some(cause));
+                self.listener.tell(|| Event::ThrottleBegan {
+                    keyspace: keyspace(),
+                    cause,
+                });
+            }
+            (Some(cause), None) => {
+                trace::throttled(&counter.keyspace().name, None);
+                self.listener.tell(|| Event::ThrottleEnded {
+                    keyspace: keyspace(),
+                    cause,
+                });
+            }
             _ => {}
         }
         turn.now
@@ -191,6 +198,7 @@ impl Gate {
         let micros = self.clock.monotonic_micros().saturating_sub(began);
         let throttled = Throttled { cause, micros };
         self.ledger.add_stall(throttled);
+        trace::stalled(&counter.keyspace().name, throttled);
         if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.listener.tell(|| Event::StallEnded { micros });
         }

@@ -25,6 +25,7 @@ use crate::seams::Seams;
 use crate::snapshots::Snapshots;
 use crate::superversion::{KeyspaceState, SealedMemtable};
 use crate::till::WorkKind;
+use crate::trace::{JobTrace, Span};
 
 /// Runs flushes and compactions and installs what they made.
 #[derive(Debug)]
@@ -147,10 +148,7 @@ impl Tree {
             return Ok(false);
         };
         if let Some(log) = log {
-            log.wait_completed(newest.last_seq)?;
-            // The writer may not have come to it yet.
-            snapshots.publish(newest.last_seq);
-            log.sync_upto(newest.log_end)?;
+            complete(newest, snapshots, log)?;
         }
         let memtables: Vec<Arc<Memtable>> = view
             .sealed
@@ -170,6 +168,7 @@ impl Tree {
         let runs = memtables.iter().map(Memtable::cursor).collect();
         let job = self.next_job();
         let input_bytes = memtables.iter().map(|m| m.bytes() as u64).sum();
+        let span = Span::flush(&keyspace.name, job, input_bytes);
         self.listener.tell(|| Event::FlushBegan {
             keyspace: String::from(&*keyspace.name),
             job,
@@ -196,6 +195,7 @@ impl Tree {
                 keyspace.install_flush(Arc::clone(version), &memtables);
             })?;
         let micros = work.finish(self.clock.monotonic_micros(), user_bytes);
+        span.record(stats.1, micros);
         keyspace.ledger.add_flush(table_bytes.into_iter());
         self.listener.tell(|| Event::Flushed {
             keyspace: String::from(&*keyspace.name),
@@ -324,6 +324,13 @@ impl Tree {
         };
         let context = self.context(keyspace, snapshots, tables);
         let job = self.next_job();
+        let span = Span::compaction(JobTrace {
+            keyspace: &keyspace.name,
+            job,
+            input_level: plan.input_level,
+            level: plan.output_level,
+            input_bytes: plan.bytes(),
+        });
         self.listener.tell(|| Event::CompactionBegan {
             keyspace: String::from(&*keyspace.name),
             job,
@@ -345,6 +352,7 @@ impl Tree {
         let stats = output.stats;
         self.install(keyspace, snapshots, log, output, plan)?;
         let micros = work.finish(self.clock.monotonic_micros(), level0_bytes);
+        span.record(stats.written_bytes, micros);
         self.listener.tell(|| Event::Compacted {
             keyspace: String::from(&*keyspace.name),
             job,
@@ -426,6 +434,14 @@ impl Tree {
         let tuning = keyspace.settings().compaction_tuning();
         policy::scores(&keyspace.peek().version, &tuning)
     }
+}
+
+/// Waits for the writers of a sealed memtable, and makes durable what the log holds of it.
+fn complete(sealed: &SealedMemtable, snapshots: &Snapshots, log: &Log) -> Result<()> {
+    log.wait_completed(sealed.last_seq)?;
+    // The writer may not have come to it yet.
+    snapshots.publish(sealed.last_seq);
+    log.sync_upto(sealed.log_end)
 }
 
 /// What a plan takes out of level 0.

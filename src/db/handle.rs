@@ -6,6 +6,7 @@ use base::fs::LockGuard;
 use base::sync::atomic::AtomicUsize;
 use base::sync::{Arc, Mutex};
 use base::{PinLedger, Result};
+use memtable::Memtable;
 use sstable::BlockCache;
 
 use crate::background::Background;
@@ -21,6 +22,7 @@ use crate::seams::Seams;
 use crate::stall::Gate;
 use crate::superversion::KeyspaceState;
 use crate::sweeper::Sweeper;
+use crate::trace::Span;
 use crate::tree::Tree;
 use crate::tuning::Settings;
 use crate::view::ReadRooms;
@@ -95,9 +97,21 @@ impl Handle {
         keyspace: &Arc<KeyspaceState>,
         range: &impl KeyRange,
     ) -> Result<()> {
-        self.flush(keyspace)?;
-        self.background
-            .compact_range(keyspace, (range.start(), range.end()))
+        let span = Span::compact_range(&keyspace.name);
+        self.timed(&span, || {
+            self.flush(keyspace)?;
+            self.background
+                .compact_range(keyspace, (range.start(), range.end()))
+        })
+    }
+
+    /// Does `work` and says in its span how long it took.
+    fn timed(&self, span: &Span, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let clock = &self.commit.gate.clock;
+        let began = clock.monotonic_micros();
+        let result = work();
+        span.record_micros(clock.monotonic_micros().saturating_sub(began));
+        result
     }
 
     pub(super) fn close(&self) -> Result<()> {
@@ -114,8 +128,13 @@ impl Handle {
         let Some(sealed) = self.commit.begin_close() else {
             return Ok(());
         };
+        self.timed(&Span::close(), || self.close_sealed(&sealed))
+    }
+
+    /// Flushes what was sealed for good and ends everything.
+    fn close_sealed(&self, sealed: &[(Arc<KeyspaceState>, Arc<Memtable>)]) -> Result<()> {
         let mut result = self.commit.health.check_writable();
-        for (keyspace, memtable) in &sealed {
+        for (keyspace, memtable) in sealed {
             if result.is_ok() {
                 result = self.background.wait_for_flush(keyspace, memtable);
             }

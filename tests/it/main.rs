@@ -36,5 +36,7 @@ mod throttle;
 mod throttle_memory;
 mod throttle_sim;
 mod tidy;
+#[cfg(feature = "tracing")]
+mod tracing_spans;
 mod walks;
 mod writers;
