@@ -120,6 +120,14 @@ impl Disk {
         self.mount.path().join(format!("ballast-{number}"))
     }
 
+    /// Whether all that the database holds could be written once more beside it, in new files
+    /// each of which ends in the middle of a page.
+    fn has_room_for_two(&self) -> Outcome<bool> {
+        let count = OsFs.list(&self.db_dir()).or_setup()?.len() as u64;
+        let bytes = self.db_bytes()? + count * (4 << 10);
+        Ok(OsFs.free_bytes(self.mount.path()).or_setup()? > bytes + (1 << 20))
+    }
+
     /// What the files of the database take, as their lengths say.
     fn db_bytes(&self) -> Outcome<u64> {
         let entries = OsFs.list(&self.db_dir()).or_setup()?;
@@ -243,7 +251,7 @@ fn reopen_while_full(
     }
     filling.compare("after the opening with space")?;
     filling.resume(report)?;
-    filling.compact("at the end")?;
+    filling.compact(disk, "at the end")?;
     filling.let_go()?;
     if !filling.try_open(disk)? {
         return finding("an open with space to spare says NoSpace");
