@@ -92,6 +92,9 @@ pub struct WriteAmplification {
     pub flush: Written,
     /// Into tables of each level, by compactions; from level 0 down.
     pub compaction: Vec<Written>,
+    /// What compactions into each level took from the levels above it; from level 0 down. The rest
+    /// of what they wrote lay there already, and was written again because it overlapped.
+    pub arrived_bytes: Vec<u64>,
     /// Tables that changed level without being written, in bytes. Not part of any sum.
     pub moved_bytes: u64,
     /// Into MANIFEST.
@@ -277,6 +280,7 @@ impl WriteAmplification {
             log,
             flush: counts.flush,
             compaction: counts.levels.iter().map(|l| l.compaction).collect(),
+            arrived_bytes: counts.levels.iter().map(|l| l.arrived_bytes).collect(),
             moved_bytes: counts.moved_bytes,
             manifest,
         }

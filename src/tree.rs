@@ -405,6 +405,10 @@ impl Tree {
             let (level, read_bytes) = (plan.output_level, output.stats.read_bytes);
             let ledger = &keyspace.ledger;
             ledger.add_compaction(level, read_bytes, table_bytes.into_iter());
+            if !plan.is_in_place() {
+                let arrived = plan.inputs.iter().map(|table| table.meta.file_bytes);
+                ledger.add_arrival(level, arrived.sum());
+            }
         }
         Ok(())
     }

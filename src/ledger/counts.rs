@@ -76,6 +76,8 @@ pub(crate) struct LevelCounts {
     pub(crate) filter_false_positives: u64,
     /// Written into it by compactions.
     pub(crate) compaction: Written,
+    /// What these took from the levels above it.
+    pub(crate) arrived_bytes: u64,
 }
 
 /// Everything that one keyspace has counted.
@@ -136,6 +138,7 @@ impl Counts {
             mine.searched += theirs.searched;
             mine.filter_false_positives += theirs.filter_false_positives;
             mine.compaction.add(theirs.compaction);
+            mine.arrived_bytes += theirs.arrived_bytes;
         }
     }
 

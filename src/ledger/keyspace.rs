@@ -24,6 +24,8 @@ pub(crate) struct KeyspaceLedger {
     flush: AtomicWritten,
     flush_count: AtomicU64,
     compactions: [AtomicWritten; Level::COUNT],
+    /// Bytes of tables that compactions into each level took from above it.
+    arrived: [AtomicU64; Level::COUNT],
     compaction_count: AtomicU64,
     compaction_read_bytes: AtomicU64,
     move_count: AtomicU64,
@@ -37,6 +39,7 @@ impl KeyspaceLedger {
             flush: AtomicWritten::default(),
             flush_count: AtomicU64::default(),
             compactions: Default::default(),
+            arrived: Default::default(),
             compaction_count: AtomicU64::default(),
             compaction_read_bytes: AtomicU64::default(),
             move_count: AtomicU64::default(),
@@ -81,6 +84,11 @@ impl KeyspaceLedger {
         table_bytes.for_each(|bytes| written.add(Written::file(bytes)));
     }
 
+    /// Takes in that a compaction into `level` took tables of so many bytes from above it.
+    pub(crate) fn add_arrival(&self, level: Level, bytes: u64) {
+        self.arrived[level.index()].fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Takes in that tables changed level without being written.
     pub(crate) fn add_move(&self, bytes: u64) {
         self.move_count.fetch_add(1, Ordering::Relaxed);
@@ -100,6 +108,9 @@ impl KeyspaceLedger {
         };
         for (level, written) in counts.levels.iter_mut().zip(&self.compactions) {
             level.compaction = written.get();
+        }
+        for (level, bytes) in counts.levels.iter_mut().zip(&self.arrived) {
+            level.arrived_bytes = bytes.load(Ordering::Relaxed);
         }
         for stripe in self.stripes.iter().filter_map(OnceLock::get) {
             counts.user_bytes += stripe.get(Counter::UserBytes);

@@ -67,6 +67,7 @@ fn what_a_dropped_keyspace_has_cost_stays_in_the_books() {
     // Somebody still reads it: what is counted then is not lost either.
     assert_eq!(database.total().user_bytes, 10);
     ledger.tally().add_absent();
+    ledger.add_arrival(Level::ZERO, 5);
     drop(ledger);
     let dropped = database.total();
     assert_eq!(dropped.get_count(), 1);
@@ -78,6 +79,7 @@ fn what_a_dropped_keyspace_has_cost_stays_in_the_books() {
     };
     assert_eq!((dropped.flush, dropped.flush_count), (flush, 1));
     assert_eq!(dropped.compaction().page_bytes, 4096);
+    assert_eq!(dropped.levels[0].arrived_bytes, 5);
 }
 
 #[test]

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
-mod directory;
+pub(crate) mod directory;
 mod entries;
-mod failure;
+pub(crate) mod failure;
 mod interrupt;
 mod load;
 mod manifest;

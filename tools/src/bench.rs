@@ -1,6 +1,7 @@
 //! `lsm-bench`: runs workloads one after the other, prints a line for each, and ends with the
 //! amplification report.
 
+use std::ffi::OsString;
 use std::io::{BufReader, Write};
 use std::process::ExitCode;
 
@@ -10,19 +11,34 @@ use base::{Error, Result};
 
 use crate::interrupt::{EXIT_INTERRUPTED, Stop, stop_in_silence, stop_on_ctrl_c};
 
+mod amp;
 pub mod args;
 mod compare;
 mod data;
 mod database;
+mod diskfull;
+mod distribution;
 pub mod engine;
 mod lane;
 pub mod line;
+mod machine;
 pub mod measure;
+mod mix;
+pub mod moments;
 mod output;
+mod pace;
+mod page;
+mod probe;
 pub mod process;
 mod read;
+mod record;
+mod recover;
 pub mod report;
 mod run;
+pub mod series;
+mod streams;
+mod tables;
+mod work;
 pub mod workload;
 mod write;
 
@@ -43,17 +59,40 @@ pub fn main(engines: &impl EngineSet) -> ExitCode {
     {
         return child_main(engines);
     }
-    let args = Args::parse();
+    let args = Args::parse_from(std::env::args_os().map(with_two_dashes));
     let stop = stop_on_ctrl_c();
     let result = run(&args, engines, &stop, &mut std::io::stdout().lock());
     match result {
         Ok(()) if stop.is_set() => ExitCode::from(EXIT_INTERRUPTED),
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lsm-bench: {error}");
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// Scripts for db_bench write `-num=5` as often as `--num=5`.
+fn with_two_dashes(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text) if is_long_with_one_dash(text) => format!("-{text}").into(),
+        _ => argument,
+    }
+}
+
+fn is_long_with_one_dash(text: &str) -> bool {
+    let name = text.strip_prefix('-').unwrap_or_default();
+    let name = name.split('=').next().unwrap_or_default();
+    name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+fn is_closed_pipe(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|source| source.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The process of one engine in a comparison.
@@ -82,20 +121,20 @@ pub fn run(args: &Args, engines: &impl EngineSet, stop: &Stop, out: &mut dyn Wri
     if args.engine.is_some() {
         return compare::run(args, engines, stop, out);
     }
-    let workloads = args.workloads()?;
+    let requests = args.requests()?;
     let mut runner = Runner::new(args, stop, out)?;
-    for workload in workloads {
+    for request in requests {
         if stop.is_set() {
             break;
         }
-        runner.run(workload)?;
+        runner.run(request)?;
     }
     runner.finish()
 }
 
 fn list(out: &mut dyn Write) -> Result<()> {
     for workload in Workload::ALL {
-        writeln!(out, "{:<18} {}", workload.name(), workload.summary()).map_err(output_failed)?;
+        writeln!(out, "{:<22} {}", workload.name(), workload.summary()).map_err(output_failed)?;
     }
     Ok(())
 }

@@ -171,7 +171,7 @@ fn an_engine_that_is_not_built_in_says_how_to_build_it() {
 fn flags_that_make_no_sense_together_are_refused() {
     for (arguments, part) in [
         (&["--preset=peers"][..], "--engine"),
-        (&["--report=x.md"], "--engine"),
+        (&["--report=x.md"], ".html, .json, .tsv"),
         (&["--engine=null", "--report=x.txt"], ".md"),
         (&["--engine=null", "--repeats=0"], "--repeats"),
         (

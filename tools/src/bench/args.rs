@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use base::{Error, Result};
-use siltstone::{Compression, FilterPolicy, LogAppend, Options, ReadMode};
 
-use super::workload::{self, Workload};
+use super::workload::{self, Request};
+
+mod mix;
+mod options;
+
+pub use mix::MixArgs;
 
 /// What runs when nothing is asked for: each path of the engine once, a minute at most.
 pub const DEFAULT_BENCHMARKS: &str = "fillseq,readseq,fillrandom,readrandom,overwrite,\
@@ -48,9 +52,30 @@ pub struct Args {
     /// Reads of each thread in a read workload; negative means as --num.
     #[arg(long, value_name = "COUNT", default_value_t = -1, allow_negative_numbers = true)]
     pub reads: i64,
+    /// Writes of each thread in a write workload; negative means as --num.
+    #[arg(long, value_name = "COUNT", default_value_t = -1, allow_negative_numbers = true)]
+    pub writes: i64,
+    /// Seconds that each workload runs, whatever --num, --reads and --writes say; 0 for no limit.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub duration: u64,
     /// Bytes of each value.
     #[arg(long = "value_size", value_name = "BYTES", default_value_t = 100)]
     pub value_size: usize,
+    /// How the lengths of values vary: fixed is --value_size, uniform and normal lie between
+    /// --value_size_min and --value_size_max.
+    #[arg(long = "value_size_distribution_type", value_name = "TYPE", value_enum,
+        ignore_case = true, default_value_t = ValueSizeType::Fixed)]
+    pub value_size_distribution_type: ValueSizeType,
+    /// Shortest value of a distribution that is not fixed.
+    #[arg(long = "value_size_min", value_name = "BYTES", default_value_t = 100)]
+    pub value_size_min: usize,
+    /// Longest value of a distribution that is not fixed.
+    #[arg(
+        long = "value_size_max",
+        value_name = "BYTES",
+        default_value_t = 102_400
+    )]
+    pub value_size_max: usize,
     /// Bytes of each key.
     #[arg(long = "key_size", value_name = "BYTES", default_value_t = 16)]
     pub key_size: usize,
@@ -113,6 +138,26 @@ pub struct Args {
     /// Bytes of the first sorted level; the engine's default if absent.
     #[arg(long = "max_bytes_for_level_base", value_name = "BYTES")]
     pub max_bytes_for_level_base: Option<u64>,
+    /// How many times larger each level is than the one above; the engine's default if absent.
+    #[arg(long = "max_bytes_for_level_multiplier", value_name = "COUNT")]
+    pub max_bytes_for_level_multiplier: Option<u64>,
+    /// Depth at which level 0 is compacted; the engine's default if absent.
+    #[arg(long = "level0_file_num_compaction_trigger", value_name = "COUNT")]
+    pub level0_file_num_compaction_trigger: Option<usize>,
+    /// Bytes of a data block; the engine's default if absent.
+    #[arg(long = "block_size", value_name = "BYTES")]
+    pub block_size: Option<usize>,
+    /// Threads that compact; the engine's default if absent.
+    #[arg(long = "max_background_jobs", value_name = "COUNT")]
+    pub max_background_jobs: Option<usize>,
+    /// Threads that may share one compaction. They come out of the same pool, which gets as many
+    /// as the larger of this and --max_background_jobs.
+    #[arg(long, value_name = "COUNT")]
+    pub subcompactions: Option<usize>,
+    /// Tables are read through mappings (1) or by positioned reads (0); as --read_mode.
+    #[arg(long = "mmap_read", value_parser = flag, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", conflicts_with = "read_mode")]
+    pub mmap_read: Option<bool>,
     /// How tables are read; the engine's default if absent.
     #[arg(long = "read_mode", value_name = "MODE", value_enum)]
     pub read_mode: Option<ReadModeName>,
@@ -123,6 +168,44 @@ pub struct Args {
     #[arg(long, value_parser = flag, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
     pub histogram: bool,
+    /// Percentage of reads in readrandomwriterandom.
+    #[arg(long, value_name = "PERCENT", default_value_t = 90,
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub readwritepercent: u8,
+    /// Bytes a second that writes are held to, all threads together; 0 for no limit.
+    #[arg(
+        long = "benchmark_write_rate_limit",
+        value_name = "BYTES",
+        default_value_t = 0
+    )]
+    pub benchmark_write_rate_limit: u64,
+    /// Operations a second that arrive in stallprobe, whether the engine keeps up or not.
+    #[arg(long = "arrival_rate", value_name = "COUNT", default_value_t = 20_000)]
+    pub arrival_rate: u64,
+    /// Prints every counter of the engine at the end.
+    #[arg(long, value_parser = flag, num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub statistics: bool,
+    /// How often a line goes into --report_file; 0 for never.
+    #[arg(
+        long = "report_interval_seconds",
+        value_name = "SECONDS",
+        default_value_t = 0
+    )]
+    pub report_interval_seconds: u64,
+    /// Where operations a second go, as comma-separated values.
+    #[arg(
+        long = "report_file",
+        value_name = "FILE",
+        default_value = "report.csv"
+    )]
+    pub report_file: PathBuf,
+    /// The model of mixgraph.
+    #[command(flatten)]
+    pub mix: MixArgs,
+    /// Keeps the database open at the end until standard input ends or the process is killed.
+    #[arg(long = "hold_open", hide = true)]
+    pub hold_open: bool,
     /// Engines to compare, with commas between: siltstone, leveldb, fjall, lmdb, redb, null.
     ///
     /// Each works in a process of its own, on a database of its own, with the same keys and values
@@ -142,7 +225,8 @@ pub struct Args {
     #[arg(long = "engine_settings", value_name = "WHICH", value_enum,
         default_value_t = EngineSettings::Same)]
     pub engine_settings: EngineSettings,
-    /// Writes what --engine found to this file too: .json, or .md for Markdown.
+    /// Writes the results to this file too: .html for a page with charts, .json, .tsv (the columns
+    /// of RocksDB's benchmark.sh first), or with --engine .md for Markdown.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Prints one JSON document instead of lines.
@@ -157,6 +241,17 @@ pub enum CompressionType {
     None,
     /// zstd on every level.
     Zstd,
+}
+
+/// How the lengths of values vary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ValueSizeType {
+    /// All are as long as --value_size says.
+    Fixed,
+    /// Each length between the two is as likely.
+    Uniform,
+    /// Around the middle between the two, which lie three deviations from it.
+    Normal,
 }
 
 /// How tables are read.
@@ -208,7 +303,7 @@ impl Args {
     ///
     /// # Errors
     /// `InvalidArgument`, naming the nearest workload, if one is unknown.
-    pub fn workloads(&self) -> Result<Vec<Workload>> {
+    pub fn requests(&self) -> Result<Vec<Request>> {
         workload::parse_list(&self.benchmarks)
     }
 
@@ -239,6 +334,15 @@ impl Args {
         if self.use_existing_db && self.db.is_none() {
             return wrong("--use_existing_db needs --db");
         }
+        if self.value_size_min > self.value_size_max {
+            return wrong("--value_size_min must not be above --value_size_max");
+        }
+        if self.arrival_rate == 0 {
+            return wrong("--arrival_rate must be at least 1");
+        }
+        if let Some(fault) = self.mix.fault() {
+            return wrong(fault);
+        }
         self.validate_comparison()
     }
 
@@ -248,10 +352,7 @@ impl Args {
             if self.preset.is_some() {
                 return wrong("--preset needs --engine");
             }
-            if self.report.is_some() {
-                return wrong("--report needs --engine");
-            }
-            return Ok(());
+            return self.validate_report(&["html", "json", "tsv"]);
         }
         if !(1..=REPEATS_MAX).contains(&self.repeats) {
             return wrong("--repeats must be between 1 and 100");
@@ -262,12 +363,21 @@ impl Args {
         if self.preset.is_some() && self.benchmarks != DEFAULT_BENCHMARKS {
             return wrong("--preset and --benchmarks exclude each other");
         }
-        let ending = self.report.as_deref().map(std::path::Path::extension);
-        match ending {
-            None => Ok(()),
-            Some(Some(ending)) if ending == "json" || ending == "md" => Ok(()),
-            Some(_) => wrong("--report must end in .json or .md"),
+        self.validate_report(&["html", "json", "md", "tsv"])
+    }
+
+    fn validate_report(&self, endings: &[&str]) -> Result<()> {
+        let Some(path) = &self.report else {
+            return Ok(());
+        };
+        let is_known = |ending: &std::ffi::OsStr| endings.iter().any(|known| ending == *known);
+        if path.extension().is_some_and(is_known) {
+            return Ok(());
         }
+        let known = endings.join(", .");
+        Err(Error::invalid_argument(format!(
+            "--report must end in one of .{known}"
+        )))
     }
 
     /// Reads of each thread.
@@ -275,95 +385,11 @@ impl Args {
         u64::try_from(self.reads).unwrap_or(self.num)
     }
 
-    /// The engine's options, its own default wherever no flag was given.
-    pub fn options(&self) -> Options {
-        let mut options = Options::new().create_if_missing(!self.use_existing_db);
-        if let Some(kind) = self.compression_type {
-            let compression = match kind {
-                CompressionType::None => Compression::None,
-                CompressionType::Zstd => Compression::Zstd {
-                    level: self.compression_level,
-                },
-            };
-            options = options
-                .compression(compression)
-                .bottom_compression(compression);
-        }
-        if let Ok(bits_per_key) = u32::try_from(self.bloom_bits) {
-            options = options.filter(match bits_per_key {
-                0 => FilterPolicy::None,
-                _ => FilterPolicy::Blocked { bits_per_key },
-            });
-        }
-        if let Ok(bytes) = u64::try_from(self.cache_size) {
-            options = options.cache_bytes(bytes);
-        }
-        if let Some(bytes) = self.write_buffer_size {
-            options = options.memtable_bytes_max(bytes);
-        }
-        if let Some(bytes) = self.target_file_size_base {
-            options = options.table_bytes_target(bytes);
-        }
-        if let Some(bytes) = self.max_bytes_for_level_base {
-            options = options.level_base_bytes(bytes);
-        }
-        if let Some(mode) = self.log_append {
-            options = options.log_append(match mode {
-                LogAppendName::Mapped => LogAppend::Mapped,
-                LogAppendName::Positioned => LogAppend::Positioned,
-            });
-        }
-        match self.read_mode {
-            Some(ReadModeName::Mapped) => options.read_mode(ReadMode::Mapped),
-            Some(ReadModeName::Positioned) => options.read_mode(ReadMode::Positioned),
-            None => options,
-        }
+    /// Writes of each thread.
+    pub fn write_count(&self) -> u64 {
+        u64::try_from(self.writes).unwrap_or(self.num)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(arguments: &[&str]) -> Args {
-        let arguments = std::iter::once("lsm-bench").chain(arguments.iter().copied());
-        Args::try_parse_from(arguments).expect("the flags are right")
-    }
-
-    #[test]
-    fn flags_are_written_as_db_bench_has_them() {
-        let args = parse(&[
-            "--num=5000000",
-            "--value_size=400",
-            "--sync=1",
-            "--histogram",
-        ]);
-        assert_eq!((args.num, args.value_size), (5_000_000, 400));
-        assert!(args.sync && args.histogram && !args.use_existing_db);
-        assert_eq!(args.read_count(), 5_000_000);
-        let args = parse(&["--reads=10", "--sync=false", "--bloom_bits=-1"]);
-        assert_eq!(args.read_count(), 10);
-        assert!(!args.sync);
-    }
-
-    #[test]
-    fn the_default_set_is_made_of_known_workloads() {
-        let args = parse(&[]);
-        args.validate().expect("the defaults are right");
-        assert!(args.workloads().expect("known").len() > 10);
-    }
-
-    #[test]
-    fn impossible_flags_are_named() {
-        for (flag, message) in [
-            ("--num=0", "--num"),
-            ("--threads=0", "--threads"),
-            ("--key_size=2", "--key_size"),
-            ("--compression_ratio=0", "--compression_ratio"),
-            ("--use_existing_db", "--use_existing_db"),
-        ] {
-            let error = parse(&[flag]).validate().expect_err(flag);
-            assert!(error.to_string().contains(message), "{error}");
-        }
-    }
-}
+mod tests;

@@ -8,12 +8,14 @@ use base::{Error, Result};
 
 use super::args::{Args, EngineSettings};
 use super::engine::{self, Commit, EngineName, EngineSet, Setup, Tuning};
+use super::output::files;
 use super::output_failed;
 use crate::interrupt::Stop;
 use crate::scratch::Scratch;
 
 pub(crate) mod child;
 mod drive;
+mod html;
 mod markdown;
 mod measured;
 mod plan;
@@ -242,19 +244,12 @@ impl Comparison<'_> {
         let Some(path) = &self.args.report else {
             return Ok(());
         };
-        let text = if path.extension().is_some_and(|ending| ending == "json") {
-            format!("{document:#}\n")
-        } else {
-            page
+        let text = match path.extension().and_then(std::ffi::OsStr::to_str) {
+            Some("json") => format!("{document:#}\n"),
+            Some("html") => html::page(&self.results, self.args, &table),
+            Some("tsv") => table.to_tsv(),
+            _ => page,
         };
-        // Written beside it first, so that a failure leaves an older report whole.
-        let temporary = path.with_extension("tmp");
-        if OsFs.status(&temporary)?.is_some() {
-            OsFs.remove_file(&temporary)?;
-        }
-        let file = OsFs.create(&temporary)?;
-        file.write_at(0, text.as_bytes())?;
-        file.sync()?;
-        OsFs.rename(&temporary, path)
+        files::replace(path, &text)
     }
 }

@@ -1,5 +1,7 @@
 //! Keys and values of the workloads, made as db_bench makes them.
 
+use super::args::{Args, ValueSizeType};
+use super::distribution::{floor_u64, unit};
 use crate::random::{Random, mix};
 
 /// Bytes of the pool that values are cut from; values wrap around in it.
@@ -32,18 +34,78 @@ impl KeyMaker {
     }
 }
 
+/// How long values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lengths {
+    /// All the same.
+    Fixed(usize),
+    /// Each from the first to the last is as likely.
+    Uniform(usize, usize),
+    /// Around the middle between the two, which lie three deviations from it.
+    Normal(usize, usize),
+}
+
+impl Lengths {
+    /// Those that `args` ask for.
+    pub(crate) fn of(args: &Args) -> Self {
+        let (from, upto) = (args.value_size_min, args.value_size_max);
+        match args.value_size_distribution_type {
+            ValueSizeType::Fixed => Self::Fixed(args.value_size),
+            ValueSizeType::Uniform => Self::Uniform(from, upto),
+            ValueSizeType::Normal => Self::Normal(from, upto),
+        }
+    }
+
+    /// The longest there is.
+    fn max(self) -> usize {
+        match self {
+            Self::Fixed(bytes) | Self::Uniform(_, bytes) | Self::Normal(_, bytes) => bytes,
+        }
+    }
+
+    /// The length in the middle.
+    pub(crate) fn mean(self) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::Uniform(from, upto) | Self::Normal(from, upto) => usize::midpoint(from, upto),
+        }
+    }
+
+    #[inline]
+    fn draw(self, random: &mut Random) -> usize {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::Uniform(from, upto) => from + random.below_usize(upto - from + 1),
+            Self::Normal(from, upto) => {
+                // Twelve draws have a variance of 1; six deviations span the range.
+                let sum: f64 = (0..12).map(|_| unit(random)).sum();
+                let part = ((sum - 6.0) / 6.0 + 0.5).clamp(0.0, 1.0);
+                let offset = floor_u64(part * count_as_f64(upto - from));
+                from + usize::try_from(offset).unwrap_or(0)
+            }
+        }
+    }
+}
+
 /// Gives out values that shrink to a given part when compressed.
 #[derive(Clone, Debug)]
 pub(crate) struct ValueMaker {
     pool: Vec<u8>,
-    value_bytes: usize,
+    lengths: Lengths,
+    /// Draws the lengths.
+    random: Random,
     at: usize,
 }
 
 impl ValueMaker {
     /// Values of `value_bytes` bytes that shrink to `ratio`, a part of 1.
     pub(crate) fn new(random: &mut Random, value_bytes: usize, ratio: f64) -> Self {
-        let pool_bytes = POOL_BYTES.max(value_bytes);
+        Self::with_lengths(random, Lengths::Fixed(value_bytes), ratio)
+    }
+
+    /// Values of various lengths that shrink to `ratio`, a part of 1.
+    pub(crate) fn with_lengths(random: &mut Random, lengths: Lengths, ratio: f64) -> Self {
+        let pool_bytes = POOL_BYTES.max(lengths.max());
         let raw_bytes = raw_bytes_of_piece(ratio);
         let mut pool = Vec::with_capacity(pool_bytes + PIECE_BYTES);
         let mut raw = vec![0; raw_bytes];
@@ -56,7 +118,8 @@ impl ValueMaker {
         }
         Self {
             pool,
-            value_bytes,
+            lengths,
+            random: random.clone(),
             at: 0,
         }
     }
@@ -64,11 +127,19 @@ impl ValueMaker {
     /// The next value.
     #[inline]
     pub(crate) fn next_value(&mut self) -> &[u8] {
-        if self.at + self.value_bytes > self.pool.len() {
+        let value_bytes = self.lengths.draw(&mut self.random);
+        self.next_of(value_bytes)
+    }
+
+    /// The next value, of a length of the caller's; at most that of the pool.
+    #[inline]
+    pub(crate) fn next_of(&mut self, value_bytes: usize) -> &[u8] {
+        let value_bytes = value_bytes.min(self.pool.len());
+        if self.at + value_bytes > self.pool.len() {
             self.at = 0;
         }
         let from = self.at;
-        self.at += self.value_bytes;
+        self.at += value_bytes;
         &self.pool[from..self.at]
     }
 }
@@ -124,7 +195,7 @@ fn raw_bytes_of_piece(ratio: f64) -> usize {
 }
 
 fn count_as_f64(count: usize) -> f64 {
-    f64::from(u32::try_from(count).expect("a piece is short"))
+    f64::from(u32::try_from(count).expect("a value is short"))
 }
 
 #[cfg(test)]
@@ -166,6 +237,27 @@ mod tests {
             let packed = zstd::bulk::compress(&raw, 1).expect("compressed").len();
             let part = f64::from(u32::try_from(packed).expect("small")) / 1e6;
             assert!((low..high).contains(&part), "ratio={ratio} part={part}");
+        }
+    }
+
+    #[test]
+    fn lengths_stay_in_their_range_and_around_its_middle() {
+        for lengths in [Lengths::Uniform(10, 50), Lengths::Normal(10, 50)] {
+            let mut values = ValueMaker::with_lengths(&mut Random::new(301), lengths, 0.5);
+            let drawn: Vec<usize> = (0..4000).map(|_| values.next_value().len()).collect();
+            assert!(
+                drawn.iter().all(|len| (10..=50).contains(len)),
+                "{lengths:?}"
+            );
+            let mean = drawn.iter().sum::<usize>() / drawn.len();
+            assert!((28..=32).contains(&mean), "{lengths:?} mean={mean}");
+            let near = drawn.iter().filter(|len| (23..=37).contains(*len)).count() * 100 / 4000;
+            let is_normal = matches!(lengths, Lengths::Normal(..));
+            assert_eq!(
+                near > 60,
+                is_normal,
+                "{lengths:?} near the middle: {near} %"
+            );
         }
     }
 

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use base::fs::{self, FileSystem, OsFs};
 use base::ids::{CURRENT, CURRENT_TEMPORARY, LOCK};
+use base::sync::Arc;
 use base::{Error, FileKind, Result};
-use siltstone::{Db, Stats};
+use siltstone::{Db, Event, Stats, WriteAmplification};
 
 use super::args::Args;
+use super::moments::Moments;
 use super::report::{LevelRow, LiveBytes, Space, Totals};
 use crate::scratch::Scratch;
 
@@ -23,6 +25,7 @@ pub(crate) struct Database {
     db: Option<Db>,
     totals: Totals,
     is_cleared: bool,
+    moments: Moments,
 }
 
 impl Database {
@@ -30,7 +33,7 @@ impl Database {
     ///
     /// # Errors
     /// If no temporary directory can be made.
-    pub(crate) fn new(args: &Args) -> Result<Self> {
+    pub(crate) fn new(args: &Args, moments: Moments) -> Result<Self> {
         let scratch = match args.db {
             Some(_) => None,
             None => Some(Scratch::new("lsm-bench")?),
@@ -46,6 +49,7 @@ impl Database {
             db: None,
             totals: Totals::default(),
             is_cleared: args.use_existing_db,
+            moments,
         })
     }
 
@@ -67,8 +71,29 @@ impl Database {
             self.is_cleared = true;
         }
         fs::create_dir_all(&OsFs, &self.dir)?;
-        let db = args.options().open(&self.dir)?;
+        let moments = self.moments.clone();
+        let options = args
+            .options()
+            .on_event(Arc::new(move |event: &Event| moments.note(event)));
+        let db = options.open(&self.dir)?;
         Ok(self.db.insert(db).clone())
+    }
+
+    /// Removes the database, so that another process can make one in its place.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub(crate) fn give_way(&mut self) -> Result<()> {
+        self.retire()?;
+        clear(&self.dir)?;
+        fs::create_dir_all(&OsFs, &self.dir)?;
+        self.is_cleared = true;
+        Ok(())
+    }
+
+    /// Takes over a database that was opened in its place.
+    pub(crate) fn adopt(&mut self, db: Db) {
+        self.db = Some(db);
     }
 
     /// Replaces the database by an empty one.
@@ -90,6 +115,7 @@ impl Database {
         db.wait_for_compactions()?;
         db.close()?;
         self.totals.add(&db.stats(), &db.amplification().write);
+        self.moments.end_all();
         Ok(())
     }
 
@@ -116,10 +142,10 @@ impl Database {
             return Ok(None);
         };
         let stats = db.stats();
-        let levels = level_rows(&stats);
+        let levels = level_rows(&stats, &db.amplification().write);
         let raw_bytes: u64 = levels.iter().map(|level| level.raw_bytes).sum();
         let live = if raw_bytes <= COUNTED_BYTES_MAX {
-            LiveBytes::Counted(count_live_bytes(db)?)
+            LiveBytes::Counted(live_bytes(db)?)
         } else {
             let deepest = levels.iter().rev().find(|level| level.table_count > 0);
             LiveBytes::Estimated(deepest.map_or(0, |level| level.raw_bytes))
@@ -145,7 +171,7 @@ impl Database {
 }
 
 /// The levels as the report wants them.
-pub(crate) fn level_rows(stats: &Stats) -> Vec<LevelRow> {
+pub(crate) fn level_rows(stats: &Stats, write: &WriteAmplification) -> Vec<LevelRow> {
     let row = |level: &siltstone::LevelStats| {
         let index = level.level.index();
         let flushed = if index == 0 {
@@ -162,12 +188,19 @@ pub(crate) fn level_rows(stats: &Stats) -> Vec<LevelRow> {
             raw_bytes: level.raw_bytes,
             score: level.score,
             written_bytes: level.compaction_bytes_written + flushed,
+            arrived_bytes: write.arrived_bytes.get(index).copied().unwrap_or(0),
+            get_hit_count: level.get_hit_count,
+            tables_searched: level.tables_searched,
         }
     };
     stats.levels.iter().map(row).collect()
 }
 
-fn count_live_bytes(db: &Db) -> Result<u64> {
+/// Keys and values that a reader sees, counted by a scan.
+///
+/// # Errors
+/// As the engine's cursor.
+pub(crate) fn live_bytes(db: &Db) -> Result<u64> {
     let mut cursor = db.cursor()?;
     let mut sum = 0;
     let mut is_valid = cursor.seek_to_first()?;

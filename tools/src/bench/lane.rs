@@ -1,5 +1,7 @@
 //! A lane: what one thread of a workload works with.
 
+use std::path::Path;
+
 use base::Result;
 use base::clock::SystemClock;
 use base::sync::Arc;
@@ -7,7 +9,7 @@ use indicatif::ProgressBar;
 use siltstone::Db;
 
 use super::args::Args;
-use super::data::{KeyMaker, ValueMaker};
+use super::data::{KeyMaker, Lengths, ValueMaker};
 use super::measure::Meter;
 use crate::interrupt::Stop;
 use crate::random::Random;
@@ -18,6 +20,7 @@ const TELL_INTERVAL_NANOS: u64 = 100_000_000;
 /// What all lanes of one workload share.
 pub(crate) struct Track<'a> {
     pub(crate) db: &'a Db,
+    pub(crate) dir: &'a Path,
     pub(crate) args: &'a Args,
     pub(crate) stop: &'a Stop,
     pub(crate) clock: &'a Arc<SystemClock>,
@@ -27,14 +30,40 @@ pub(crate) struct Track<'a> {
     pub(crate) ordinal: u64,
 }
 
+impl<'a> Track<'a> {
+    /// The same for one part of a workload, with random numbers of its own.
+    pub(crate) fn part(&self, part: u64) -> Track<'a> {
+        Track {
+            progress: self.progress.clone(),
+            ordinal: self.ordinal | part << 32,
+            ..*self
+        }
+    }
+
+    /// The same on another database.
+    pub(crate) fn on<'b>(&self, db: &'b Db) -> Track<'b>
+    where
+        'a: 'b,
+    {
+        Track {
+            db,
+            progress: self.progress.clone(),
+            ..*self
+        }
+    }
+}
+
 /// One thread of a workload: its own random numbers, keys, values and measurements.
 pub(crate) struct Lane<'a> {
     pub(crate) db: &'a Db,
     pub(crate) args: &'a Args,
+    pub(crate) clock: &'a Arc<SystemClock>,
     pub(crate) random: Random,
     pub(crate) keys: KeyMaker,
     pub(crate) values: ValueMaker,
     pub(crate) meter: Meter,
+    /// When --duration is over.
+    deadline_nanos: u64,
     stop: &'a Stop,
     progress: ProgressBar,
     told_nanos: u64,
@@ -49,9 +78,15 @@ impl<'a> Lane<'a> {
         Self {
             db: track.db,
             args,
+            clock: track.clock,
             random: Random::stream(args.seed, &[track.ordinal, index]),
             keys: KeyMaker::new(args.key_size),
-            values: ValueMaker::new(&mut pool_random, args.value_size, args.compression_ratio),
+            values: ValueMaker::with_lengths(
+                &mut pool_random,
+                Lengths::of(args),
+                args.compression_ratio,
+            ),
+            deadline_nanos: u64::MAX,
             meter: Meter::new(Arc::clone(track.clock)),
             stop: track.stop,
             progress: track.progress.clone(),
@@ -60,9 +95,36 @@ impl<'a> Lane<'a> {
         }
     }
 
+    /// Whether somebody wants the run to end.
+    pub(crate) fn stop(&self) -> &'a Stop {
+        self.stop
+    }
+
+    /// Values are so long from now on.
+    pub(crate) fn set_lengths(&mut self, lengths: Lengths) {
+        self.values =
+            ValueMaker::with_lengths(&mut self.random, lengths, self.args.compression_ratio);
+    }
+
     fn start(&mut self) {
         self.meter.start();
         self.told_nanos = self.meter.last_nanos();
+        if self.args.duration > 0 {
+            let nanos = self.args.duration.saturating_mul(1_000_000_000);
+            self.deadline_nanos = self.told_nanos.saturating_add(nanos);
+        }
+    }
+
+    /// Whether there is more to do after `done` of `count` operations: with --duration until it is
+    /// over, else until they are done.
+    #[inline]
+    pub(crate) fn goes_on(&mut self, done: u64, count: u64) -> bool {
+        let is_left = if self.deadline_nanos == u64::MAX {
+            done < count
+        } else {
+            self.meter.last_nanos() < self.deadline_nanos
+        };
+        is_left && !self.should_stop()
     }
 
     /// Whether to end early; notes it in the measurements.
@@ -80,6 +142,14 @@ impl<'a> Lane<'a> {
     pub(crate) fn finish(&mut self, count: u64, bytes: u64) {
         self.meter.bytes += bytes;
         self.meter.finish(count);
+        self.tell();
+    }
+
+    /// Ends one operation that was due at `due_nanos` and moved `bytes`.
+    #[inline]
+    pub(crate) fn finish_since(&mut self, due_nanos: u64, bytes: u64) {
+        self.meter.bytes += bytes;
+        self.meter.finish_since(due_nanos);
         self.tell();
     }
 

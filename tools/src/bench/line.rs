@@ -1,11 +1,13 @@
 //! The result line: db_bench's to the character, so that what reads its output reads ours.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use base::{Error, Result};
 
 use super::measure::{Found, Outcome};
+
+const NO_FAILURE: &str = "writing to a String cannot fail";
 
 /// One result line.
 ///
@@ -34,6 +36,8 @@ pub struct ResultLine {
     pub megabytes_per_sec: Option<f64>,
     /// Keys found, if the workload looks for any.
     pub found: Option<Found>,
+    /// What else db_bench says there: of a mix, how many operations of each kind, in parentheses.
+    pub message: Option<String>,
 }
 
 impl ResultLine {
@@ -51,7 +55,57 @@ impl ResultLine {
             operations,
             megabytes_per_sec: (outcome.bytes > 0).then_some(megabytes / elapsed),
             found: outcome.found,
+            message: None,
         }
+    }
+}
+
+/// Mean and median of lines of the same workload, in db_bench's words; nothing for fewer than two.
+pub(crate) fn summary(name: &str, lines: &[&ResultLine]) -> Option<String> {
+    if lines.len() < 2 {
+        return None;
+    }
+    let rates: Vec<f64> = lines.iter().map(|line| as_f64(line.ops_per_sec)).collect();
+    let speeds: Vec<f64> = lines
+        .iter()
+        .filter_map(|line| line.megabytes_per_sec)
+        .collect();
+    let (mean, margin) = mean_and_margin(&rates);
+    let count = lines.len();
+    let mut text = format!("{name} [AVG    {count} runs] : {mean:.0} (\u{b1} {margin:.0}) ops/sec");
+    let has_speeds = speeds.len() == count;
+    if has_speeds {
+        let (mean, margin) = mean_and_margin(&speeds);
+        write!(text, "; {mean:6.1} (\u{b1} {margin:.1}) MB/sec").expect(NO_FAILURE);
+    }
+    let median_rate = median(rates);
+    write!(
+        text,
+        "\n{name} [MEDIAN {count} runs] : {median_rate:.0} ops/sec"
+    )
+    .expect(NO_FAILURE);
+    if has_speeds {
+        write!(text, "; {:6.1} MB/sec", median(speeds)).expect(NO_FAILURE);
+    }
+    Some(text)
+}
+
+/// The mean, and half of the interval that holds it with 95 % (1.96 standard errors).
+fn mean_and_margin(numbers: &[f64]) -> (f64, f64) {
+    let count = as_f64(numbers.len() as u64);
+    let mean = numbers.iter().sum::<f64>() / count;
+    let squares: f64 = numbers.iter().map(|n| (n - mean).powi(2)).sum();
+    let deviation = (squares / (count - 1.0)).sqrt();
+    (mean, 1.96 * deviation / count.sqrt())
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    let middle = numbers.len() / 2;
+    if numbers.len() % 2 == 1 {
+        numbers[middle]
+    } else {
+        f64::midpoint(numbers[middle - 1], numbers[middle])
     }
 }
 
@@ -81,6 +135,9 @@ impl fmt::Display for ResultLine {
         }
         if let Some(Found { found, of }) = self.found {
             write!(f, " ({found} of {of} found)")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, " {message}")?;
         }
         Ok(())
     }
@@ -112,6 +169,14 @@ fn parse(text: &str) -> Option<ResultLine> {
         Some((rate, message)) => (Some(rate.trim().parse().ok()?), message),
         None => (None, extra),
     };
+    let (found, message) = match message.trim() {
+        "" => (None, None),
+        message if message.ends_with(" found)") => (Some(parse_found(message)?), None),
+        message if message.starts_with('(') && message.ends_with(')') => {
+            (None, Some(message.to_owned()))
+        }
+        _ => return None,
+    };
     Some(ResultLine {
         name: name.trim_end().to_owned(),
         micros_per_op,
@@ -119,10 +184,8 @@ fn parse(text: &str) -> Option<ResultLine> {
         seconds,
         operations,
         megabytes_per_sec,
-        found: match message.trim() {
-            "" => None,
-            message => Some(parse_found(message)?),
-        },
+        found,
+        message,
     })
 }
 
@@ -164,6 +227,11 @@ mod tests {
                 "    7.4 MB/s (632186 of 1000000 found)"
             ),
             concat!(
+                "readrandomwriterandom :       1.118",
+                " micros/op 894081 ops/sec 1.118 seconds 1000000 operations;",
+                " ( reads:900000 writes:100000 total:1000000 found:569012)"
+            ),
+            concat!(
                 "fillseq      :       0.271",
                 " micros/op 3690036 ops/sec 0.271 seconds 1000000 operations; 1408.2 MB/s"
             ),
@@ -174,6 +242,25 @@ mod tests {
     }
 
     #[test]
+    fn repeated_runs_have_a_mean_and_a_median() {
+        let line = |rate: u64| -> ResultLine {
+            let text = format!(
+                "fillseq      :       1.000 micros/op {rate} ops/sec 1.000 seconds {rate} \
+                 operations;   10.0 MB/s"
+            );
+            text.parse().expect("a line")
+        };
+        let lines = [line(100), line(200), line(600)];
+        let lines: Vec<_> = lines.iter().collect();
+        assert_eq!(
+            summary("fillseq", &lines).expect("three"),
+            "fillseq [AVG    3 runs] : 300 (\u{b1} 299) ops/sec;   10.0 (\u{b1} 0.0) MB/sec\n\
+             fillseq [MEDIAN 3 runs] : 200 ops/sec;   10.0 MB/sec"
+        );
+        assert_eq!(summary("fillseq", &lines[..1]), None);
+    }
+
+    #[test]
     fn other_lines_are_refused() {
         for line in [
             "",
@@ -181,6 +268,7 @@ mod tests {
             "fillseq : fast",
             "fillseq      :       x micros/op 1 ops/sec 1.0 seconds 1 operations;",
             "fillseq      :       1.0 micros/op 1 ops/sec 1.0 seconds 1 operations; (1 of found)",
+            "fillseq      :       1.0 micros/op 1 ops/sec 1.0 seconds 1 operations; quick",
         ] {
             assert!(line.parse::<ResultLine>().is_err(), "{line}");
         }

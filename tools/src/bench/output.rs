@@ -1,38 +1,31 @@
 //! What `lsm-bench` prints: lines as they come, or one document at the end.
 
-use std::fmt::Write as _;
 use std::io::Write;
 
 use base::Result;
 use serde_json::{Map, Value, json};
 
-use super::args::Args;
-use super::line::{ResultLine, as_f64};
+use super::args::{Args, ValueSizeType};
+use super::data::Lengths;
+use super::line::as_f64;
 use super::measure::Outcome;
 use super::output_failed;
+use super::page;
+use super::record::{Cost, Record};
 use super::report::{self, Amplification};
 
-/// Percentiles of the line below each result.
-const PERCENTILES: [(&str, f64); 5] = [
+pub(crate) mod files;
+mod histogram;
+mod tsv;
+
+/// Percentiles of the line below each result: db_bench's.
+pub(crate) const PERCENTILES: [(&str, f64); 5] = [
     ("P50", 50.0),
-    ("P95", 95.0),
+    ("P75", 75.0),
     ("P99", 99.0),
     ("P99.9", 99.9),
     ("P99.99", 99.99),
 ];
-/// Each bar of a histogram covers twice the latency of the one before, from this one on.
-const FIRST_BAR_NANOS: u64 = 125;
-/// Marks of a bar that holds everything.
-const BAR_MARKS: f64 = 40.0;
-
-/// What one workload cost besides time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost {
-    pub(crate) cpu_seconds: Option<f64>,
-    pub(crate) device_bytes: Option<u64>,
-    pub(crate) table_count: u64,
-    pub(crate) table_bytes: u64,
-}
 
 /// Where the results go.
 pub(crate) struct Output<'a> {
@@ -40,6 +33,7 @@ pub(crate) struct Output<'a> {
     is_json: bool,
     has_histograms: bool,
     results: Vec<Value>,
+    records: Vec<Record>,
 }
 
 impl<'a> Output<'a> {
@@ -49,6 +43,7 @@ impl<'a> Output<'a> {
             is_json: args.json,
             has_histograms: args.histogram,
             results: Vec::new(),
+            records: Vec::new(),
         }
     }
 
@@ -64,19 +59,22 @@ impl<'a> Output<'a> {
 
     /// Prints what is being measured, as db_bench does.
     pub(crate) fn header(&mut self, args: &Args, database: &str) -> Result<()> {
-        let entry = as_f64((args.key_size + args.value_size) as u64);
-        let stored =
-            as_f64(args.key_size as u64) + as_f64(args.value_size as u64) * args.compression_ratio;
+        let value_bytes = Lengths::of(args).mean();
+        let entry = as_f64((args.key_size + value_bytes) as u64);
+        let compressed = as_f64(value_bytes as u64) * args.compression_ratio;
+        let stored = as_f64(args.key_size as u64) + compressed;
         let megabytes = |bytes: f64| bytes * as_f64(args.num) / 1_048_576.0;
-        let compressed = as_f64(args.value_size as u64) * args.compression_ratio;
         self.say(&format!(
             "siltstone:  version {}",
             env!("CARGO_PKG_VERSION")
         ))?;
         self.say(&format!("Keys:       {} bytes each", args.key_size))?;
         self.say(&format!(
-            "Values:     {} bytes each ({compressed:.0} bytes after compression)",
-            args.value_size
+            "Values:     {value_bytes} bytes {} ({compressed:.0} bytes after compression)",
+            match args.value_size_distribution_type {
+                ValueSizeType::Fixed => "each",
+                _ => "on average",
+            }
         ))?;
         self.say(&format!("Entries:    {}", args.num))?;
         self.say(&format!(
@@ -93,29 +91,57 @@ impl<'a> Output<'a> {
         self.say(&"-".repeat(48))
     }
 
-    /// Prints the result of one workload.
-    pub(crate) fn result(
-        &mut self,
-        line: &ResultLine,
-        outcome: &Outcome,
-        cost: &Cost,
-    ) -> Result<()> {
+    /// Prints the result of one workload, the `ordinal`-th of the run.
+    pub(crate) fn result(&mut self, record: &Record, ordinal: u64) -> Result<()> {
         if self.is_json {
-            self.results.push(result_json(line, outcome, cost));
+            let mut value = result_json(record);
+            value["ordinal"] = json!(ordinal);
+            self.results.push(value);
             return Ok(());
         }
-        self.say(&line.to_string())?;
+        let outcome = &record.outcome;
+        self.say(&record.line.to_string())?;
+        if self.has_histograms && !outcome.latencies.is_empty() {
+            self.say(&histogram::heading(outcome))?;
+        }
         if outcome.latencies.len() > 1 {
             self.say(&percentile_line(outcome))?;
         }
-        self.say(&cost_line(cost))?;
+        self.say(&cost_line(&record.cost))?;
         if outcome.is_cut_short {
             self.say("  interrupted: this is what was done until then")?;
         }
         if self.has_histograms && !outcome.latencies.is_empty() {
-            self.say(&bars(outcome))?;
+            self.say(&histogram::bars(outcome))?;
         }
         Ok(())
+    }
+
+    /// Prints what else there is to say of the last result.
+    pub(crate) fn note(&mut self, note: &str) -> Result<()> {
+        if let (true, Some(last)) = (self.is_json, self.results.last_mut()) {
+            last["note"] = json!(note.trim());
+        }
+        self.say(note)
+    }
+
+    /// Prints mean and median of runs that were repeated, as db_bench does.
+    pub(crate) fn summary(&mut self, name: &str, records: &[Record]) -> Result<()> {
+        let lines: Vec<_> = records.iter().map(|record| &record.line).collect();
+        match super::line::summary(name, &lines) {
+            Some(text) => self.say(&text),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps results for the reports.
+    pub(crate) fn keep(&mut self, records: Vec<Record>) {
+        self.records.extend(records);
+    }
+
+    /// Says that the work is done, and waits for the end of standard input.
+    pub(crate) fn hold(&mut self) -> Result<()> {
+        super::recover::hold(self.out)
     }
 
     /// Notes that a workload was not run.
@@ -145,16 +171,56 @@ impl<'a> Output<'a> {
     ) -> Result<()> {
         if !self.is_json {
             self.say("")?;
-            return self.say(amplification.to_string().trim_end());
+            self.say(amplification.to_string().trim_end())?;
         }
+        self.write_series(args)?;
+        if !self.is_json && args.report.is_none() {
+            return Ok(());
+        }
+        let results = if self.is_json {
+            std::mem::take(&mut self.results)
+        } else {
+            self.records.iter().map(result_json).collect()
+        };
         let document = json!({
             "siltstone": env!("CARGO_PKG_VERSION"),
             "options": options_json(args),
-            "results": std::mem::take(&mut self.results),
+            "results": results,
             "amplification": report::json::to_json(amplification),
             "interrupted": is_interrupted,
         });
-        writeln!(self.out, "{document:#}").map_err(output_failed)
+        if self.is_json {
+            writeln!(self.out, "{document:#}").map_err(output_failed)?;
+        }
+        self.write_report(args, amplification, &document)
+    }
+
+    /// Operations a second into the file that was named for them, in db_bench's form.
+    fn write_series(&self, args: &Args) -> Result<()> {
+        if args.report_interval_seconds == 0 {
+            return Ok(());
+        }
+        let text = tsv::intervals(&self.records, args.report_interval_seconds);
+        files::replace(&args.report_file, &text)
+    }
+
+    fn write_report(
+        &mut self,
+        args: &Args,
+        amplification: &Amplification,
+        document: &Value,
+    ) -> Result<()> {
+        let Some(path) = &args.report else {
+            return Ok(());
+        };
+        let ending = path.extension().and_then(std::ffi::OsStr::to_str);
+        let text = match ending {
+            Some("tsv") => tsv::table(&self.records),
+            Some("html") => page::run(args, &self.records, amplification),
+            _ => format!("{document:#}\n"),
+        };
+        files::replace(path, &text)?;
+        self.say(&format!("\nreport written to {}", path.display()))
     }
 }
 
@@ -173,7 +239,7 @@ fn percentile_line(outcome: &Outcome) -> String {
 fn cost_line(cost: &Cost) -> String {
     let megabytes = |bytes: u64| format!("{:.1} MB", as_f64(bytes) / 1_048_576.0);
     let cpu = cost
-        .cpu_seconds
+        .cpu_seconds()
         .map_or_else(|| "? s".to_owned(), |seconds| format!("{seconds:.2} s"));
     let device = cost
         .device_bytes
@@ -185,55 +251,36 @@ fn cost_line(cost: &Cost) -> String {
     )
 }
 
-fn bars(outcome: &Outcome) -> String {
-    let total = as_f64(outcome.latencies.len());
-    let mut text = format!(
-        "Microseconds of {} samples: mean {:.2}, deviation {:.2}, min {:.2}\n",
-        outcome.latencies.len(),
-        outcome.latencies.mean() / 1e3,
-        outcome.latencies.stdev() / 1e3,
-        super::measure::micros(outcome.latencies.min()),
-    );
-    let mut sum = 0;
-    for bar in outcome.latencies.iter_log(FIRST_BAR_NANOS, 2.0) {
-        let count = bar.count_since_last_iteration();
-        if count == 0 {
-            continue;
-        }
-        sum += count;
-        let part = as_f64(count) / total;
-        writeln!(
-            text,
-            "  up to {:>12.3} {count:>12} {:>8.3} % {:>8.3} % {}",
-            super::measure::micros(bar.value_iterated_to()),
-            part * 100.0,
-            as_f64(sum) / total * 100.0,
-            "#".repeat(marks(part)),
-        )
-        .expect("writing to a String cannot fail");
-    }
-    text
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "between 0 and the length of a bar"
-)]
-fn marks(part: f64) -> usize {
-    (part * BAR_MARKS).round() as usize
-}
-
-fn result_json(line: &ResultLine, outcome: &Outcome, cost: &Cost) -> Value {
+/// Of one result. Names are only ever added.
+fn result_json(record: &Record) -> Value {
+    let Record {
+        line,
+        outcome,
+        cost,
+        ..
+    } = record;
     let mut latencies = Map::new();
     if !outcome.latencies.is_empty() {
-        for (name, percent) in PERCENTILES {
+        for (name, percent) in [PERCENTILES.as_slice(), &[("P95", 95.0)]].concat() {
             latencies.insert(name.to_owned(), json!(outcome.percentile_micros(percent)));
         }
         latencies.insert("max".to_owned(), json!(outcome.max_micros()));
         latencies.insert("mean".to_owned(), json!(outcome.latencies.mean() / 1e3));
         latencies.insert("samples".to_owned(), json!(outcome.latencies.len()));
     }
+    let since_start = |nanos: u64| as_f64(nanos - outcome.start_nanos) / 1e9;
+    let pauses: Vec<Value> = record
+        .pauses
+        .iter()
+        .map(|pause| {
+            json!({
+                "kind": format!("{:?}", pause.kind).to_lowercase(),
+                "cause": pause.cause,
+                "from_seconds": since_start(pause.from_nanos),
+                "upto_seconds": since_start(pause.upto_nanos),
+            })
+        })
+        .collect();
     json!({
         "name": line.name,
         "micros_per_op": line.micros_per_op,
@@ -244,7 +291,17 @@ fn result_json(line: &ResultLine, outcome: &Outcome, cost: &Cost) -> Value {
         "found": line.found.map(|found| found.found),
         "looked_for": line.found.map(|found| found.of),
         "latency_micros": latencies,
-        "cpu_seconds": cost.cpu_seconds,
+        "message": line.message,
+        "threads": record.threads,
+        "user_bytes": cost.user_bytes,
+        "written_bytes": cost.written_bytes(),
+        "stalls": cost.stall_count,
+        "stall_seconds": cost.stall_seconds,
+        "throttle_seconds": cost.throttle_seconds,
+        "ops_per_sec_by_second": outcome.series.per_interval(10),
+        "pauses": pauses,
+        "levels": report::json::levels(&record.levels),
+        "cpu_seconds": cost.cpu_seconds(),
         "device_write_bytes": cost.device_bytes,
         "table_count": cost.table_count,
         "table_bytes": cost.table_bytes,
@@ -261,6 +318,8 @@ fn options_json(args: &Args) -> Value {
         "value_size": args.value_size,
         "batch_size": args.batch_size,
         "threads": args.threads,
+        "writes": args.write_count(),
+        "duration": args.duration,
         "seed": args.seed,
         "sync": args.sync,
         "seek_nexts": args.seek_nexts,

@@ -80,16 +80,21 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Processor time of all threads of this process up to now, in seconds.
 pub fn cpu_seconds() -> Option<f64> {
-    parse_cpu_seconds(&std::fs::read_to_string("/proc/self/stat").ok()?)
+    cpu_parts().map(|(user, system)| user + system)
 }
 
-fn parse_cpu_seconds(text: &str) -> Option<f64> {
+/// The same, of the program itself and of the system on its behalf.
+pub fn cpu_parts() -> Option<(f64, f64)> {
+    parse_cpu_parts(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn parse_cpu_parts(text: &str) -> Option<(f64, f64)> {
     // The second field is a name in parentheses that may hold anything, spaces included.
     let (_, fields) = text.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     let user: f64 = fields.next()?.parse().ok()?;
     let system: f64 = fields.next()?.parse().ok()?;
-    Some((user + system) / TICKS_PER_SECOND)
+    Some((user / TICKS_PER_SECOND, system / TICKS_PER_SECOND))
 }
 
 #[cfg(test)]
@@ -127,6 +132,6 @@ mod tests {
     #[test]
     fn a_name_with_spaces_does_not_shift_the_fields() {
         let text = "7 (a b) c) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 5 0 0";
-        assert_eq!(parse_cpu_seconds(text), Some(2.0));
+        assert_eq!(parse_cpu_parts(text), Some((1.5, 0.5)));
     }
 }

@@ -11,6 +11,9 @@ const MULTIREAD_COUNT: u64 = 32;
 /// How much of each value `seekrandom` copies out, as db_bench does, to make sure it was read.
 const COPIED_BYTES_MAX: usize = 256;
 
+/// `readhot` reads one key in so many, as in db_bench.
+const HOT_DIVISOR: u64 = 100;
+
 /// Which keys a point read asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {
@@ -18,6 +21,8 @@ pub(crate) enum Keys {
     Written,
     /// Each one byte longer than a written one, and sorting just after it.
     Missing,
+    /// The first hundredth of those that the write workloads write.
+    Hot,
 }
 
 /// Gets random keys.
@@ -28,12 +33,15 @@ pub(crate) fn read_random(lane: &mut Lane<'_>, which: Keys) -> Result<()> {
     if which == Keys::Missing {
         lane.keys = KeyMaker::new(lane.args.key_size + 1);
     }
+    let range = match which {
+        Keys::Hot => lane.args.num.div_ceil(HOT_DIVISOR),
+        Keys::Written | Keys::Missing => lane.args.num,
+    };
     lane.meter.add_found(0, 0);
-    for _ in 0..lane.args.read_count() {
-        if lane.should_stop() {
-            break;
-        }
-        let number = lane.random.below(lane.args.num);
+    let count = lane.args.read_count();
+    let mut done = 0;
+    while lane.goes_on(done, count) {
+        let number = lane.random.below(range);
         let key = lane.keys.key(number);
         let mut bytes = 0;
         if let Some(value) = lane.db.get(key)? {
@@ -42,6 +50,7 @@ pub(crate) fn read_random(lane: &mut Lane<'_>, which: Keys) -> Result<()> {
         }
         lane.meter.add_found(0, 1);
         lane.finish(1, bytes as u64);
+        done += 1;
     }
     Ok(())
 }
@@ -58,8 +67,12 @@ pub(crate) fn multi_read_random(lane: &mut Lane<'_>) -> Result<()> {
     let mut keys: Vec<Vec<u8>> = Vec::new();
     let total = lane.args.read_count();
     let mut done = 0;
-    while done < total && !lane.should_stop() {
-        let count = batch.min(total - done);
+    while lane.goes_on(done, total) {
+        // With --duration there may be more than the total.
+        let count = match total.saturating_sub(done) {
+            0 => batch,
+            left => batch.min(left),
+        };
         keys.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         for index in 0..count {
             let number = lane.random.below(lane.args.num);
@@ -112,6 +125,40 @@ pub(crate) fn scan(lane: &mut Lane<'_>, direction: Direction) -> Result<()> {
     Ok(())
 }
 
+/// Reads everything, again and again, until `is_done`; returns how many entries that were.
+///
+/// # Errors
+/// As the engine's cursor.
+pub(crate) fn scan_until(lane: &mut Lane<'_>, is_done: &dyn Fn() -> bool) -> Result<u64> {
+    let mut count = 0;
+    while !is_done() && !lane.should_stop() {
+        let mut cursor = lane.db.cursor()?;
+        let mut is_valid = cursor.seek_to_first()?;
+        while is_valid && !is_done() && !lane.should_stop() {
+            let bytes = cursor.key().len() + cursor.value().len();
+            is_valid = cursor.next()?;
+            lane.finish_step(bytes as u64);
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// Makes cursors and drops them.
+///
+/// # Errors
+/// As the engine's cursor.
+pub(crate) fn new_iterator(lane: &mut Lane<'_>) -> Result<()> {
+    let count = lane.args.read_count();
+    let mut done = 0;
+    while lane.goes_on(done, count) {
+        std::hint::black_box(&lane.db.cursor()?);
+        lane.finish(1, 0);
+        done += 1;
+    }
+    Ok(())
+}
+
 /// Seeks random keys and reads on after each.
 ///
 /// # Errors
@@ -120,10 +167,9 @@ pub(crate) fn seek_random(lane: &mut Lane<'_>) -> Result<()> {
     let mut kept: Option<Cursor> = None;
     let mut copy = [0; COPIED_BYTES_MAX];
     lane.meter.add_found(0, 0);
-    for _ in 0..lane.args.read_count() {
-        if lane.should_stop() {
-            break;
-        }
+    let count = lane.args.read_count();
+    let mut done = 0;
+    while lane.goes_on(done, count) {
         let number = lane.random.below(lane.args.num);
         let key = lane.keys.key(number);
         let cursor = match &mut kept {
@@ -146,6 +192,7 @@ pub(crate) fn seek_random(lane: &mut Lane<'_>) -> Result<()> {
         }
         lane.meter.add_found(u64::from(is_found), 1);
         lane.finish(1, bytes as u64);
+        done += 1;
     }
     Ok(())
 }

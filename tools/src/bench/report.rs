@@ -3,13 +3,17 @@
 //!
 //! Everything here is arithmetic on numbers that were collected elsewhere.
 
-use siltstone::{Stats, WriteAmplification, Written};
+use siltstone::{KeyspaceAmplification, Stats, WriteAmplification, Written};
 
 use super::line::as_f64;
 use super::process::DeviceBytes;
 
+pub mod explain;
 pub(crate) mod json;
 pub(crate) mod text;
+pub mod theory;
+
+use theory::Tuning;
 
 /// How far the page figures may lie from the system's, in percent, before that needs a word.
 pub const TOLERANCE_PERCENT: f64 = 5.0;
@@ -44,6 +48,10 @@ pub struct Totals {
     pub compaction_bytes_read: u64,
     /// By the level that was written to.
     pub compaction_by_level: Vec<Charge>,
+    /// Of these, what came from above.
+    pub arrived_by_level: Vec<u64>,
+    /// What the levels held when each database was closed, or hold now.
+    pub resident_by_level: Vec<u64>,
     pub compaction_count: u64,
     pub move_count: u64,
     pub moved_bytes: u64,
@@ -94,10 +102,16 @@ impl Totals {
         self.cache_misses += stats.cache_misses;
         self.stall_micros += stats.stall_micros;
         self.throttle_micros += stats.throttle_micros;
-        if self.compaction_by_level.len() < write.compaction.len() {
-            let level_count = write.compaction.len();
-            self.compaction_by_level
-                .resize(level_count, Charge::default());
+        let level_count = write.compaction.len().max(self.compaction_by_level.len());
+        self.compaction_by_level
+            .resize(level_count, Charge::default());
+        self.arrived_by_level.resize(level_count, 0);
+        self.resident_by_level.resize(level_count, 0);
+        for (sum, bytes) in self.arrived_by_level.iter_mut().zip(&write.arrived_bytes) {
+            *sum += bytes;
+        }
+        for (sum, level) in self.resident_by_level.iter_mut().zip(&stats.levels) {
+            *sum += level.bytes;
         }
         for (sum, written) in self.compaction_by_level.iter_mut().zip(&write.compaction) {
             sum.add(*written);
@@ -131,6 +145,22 @@ pub struct LevelRow {
     pub score: f64,
     /// Bytes written to this level by flush and compaction.
     pub written_bytes: u64,
+    /// Of what compactions wrote there, what came from above.
+    pub arrived_bytes: u64,
+    /// Gets that found their value there, and tables of it that gets searched.
+    pub get_hit_count: u64,
+    pub tables_searched: u64,
+}
+
+impl LevelRow {
+    /// Bytes that already lay there and were written again, for each byte that arrived.
+    pub fn overlap(&self) -> Option<f64> {
+        if self.level == 0 {
+            return None;
+        }
+        let again = self.written_bytes.saturating_sub(self.arrived_bytes);
+        ratio(again, self.arrived_bytes)
+    }
 }
 
 /// How the live bytes came to be known.
@@ -172,7 +202,7 @@ impl Space {
 }
 
 /// Everything the report is made of.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Amplification {
     /// What the engine counted in all databases of the run.
     pub totals: Totals,
@@ -180,6 +210,10 @@ pub struct Amplification {
     pub device: Option<DeviceBytes>,
     /// What is there at the end; `None` if no database was left.
     pub space: Option<Space>,
+    /// The keyspaces of the last database one by one.
+    pub keyspaces: Vec<KeyspaceAmplification>,
+    /// The settings that all of it was measured with.
+    pub tuning: Tuning,
 }
 
 impl Amplification {

@@ -3,22 +3,28 @@
 use std::io::Write;
 
 use base::Result;
-use base::clock::SystemClock;
+use base::clock::{Clock, SystemClock};
 use base::sync::Arc;
-use base::sync::atomic::{AtomicUsize, Ordering};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siltstone::Db;
 
+use super::amp;
 use super::args::Args;
 use super::database::{Database, level_rows};
-use super::lane::{Lane, Track, run_lanes};
+use super::diskfull::{self, SmallDisk};
+use super::lane::{Track, run_lanes};
 use super::line::{ResultLine, as_f64};
-use super::measure::{Meter, Outcome};
-use super::output::{Cost, Output};
-use super::process::{DeviceBytes, cpu_seconds};
-use super::read::{self, Direction, Keys};
+use super::measure::Outcome;
+use super::moments::Moments;
+use super::output::Output;
+use super::process::DeviceBytes;
+use super::record::{Moment, Record};
+use super::recover;
+use super::report::theory::Tuning;
 use super::report::{Amplification, LiveBytes, Space, text};
-use super::workload::Workload;
+use super::tables;
+use super::work::{self, Measured};
+use super::workload::{Request, Workload};
 use super::write::{self, WritePlan};
 use crate::interrupt::Stop;
 
@@ -28,6 +34,7 @@ pub(crate) struct Runner<'a> {
     stop: &'a Stop,
     clock: Arc<SystemClock>,
     database: Database,
+    moments: Moments,
     device_before: Option<DeviceBytes>,
     output: Output<'a>,
     ordinal: u64,
@@ -39,7 +46,9 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// If no temporary directory can be made, or nothing can be printed.
     pub(crate) fn new(args: &'a Args, stop: &'a Stop, out: &'a mut dyn Write) -> Result<Self> {
-        let database = Database::new(args)?;
+        let clock = Arc::new(SystemClock::new());
+        let moments = Moments::new(Arc::clone(&clock));
+        let database = Database::new(args, moments.clone())?;
         let mut output = Output::new(args, out);
         let note = if args.db.is_none() {
             " (temporary)"
@@ -50,58 +59,178 @@ impl<'a> Runner<'a> {
         Ok(Self {
             args,
             stop,
-            clock: Arc::new(SystemClock::new()),
+            clock,
             database,
+            moments,
             device_before: DeviceBytes::now(),
             output,
             ordinal: 0,
         })
     }
 
-    /// Runs one workload and prints its result.
+    /// Runs a workload as often as `request` says, and prints each result that counts.
     ///
     /// # Errors
     /// As the engine says.
-    pub(crate) fn run(&mut self, workload: Workload) -> Result<()> {
-        self.ordinal += 1;
+    pub(crate) fn run(&mut self, request: Request) -> Result<()> {
+        let workload = request.workload;
+        let name = workload.name();
         if workload.is_fresh() && self.args.use_existing_db {
-            return self
-                .output
-                .skipped(workload.name(), "--use_existing_db is true");
+            return self.output.skipped(name, "--use_existing_db is true");
+        }
+        let mut records = Vec::new();
+        for turn in 0..request.warmups + request.repeats {
+            if self.stop.is_set() {
+                break;
+            }
+            self.ordinal += 1;
+            let is_warmup = turn < request.warmups;
+            if self.has_printed(workload)? {
+                continue;
+            }
+            let Some((record, note)) = self.run_once(workload)? else {
+                return Ok(());
+            };
+            if is_warmup {
+                // Not in the form of a result: nobody is to count it as one.
+                let (number, rate) = (turn + 1, record.line.ops_per_sec);
+                let text = format!("{name:<12} warm-up {number}: {rate} a second, not counted");
+                self.output.say(&text)?;
+                continue;
+            }
+            self.output.result(&record, self.ordinal)?;
+            if let Some(note) = note {
+                self.output.note(&note)?;
+            }
+            records.push(record);
+        }
+        if request.repeats > 1 {
+            self.output.summary(name, &records)?;
+        }
+        self.output.keep(records);
+        Ok(())
+    }
+
+    /// Prints what a workload that measures nothing has to say; false for any other.
+    fn has_printed(&mut self, workload: Workload) -> Result<bool> {
+        let text = match workload {
+            Workload::Stats => format!("{:#?}", self.database.open(self.args)?.stats()),
+            Workload::LevelStats => level_stats(&self.database.open(self.args)?),
+            Workload::SsTables => {
+                self.database.open(self.args)?;
+                tables::list(self.database.dir())?
+            }
+            _ => return Ok(false),
+        };
+        self.output.text(workload.name(), &text)?;
+        Ok(true)
+    }
+
+    /// Runs a workload once; nothing if it cannot be run here, which is then said.
+    fn run_once(&mut self, workload: Workload) -> Result<Option<(Record, Option<String>)>> {
+        let disk = match workload {
+            Workload::DiskFull => match SmallDisk::new(self.args)? {
+                Ok(disk) => Some(disk),
+                Err(reason) => {
+                    self.output.skipped(workload.name(), &reason)?;
+                    return Ok(None);
+                }
+            },
+            _ => None,
+        };
+        if workload == Workload::Recover {
+            self.database.give_way()?;
+            recover::leave_behind(self.database.dir(), self.args)?;
+            return self.reopen().map(Some);
         }
         let db = if workload.is_fresh() {
             self.database.open_fresh(self.args)?
         } else {
             self.database.open(self.args)?
         };
-        match workload {
-            Workload::Stats => {
-                let text = format!("{:#?}", db.stats());
-                return self.output.text(workload.name(), &text);
-            }
-            Workload::LevelStats => {
-                let table = level_stats(&db);
-                return self.output.text(workload.name(), &table);
-            }
-            _ => {}
+        if workload.needs_data() {
+            self.load(&db)?;
         }
-        let device_before = DeviceBytes::now();
-        let cpu_before = cpu_seconds();
-        let track = Track {
-            db: &db,
+        let before = Moment::now(&db, &self.moments);
+        let track = self.track(&db, workload);
+        let measured = match &disk {
+            Some(disk) => diskfull::run(&track, disk)?,
+            None if workload == Workload::Amp => amp::run(&track)?,
+            None => work::measure(&track, workload)?,
+        };
+        track.progress.finish_and_clear();
+        Ok(Some(self.record(&db, workload, measured, &before)))
+    }
+
+    /// Opens what a killed process left.
+    fn reopen(&mut self) -> Result<(Record, Option<String>)> {
+        // It wants an open database, and this one is opened by the workload itself.
+        let scratch = crate::scratch::Scratch::new("lsm-bench")?;
+        let none = self.args.options().open(scratch.path())?;
+        let track = self.track(&none, Workload::Recover);
+        let (measured, db) = recover::open(&track, &self.moments)?;
+        none.close()?;
+        let before = Moment::now(&db, &self.moments);
+        let record = self.record(&db, Workload::Recover, measured, &before);
+        self.database.adopt(db);
+        Ok(record)
+    }
+
+    fn track<'b>(&'b self, db: &'b Db, workload: Workload) -> Track<'b> {
+        Track {
+            db,
+            dir: self.database.dir(),
             args: self.args,
             stop: self.stop,
             clock: &self.clock,
             progress: self.progress(workload),
             ordinal: self.ordinal,
+        }
+    }
+
+    fn record(
+        &self,
+        db: &Db,
+        workload: Workload,
+        measured: Measured,
+        before: &Moment,
+    ) -> (Record, Option<String>) {
+        let outcome = Outcome::merge(&measured.meters);
+        let (cost, levels) = before.cost(db, &self.moments);
+        let mut line = ResultLine::new(workload.name(), &outcome);
+        line.message = measured.message;
+        let record = Record {
+            line,
+            threads: measured.meters.len(),
+            cost,
+            pauses: self.moments.within(outcome.start_nanos, outcome.end_nanos),
+            levels,
+            ended_micros: self.clock.now_micros(),
+            outcome,
         };
-        let (meters, note) = measure(&track, workload)?;
+        (record, measured.note)
+    }
+
+    /// Writes each of `num` keys once if there is nothing: workloads that mix reads and writes are
+    /// about data that is there.
+    fn load(&mut self, db: &Db) -> Result<()> {
+        if db.cursor()?.seek_to_first()? {
+            return Ok(());
+        }
+        let plan = WritePlan::load(self.args);
+        let mut loading = self.args.clone();
+        loading.duration = 0;
+        let track = Track {
+            args: &loading,
+            ..self.track(db, Workload::FillUniqueRandom)
+        };
+        run_lanes(&track, 1, |_, lane| write::write(lane, &plan))?;
         track.progress.finish_and_clear();
-        let outcome = Outcome::merge(&meters);
-        let cost = cost_since(&db, device_before, cpu_before);
-        let line = ResultLine::new(workload.name(), &outcome);
-        self.output.result(&line, &outcome, &cost)?;
-        note.map_or(Ok(()), |note| self.output.say(&note))
+        let note = format!(
+            "(the database was empty: {} entries written first)",
+            plan.count
+        );
+        self.output.say(&note)
     }
 
     /// Prints the report and closes the database.
@@ -109,6 +238,9 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// As the engine says.
     pub(crate) fn finish(mut self) -> Result<()> {
+        if self.args.hold_open {
+            return self.output.hold();
+        }
         if !self.stop.is_set()
             && let Some(db) = self.database.db()
         {
@@ -121,7 +253,19 @@ impl<'a> Runner<'a> {
             totals,
             device: device.map(|(now, before)| now.since(before)),
             space: self.database.space()?,
+            keyspaces: self
+                .database
+                .db()
+                .map(|db| db.amplification().keyspaces)
+                .unwrap_or_default(),
+            tuning: Tuning::of(self.args),
         };
+        if self.args.statistics
+            && let Some(db) = self.database.db()
+        {
+            let text = format!("STATISTICS:\n{:#?}", db.stats());
+            self.output.text("statistics", &text)?;
+        }
         self.output
             .finish(self.args, &amplification, self.stop.is_set())?;
         self.database.close()
@@ -131,14 +275,8 @@ impl<'a> Runner<'a> {
     fn progress(&self, workload: Workload) -> ProgressBar {
         let lanes = self.args.threads as u64;
         let total = match workload {
-            Workload::Compact | Workload::WaitForCompaction | Workload::Flush => return hidden(),
-            Workload::ReadSeq
-            | Workload::ReadReverse
-            | Workload::ReadRandom
-            | Workload::ReadMissing
-            | Workload::MultiReadRandom
-            | Workload::SeekRandom
-            | Workload::ReadWhileWriting => self.args.read_count(),
+            _ if self.args.duration > 0 || workload.is_one_operation() => return hidden(),
+            _ if workload.is_reading() => self.args.read_count(),
             _ => WritePlan::new(workload, self.args).count,
         };
         let style = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} {per_sec} {eta}");
@@ -150,22 +288,10 @@ impl<'a> Runner<'a> {
     }
 }
 
-fn cost_since(db: &Db, device: Option<DeviceBytes>, cpu: Option<f64>) -> Cost {
-    let levels = db.stats().levels;
-    Cost {
-        cpu_seconds: cpu_seconds().zip(cpu).map(|(now, before)| now - before),
-        device_bytes: DeviceBytes::now()
-            .zip(device)
-            .map(|(now, before)| now.since(before).written),
-        table_count: levels.iter().map(|level| level.table_count).sum(),
-        table_bytes: levels.iter().map(|level| level.bytes).sum(),
-    }
-}
-
 fn level_stats(db: &Db) -> String {
     let stats = db.stats();
     let space = Space {
-        levels: level_rows(&stats),
+        levels: level_rows(&stats, &db.amplification().write),
         log_bytes: stats.log_disk_bytes,
         user_bytes: stats.user_bytes_written,
         live: LiveBytes::Estimated(0),
@@ -177,75 +303,4 @@ fn level_stats(db: &Db) -> String {
 
 fn hidden() -> ProgressBar {
     ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
-}
-
-/// Runs a workload that is measured; the text is one more line for its result.
-fn measure(track: &Track<'_>, workload: Workload) -> Result<(Vec<Meter>, Option<String>)> {
-    let threads = track.args.threads;
-    let meters = match workload {
-        Workload::ReadRandom => run_lanes(track, threads, |_, lane| {
-            read::read_random(lane, Keys::Written)
-        }),
-        Workload::ReadMissing => run_lanes(track, threads, |_, lane| {
-            read::read_random(lane, Keys::Missing)
-        }),
-        Workload::MultiReadRandom => {
-            run_lanes(track, threads, |_, lane| read::multi_read_random(lane))
-        }
-        Workload::ReadSeq => run_lanes(track, threads, |_, lane| {
-            read::scan(lane, Direction::Forward)
-        }),
-        Workload::ReadReverse => run_lanes(track, threads, |_, lane| {
-            read::scan(lane, Direction::Backward)
-        }),
-        Workload::SeekRandom => run_lanes(track, threads, |_, lane| read::seek_random(lane)),
-        Workload::ReadWhileWriting => return read_while_writing(track),
-        Workload::Compact => once(track, |db| db.compact_range(..)),
-        Workload::WaitForCompaction => once(track, Db::wait_for_compactions),
-        Workload::Flush => once(track, Db::flush),
-        _ => {
-            let plan = WritePlan::new(workload, track.args);
-            run_lanes(track, threads, |_, lane| write::write(lane, &plan))
-        }
-    };
-    Ok((meters?, None))
-}
-
-fn once(track: &Track<'_>, work: impl Fn(&Db) -> Result<()> + Sync) -> Result<Vec<Meter>> {
-    run_lanes(track, 1, |_, lane: &mut Lane<'_>| {
-        work(lane.db)?;
-        lane.finish(1, 0);
-        Ok(())
-    })
-}
-
-/// Readers as in `readrandom`, and beside them one writer that overwrites until they are done and
-/// is left out of the result.
-fn read_while_writing(track: &Track<'_>) -> Result<(Vec<Meter>, Option<String>)> {
-    let readers = track.args.threads;
-    let plan = WritePlan::new(Workload::Overwrite, track.args);
-    let readers_left = AtomicUsize::new(readers);
-    let written = AtomicUsize::new(0);
-    let mut meters = run_lanes(track, readers + 1, |index, lane| {
-        if index < readers {
-            let result = read::read_random(lane, Keys::Written);
-            readers_left.fetch_sub(1, Ordering::Relaxed);
-            return result;
-        }
-        let is_done = || readers_left.load(Ordering::Relaxed) == 0;
-        let count = write::write_until(lane, &plan, &is_done)?;
-        written.store(
-            usize::try_from(count).unwrap_or(usize::MAX),
-            Ordering::Relaxed,
-        );
-        Ok(())
-    })?;
-    let writer = meters.pop().expect("the writer is the last lane");
-    let count = written.into_inner() as u64;
-    let seconds = Outcome::merge(&[writer]).elapsed_seconds.max(1e-9);
-    let note = format!(
-        "  beside it one writer: {count} writes, {:.0} a second",
-        as_f64(count) / seconds
-    );
-    Ok((meters, Some(note)))
 }

@@ -13,7 +13,7 @@ use crate::bench::line::as_f64;
 use crate::text::{count_for_people, time_of_micros};
 
 /// What makes the comparison fair, and where it is not.
-const NOTES: &str = "\
+pub(super) const NOTES: &str = "\
 - Each engine has a process of its own. For every row the engines take turns on the same keys and
   values in the same order; who does not have its turn is stopped, its background threads included.
   After rows that write, everything is synced before the next turn.

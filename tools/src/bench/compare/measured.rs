@@ -78,6 +78,7 @@ impl Measured {
         let operations = self.operations.max(1);
         let megabytes = as_f64(self.bytes) / 1_048_576.0;
         ResultLine {
+            message: None,
             name: name.to_owned(),
             micros_per_op: self.thread_seconds * 1e6 / as_f64(operations),
             ops_per_sec: truncated(self.rate()),

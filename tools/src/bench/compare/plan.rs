@@ -340,10 +340,16 @@ fn from_workloads(args: &Args) -> Result<Vec<Group>> {
     let list = if args.benchmarks == DEFAULT_BENCHMARKS {
         workload::parse_list(SHORT_BENCHMARKS)?
     } else {
-        args.workloads()?
+        args.requests()?
     };
     let mut groups: Vec<Group> = Vec::new();
-    for workload in list {
+    for request in list {
+        let workload = request.workload;
+        if (request.repeats, request.warmups) != (1, 0) {
+            return Err(Error::invalid_argument(
+                "with --engine every row is repeated by --repeats, not by brackets",
+            ));
+        }
         let row = row_of(workload, args)?;
         let commit = if args.sync || workload == Workload::FillSync {
             Commit::Disk

@@ -23,7 +23,7 @@ pub(crate) enum Unit {
 
 impl Unit {
     /// Whether a larger figure is the better one.
-    const fn is_more_better(self) -> bool {
+    pub(crate) const fn is_more_better(self) -> bool {
         matches!(self, Self::PerSecond)
     }
 
@@ -90,6 +90,26 @@ impl Table {
         self.lines
             .iter()
             .filter(|line| line.against_lsm.is_some_and(|ratio| ratio < 1.0))
+    }
+
+    /// A header and a line for each figure.
+    pub(crate) fn to_tsv(&self) -> String {
+        let shown = |figure: Option<f64>| figure.map_or_else(String::new, |f| format!("{f:.3}"));
+        let names: Vec<_> = self.engines.iter().map(|engine| engine.name()).collect();
+        let mut text = format!("row\tunit\t{}\tx_lsm\tx_all\n", names.join("\t"));
+        for line in &self.lines {
+            let figures: Vec<_> = line.figures.iter().map(|figure| shown(*figure)).collect();
+            let cells = [
+                line.label.clone(),
+                line.unit.name().to_owned(),
+                figures.join("\t"),
+                shown(line.against_lsm),
+                shown(line.against_all),
+            ];
+            text.push_str(&cells.join("\t"));
+            text.push('\n');
+        }
+        text
     }
 
     /// As a document.

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Amplification, LiveBytes, ratio};
+use siltstone::{KeyspaceAmplification, Written};
+
+use super::{Amplification, LevelRow, LiveBytes, explain, ratio, theory};
 
 /// The whole report as one object. Names are only ever added.
 pub(crate) fn to_json(amplification: &Amplification) -> Value {
@@ -15,6 +17,7 @@ pub(crate) fn to_json(amplification: &Amplification) -> Value {
                 "cause": row.cause,
                 "payload_bytes": row.charge.payload,
                 "page_bytes": row.charge.pages,
+                "expected_bytes": theory::expected_bytes(amplification, &row.cause),
             })
         })
         .collect();
@@ -58,6 +61,64 @@ pub(crate) fn to_json(amplification: &Amplification) -> Value {
             "data_blocks_per_get": ratio(totals.data_blocks, totals.get_count),
         },
         "space": space(amplification),
+        "keyspaces": amplification.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
+        "explain": explain::advise(amplification).iter().map(advice).collect::<Vec<_>>(),
+    })
+}
+
+fn written(written: Written) -> Value {
+    json!({ "payload_bytes": written.payload_bytes, "page_bytes": written.page_bytes })
+}
+
+/// What one keyspace costs, by level and cause.
+fn keyspace(keyspace: &KeyspaceAmplification) -> Value {
+    let write = &keyspace.write;
+    let read = &keyspace.read;
+    let levels = keyspace.space.levels.iter().enumerate();
+    let levels: Vec<Value> = levels
+        .map(|(index, space)| {
+            json!({
+                "level": index,
+                "bytes": space.bytes,
+                "entries": space.entry_count,
+                "tombstones": space.tombstone_count,
+                "compaction": written(write.compaction.get(index).copied().unwrap_or_default()),
+                "arrived_bytes": write.arrived_bytes.get(index),
+                "get_hits_part": read.from_levels.get(index),
+            })
+        })
+        .collect();
+    json!({
+        "name": keyspace.name,
+        "user_bytes": write.user_bytes,
+        "log": written(write.log),
+        "flush": written(write.flush),
+        "manifest": written(write.manifest),
+        "moved_bytes": write.moved_bytes,
+        "write_amplification": write.factor(),
+        "write_amplification_in_pages": write.page_factor(),
+        "gets": read.get_count,
+        "tables_considered_per_get": read.tables_considered,
+        "tables_searched_per_get": read.tables_searched,
+        "filter_negatives_per_get": read.filter_negatives,
+        "filter_false_positives_per_get": read.filter_false_positives,
+        "blocks_from_map_per_get": read.blocks_from_map,
+        "blocks_from_cache_per_get": read.blocks_from_cache,
+        "blocks_loaded_per_get": read.blocks_loaded,
+        "bytes_per_get": read.bytes,
+        "space_amplification": keyspace.space.factor(),
+        "levels": levels,
+    })
+}
+
+fn advice(advice: &explain::Advice) -> Value {
+    json!({
+        "finding": advice.finding,
+        "flag": advice.flag,
+        "option": advice.option,
+        "number": advice.number,
+        "now": advice.now,
+        "then": advice.then,
     })
 }
 
@@ -65,22 +126,6 @@ fn space(amplification: &Amplification) -> Value {
     let Some(space) = &amplification.space else {
         return Value::Null;
     };
-    let levels: Vec<Value> = space
-        .levels
-        .iter()
-        .map(|row| {
-            json!({
-                "level": row.level,
-                "tables": row.table_count,
-                "bytes": row.bytes,
-                "entries": row.entry_count,
-                "tombstones": row.tombstone_count,
-                "raw_bytes": row.raw_bytes,
-                "score": row.score,
-                "written_bytes": row.written_bytes,
-            })
-        })
-        .collect();
     let live = space.live.bytes();
     json!({
         "live_bytes": live,
@@ -88,6 +133,27 @@ fn space(amplification: &Amplification) -> Value {
         "table_bytes": space.table_bytes(),
         "log_bytes": space.log_bytes,
         "amplification": ratio(space.table_bytes() + space.log_bytes, live),
-        "levels": levels,
+        "levels": levels(&space.levels),
     })
+}
+
+/// The levels from the top.
+pub(crate) fn levels(rows: &[LevelRow]) -> Vec<Value> {
+    let one = |row: &LevelRow| {
+        json!({
+            "level": row.level,
+            "tables": row.table_count,
+            "bytes": row.bytes,
+            "entries": row.entry_count,
+            "tombstones": row.tombstone_count,
+            "raw_bytes": row.raw_bytes,
+            "score": row.score,
+            "written_bytes": row.written_bytes,
+            "arrived_bytes": row.arrived_bytes,
+            "overlap": row.overlap(),
+            "get_hits": row.get_hit_count,
+            "tables_searched": row.tables_searched,
+        })
+    };
+    rows.iter().map(one).collect()
 }

@@ -17,6 +17,9 @@ fn sample() -> Amplification {
             log_sync_count: 2,
             flush: written(80 << 20),
             compaction_by_level: vec![written(0), written(50 << 20), written(0)],
+            arrived_by_level: vec![0, 20 << 20, 0],
+            resident_by_level: vec![0, 20 << 20, 0],
+            flush_count: 8,
             manifest: written(1000),
             get_count: 10,
             get_hit_count: 5,
@@ -42,11 +45,16 @@ fn sample() -> Amplification {
                 raw_bytes: 85 << 20,
                 score: 0.5,
                 written_bytes: 50 << 20,
+                arrived_bytes: 20 << 20,
+                get_hit_count: 5,
+                tables_searched: 6,
             }],
             log_bytes: 10 << 20,
             user_bytes: 100 << 20,
             live: LiveBytes::Counted(50 << 20),
         }),
+        keyspaces: Vec::new(),
+        tuning: Tuning::default(),
     }
 }
 

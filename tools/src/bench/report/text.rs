@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Amplification, LiveBytes, Space, Totals, ratio};
+use super::{Amplification, LiveBytes, Space, Totals, explain, ratio, theory};
 use crate::bench::line::as_f64;
 
 /// Bytes as MiB, the unit of the result lines.
@@ -32,34 +32,139 @@ impl fmt::Display for Amplification {
             space_part(space, f)?;
             f.write_str(&level_table(space))?;
         }
-        Ok(())
+        if self.keyspaces.len() > 1 {
+            writeln!(f, "\nKeyspaces of the last database")?;
+            for keyspace in &self.keyspaces {
+                writeln!(
+                    f,
+                    "  {:<22} write {:>7.2}, tables searched for each get {:>6.2}, space {:>6.2}",
+                    keyspace.name,
+                    keyspace.write.factor(),
+                    keyspace.read.tables_searched,
+                    keyspace.space.factor(),
+                )?;
+            }
+        }
+        plain_part(self, f)
     }
+}
+
+/// The same in words.
+fn plain_part(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\nIn plain words")?;
+    for sentence in plain_sentences(amplification) {
+        for (index, line) in wrapped(&sentence).iter().enumerate() {
+            writeln!(f, "  {}{line}", if index == 0 { "* " } else { "  " })?;
+        }
+    }
+    Ok(())
+}
+
+/// What somebody who has never seen the tables above should know.
+pub(crate) fn plain_sentences(amplification: &Amplification) -> Vec<String> {
+    let totals = &amplification.totals;
+    let mut sentences = Vec::new();
+    if let Some(factor) = amplification.write_amplification() {
+        let rows = amplification.write_rows();
+        let largest = rows.iter().max_by_key(|row| row.charge.payload);
+        let largest = largest.map_or("", |row| &row.cause);
+        sentences.push(format!(
+            "Write amplification {factor:.2}: for each byte that was put, the engine wrote \
+             {factor:.2} bytes to files, most of them for: {largest}. Every byte goes into the log \
+             and into a table once, so that without compaction 2 would be the least; less is \
+             possible only because values shrink when compressed, and because keys that are \
+             overwritten in memory never reach a table."
+        ));
+    }
+    if totals.get_count > 0 {
+        let searched = totals
+            .tables_considered
+            .saturating_sub(totals.filter_negatives);
+        sentences.push(format!(
+            "Read amplification: a get looked into {} tables and {} data blocks on average; \
+             filters spared it {} other tables.",
+            two_digits(ratio(searched, totals.get_count)),
+            two_digits(ratio(totals.data_blocks, totals.get_count)),
+            two_digits(ratio(totals.filter_negatives, totals.get_count)),
+        ));
+    }
+    if let Some(space) = &amplification.space
+        && let Some(factor) = ratio(space.table_bytes(), space.live.bytes())
+    {
+        sentences.push(format!(
+            "Space amplification {factor:.2}: tables take {factor:.2} bytes for each byte of keys \
+             and values that can be read{}.",
+            if factor < 1.0 {
+                ", because they are compressed"
+            } else {
+                ""
+            }
+        ));
+    }
+    let advices = explain::advise(amplification);
+    sentences.extend(advices.iter().map(explain::Advice::sentences));
+    if advices.is_empty() && totals.user_bytes > 0 {
+        sentences.push("No setting promises to save a twentieth of any of it.".to_owned());
+    }
+    sentences.push(format!(
+        "Assumed: {}.",
+        explain::assumptions(&amplification.tuning)
+    ));
+    sentences
+}
+
+/// Lines of at most 96 columns.
+fn wrapped(text: &str) -> Vec<String> {
+    const COLUMNS: usize = 94;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("there is one");
+        if !last.is_empty() && last.len() + 1 + word.len() > COLUMNS {
+            lines.push(word.to_owned());
+            continue;
+        }
+        if !last.is_empty() {
+            last.push(' ');
+        }
+        last.push_str(word);
+    }
+    lines
 }
 
 fn write_part(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let totals = &amplification.totals;
     writeln!(
         f,
-        "\nWrite{:>34} {:>14} {:>14}",
-        "payload", "in pages", "per user byte"
+        "\nWrite{:>34} {:>14} {:>14} {:>12}",
+        "payload", "in pages", "per user byte", "by theory"
     )?;
-    let mut line = |name: &str, payload: u64, pages: Option<u64>| {
+    let mut line = |name: &str, payload: u64, pages: Option<u64>, expected: Option<f64>| {
         let pages = pages.map_or_else(String::new, megabytes);
         let per_byte = two_digits(ratio(payload, totals.user_bytes));
+        let expected = expected.map_or_else(String::new, |bytes| {
+            two_digits(Some(bytes / as_f64(totals.user_bytes.max(1))))
+        });
         writeln!(
             f,
-            "  {name:<22} {:>14} {pages:>14} {per_byte:>14}",
+            "  {name:<22} {:>14} {pages:>14} {per_byte:>14} {expected:>12}",
             megabytes(payload)
         )
     };
-    line("user bytes in", totals.user_bytes, None)?;
+    line("user bytes in", totals.user_bytes, None, None)?;
     for row in amplification.write_rows() {
-        line(&row.cause, row.charge.payload, Some(row.charge.pages))?;
+        let expected = theory::expected_bytes(amplification, &row.cause);
+        line(
+            &row.cause,
+            row.charge.payload,
+            Some(row.charge.pages),
+            expected,
+        )?;
     }
     line(
         "total out",
         amplification.payload_bytes(),
         Some(amplification.page_bytes()),
+        None,
     )?;
     let payload = amplification.payload_bytes();
     if let Some(device) = amplification.device {
@@ -176,15 +281,25 @@ fn space_part(space: &Space, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )
 }
 
-/// The levels in use, one a line; write amplification is bytes written there for each user byte.
+/// The levels in use, one a line; write amplification is bytes written there for each user byte,
+/// overlap is bytes that already lay there and were written again for each that arrived.
 pub(crate) fn level_table(space: &Space) -> String {
     let mut text = "\n".to_owned();
-    let mut line = |cells: [&str; 7]| {
-        let [level, tables, bytes, entries, tombstones, score, written] = cells;
+    let mut line = |cells: [&str; 8]| {
+        let [
+            level,
+            tables,
+            bytes,
+            entries,
+            tombstones,
+            score,
+            written,
+            overlap,
+        ] = cells;
         writeln!(
             text,
             "  {level:<5} {tables:>7} {bytes:>12} {entries:>12} {tombstones:>12} {score:>7} \
-             {written:>9}"
+             {written:>9} {overlap:>8}"
         )
         .expect("writing to a String cannot fail");
     };
@@ -196,6 +311,7 @@ pub(crate) fn level_table(space: &Space) -> String {
         "tombstones",
         "score",
         "write-amp",
+        "overlap",
     ]);
     for row in &space.levels {
         if row.table_count == 0 && row.written_bytes == 0 {
@@ -209,6 +325,7 @@ pub(crate) fn level_table(space: &Space) -> String {
             &row.tombstone_count.to_string(),
             &format!("{:.2}", row.score),
             &two_digits(ratio(row.written_bytes, space.user_bytes)),
+            &two_digits(row.overlap()),
         ]);
     }
     text

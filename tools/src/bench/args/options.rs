@@ -1,0 +1,77 @@
+//! What the flags mean for the engine.
+
+use siltstone::{Compression, FilterPolicy, LogAppend, Options, ReadMode};
+
+use super::{Args, CompressionType, LogAppendName, ReadModeName};
+
+impl Args {
+    /// The engine's options, its own default wherever no flag was given.
+    pub fn options(&self) -> Options {
+        let mut options = Options::new().create_if_missing(!self.use_existing_db);
+        if let Some(kind) = self.compression_type {
+            let compression = match kind {
+                CompressionType::None => Compression::None,
+                CompressionType::Zstd => Compression::Zstd {
+                    level: self.compression_level,
+                },
+            };
+            options = options
+                .compression(compression)
+                .bottom_compression(compression);
+        }
+        if let Ok(bits_per_key) = u32::try_from(self.bloom_bits) {
+            options = options.filter(match bits_per_key {
+                0 => FilterPolicy::None,
+                _ => FilterPolicy::Blocked { bits_per_key },
+            });
+        }
+        if let Some(bytes) = self.block_size {
+            options = options
+                .block_bytes_target(bytes)
+                .compressed_block_bytes_target(bytes);
+        }
+        let is_mapped = self
+            .mmap_read
+            .or(self.read_mode.map(|m| m == ReadModeName::Mapped));
+        if let Some(is_mapped) = is_mapped {
+            options = options.read_mode(if is_mapped {
+                ReadMode::Mapped
+            } else {
+                ReadMode::Positioned
+            });
+        }
+        if let Some(mode) = self.log_append {
+            options = options.log_append(match mode {
+                LogAppendName::Mapped => LogAppend::Mapped,
+                LogAppendName::Positioned => LogAppend::Positioned,
+            });
+        }
+        self.sizes(options)
+    }
+
+    /// The sizes that steer flush, compaction and the block cache.
+    fn sizes(&self, mut options: Options) -> Options {
+        if let Ok(bytes) = u64::try_from(self.cache_size) {
+            options = options.cache_bytes(bytes);
+        }
+        if let Some(bytes) = self.write_buffer_size {
+            options = options.memtable_bytes_max(bytes);
+        }
+        if let Some(bytes) = self.target_file_size_base {
+            options = options.table_bytes_target(bytes);
+        }
+        if let Some(bytes) = self.max_bytes_for_level_base {
+            options = options.level_base_bytes(bytes);
+        }
+        if let Some(count) = self.max_bytes_for_level_multiplier {
+            options = options.level_fan_out(count);
+        }
+        if let Some(count) = self.level0_file_num_compaction_trigger {
+            options = options.level0_table_count_trigger(count);
+        }
+        match self.max_background_jobs.max(self.subcompactions) {
+            Some(count) => options.compaction_threads(count),
+            None => options,
+        }
+    }
+}
