@@ -188,7 +188,11 @@ fn what_a_killed_process_wrote_is_there() {
 
 #[test]
 fn a_full_disk_is_survived() {
-    let text = stdout(&lsm_bench(&["--benchmarks=diskfull", "--num=400000"]));
+    let text = stdout(&lsm_bench(&[
+        "--benchmarks=diskfull",
+        "--num=40000",
+        "--value_size=1000",
+    ]));
     if text.contains("diskfull     : skipped") {
         eprintln!("skipped: {text}");
         return;

@@ -18,7 +18,7 @@ use crate::scratch::Scratch;
 use crate::torture::mount::{Mount, MountKind, Mounted};
 
 /// A disk is at least so large: what a database of small segments needs to breathe.
-const DISK_BYTES_MIN: u64 = 48 << 20;
+const DISK_BYTES_MIN: u64 = 24 << 20;
 /// The disk is at most so large, and one that `--db` names must not have more space free.
 const DISK_BYTES_MAX: u64 = 1 << 30;
 /// So many puts show that writes go on.
