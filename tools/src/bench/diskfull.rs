@@ -138,9 +138,9 @@ pub(crate) fn run(track: &Track<'_>, disk: &SmallDisk) -> Result<Measured> {
     db.close()?;
     let megabytes = |bytes: u64| as_f64(bytes) / 1_048_576.0;
     let note = format!(
-        "  a disk of {:.0} MB, full after {put_count} puts ({:.1} MB left); on it {deleted} deletes \
-         done, {refused} refused\n  with an eighth given back {RESUMED_COUNT} puts went on in \
-         {seconds:.2} s on the same handle; after a compaction {:.1} MB were free",
+        "  a disk of {:.0} MB, full after {put_count} puts ({:.1} MB left); on it {deleted} \
+         deletes done, {refused} refused\n  with an eighth given back {RESUMED_COUNT} puts went on \
+         in {seconds:.2} s on the same handle; after a compaction {:.1} MB were free",
         megabytes(disk.bytes),
         megabytes(full_bytes),
         megabytes(free),

@@ -189,9 +189,9 @@ fn results(records: &[(String, &Record)]) -> Option<String> {
         return None;
     }
     let mut out = String::from(
-        "<h2>Results</h2>\n<div class=\"scroll\"><table>\n<tr><th>workload</th><th>operations/s</th>\
-         <th>us each</th><th>p50</th><th>p99</th><th>p99.9</th><th>max</th><th>MB/s</th>\
-         <th>written</th><th>per byte put</th><th>stalled</th></tr>\n",
+        "<h2>Results</h2>\n<div class=\"scroll\"><table>\n<tr><th>workload</th>\
+         <th>operations/s</th><th>us each</th><th>p50</th><th>p99</th><th>p99.9</th><th>max</th>\
+         <th>MB/s</th><th>written</th><th>per byte put</th><th>stalled</th></tr>\n",
     );
     for (name, record) in records {
         let (line, cost) = (&record.line, &record.cost);

@@ -70,7 +70,7 @@ workloads! {
     YcsbD "ycsbd" "YCSB D: 95 % reads of the latest, 5 % inserts",
     YcsbE "ycsbe" "YCSB E: 95 % scans of 1 to 100 from a zipfian key, 5 % inserts",
     YcsbF "ycsbf" "YCSB F: half reads, half read-modify-writes, zipfian",
-    Queue "queue" "first in, first out: put at the tail, find and delete the head, in a new database",
+    Queue "queue" "first in, first out: put at the tail, find and delete the head, all new",
     StallProbe "stallprobe"
         "overwrites that arrive at arrival_rate, timed from when they were due",
     Recover "recover" "kill a process with num entries just written, and open its database",

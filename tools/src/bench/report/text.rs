@@ -166,25 +166,7 @@ fn write_part(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fmt:
         Some(amplification.page_bytes()),
         None,
     )?;
-    let payload = amplification.payload_bytes();
-    if let Some(device) = amplification.device {
-        writeln!(
-            f,
-            "  {:<22} {:>14} {:>14} {:>14}  of /proc/self/io",
-            "write_bytes",
-            "",
-            megabytes(device.written),
-            two_digits(ratio(device.written, totals.user_bytes)),
-        )?;
-        writeln!(
-            f,
-            "  {:<22} {:>14} {:>14}  cancelled {}",
-            "difference",
-            signed_percent(amplification.device_excess_percent(payload)),
-            signed_percent(amplification.device_excess_percent(amplification.page_bytes())),
-            megabytes(device.cancelled),
-        )?;
-    }
+    device_lines(amplification, f)?;
     for sentence in amplification.explanation() {
         writeln!(f, "  ({sentence})")?;
     }
@@ -205,6 +187,31 @@ fn write_part(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fmt:
         two_digits(amplification.write_amplification()),
         totals.user_write_count
     )
+}
+
+/// What the operating system counted, and how far that is from the engine's own figures.
+fn device_lines(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let totals = &amplification.totals;
+    let payload = amplification.payload_bytes();
+    if let Some(device) = amplification.device {
+        writeln!(
+            f,
+            "  {:<22} {:>14} {:>14} {:>14}  of /proc/self/io",
+            "write_bytes",
+            "",
+            megabytes(device.written),
+            two_digits(ratio(device.written, totals.user_bytes)),
+        )?;
+        writeln!(
+            f,
+            "  {:<22} {:>14} {:>14}  cancelled {}",
+            "difference",
+            signed_percent(amplification.device_excess_percent(payload)),
+            signed_percent(amplification.device_excess_percent(amplification.page_bytes())),
+            megabytes(device.cancelled),
+        )?;
+    }
+    Ok(())
 }
 
 fn read_part(totals: &Totals, f: &mut fmt::Formatter<'_>) -> fmt::Result {
