@@ -27,6 +27,7 @@ use crate::tuning::Settings;
 mod compact;
 mod idle;
 mod later;
+mod level0;
 mod retire;
 mod wait;
 
@@ -60,6 +61,8 @@ pub(crate) struct Background {
     pub(crate) is_flush_asked: AtomicBool,
     /// The same for compaction, whose old failure would otherwise end that wait.
     is_compaction_asked: AtomicBool,
+    /// Whether `compaction_step` plans or runs compactions.
+    is_compacting: AtomicBool,
 }
 
 impl Background {
@@ -92,6 +95,7 @@ impl Background {
             listener: seams.listener.clone(),
             told_segment: AtomicU64::new(0),
             is_flush_asked: AtomicBool::new(false),
+            is_compacting: AtomicBool::new(false),
             is_compaction_asked: AtomicBool::new(false),
         })
     }
@@ -102,6 +106,8 @@ impl Background {
         self.signals.flush.set(Some(flush));
         let compaction = self.register("siltstone-compact", Self::compaction_step)?;
         self.signals.compaction.set(Some(compaction));
+        let level0 = self.register("siltstone-level0", Self::level0_step)?;
+        self.signals.level0.set(Some(level0));
         let helper = self.register("siltstone-helper", |this, _| this.helper_step())?;
         self.signals.helper.set(Some(helper));
         if self.sync_interval.is_some() {
@@ -225,6 +231,7 @@ impl Background {
                     self.retire_segments();
                     self.keyspaces.to_compact.push(&keyspace);
                     self.signals.compaction.wake();
+                    self.look_at_level0(&keyspace);
                 }
                 self.signals.progress.ring();
             }

@@ -47,6 +47,8 @@ pub(crate) struct Keyspaces {
     pub(crate) to_flush: Queue,
     /// Those whose tree may need a compaction.
     pub(crate) to_compact: Queue,
+    /// Those whose level 0 may have become due, or its way down free.
+    pub(crate) to_compact_level0: Queue,
     memory: Memory,
 }
 
@@ -184,6 +186,7 @@ impl Keyspaces {
             dropped: Mutex::default(),
             to_flush: Queue::default(),
             to_compact: Queue::default(),
+            to_compact_level0: Queue::default(),
             memory: Memory {
                 bytes_max: memtable_bytes_total,
                 ledger,

@@ -13,6 +13,8 @@ pub(crate) struct Signals {
     pub(crate) flush: WorkerSlot,
     /// The tree changed.
     pub(crate) compaction: WorkerSlot,
+    /// Level 0 may have become due, or its way down free.
+    pub(crate) level0: WorkerSlot,
     /// Something is to be unlinked, freed, sealed or prepared.
     pub(crate) helper: WorkerSlot,
     failures: AtomicU64,
@@ -32,7 +34,7 @@ impl Signals {
 
     /// Forgets every worker and returns them, to be stopped.
     pub(crate) fn disconnect(&self) -> Vec<Arc<dyn Worker>> {
-        [&self.flush, &self.compaction, &self.helper]
+        [&self.flush, &self.compaction, &self.level0, &self.helper]
             .into_iter()
             .filter_map(|s| s.set(None))
             .collect()

@@ -5,19 +5,15 @@ use std::path::PathBuf;
 
 use base::clock::Clock;
 use base::cursor::Cursor;
-use base::executor::{Executor, Scatter};
+use base::executor::{Executor, Inline, Scatter};
 use base::fs::FileSystem;
+use base::sync::Arc;
 use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use base::sync::{Arc, Mutex};
-use base::{Error, HashSeed, Level, Result, SequenceNumber};
-use compaction::policy::{ManualCompaction, ManualStep};
-use compaction::{
-    CompactionPlan, InProgress, JobContext, JobOutput, KeyspaceEdit, TableMeta, Version, job,
-    policy,
-};
+use base::{HashSeed, Level, Result};
+use compaction::{JobContext, JobOutput, KeyspaceEdit, Lanes, TableMeta, Version, job};
 use log::{Log, Position};
 use memtable::Memtable;
-use sstable::{CommitTimes, CreationReason, TableOptions, TableReader};
+use sstable::{CommitTimes, CreationReason, TableOptions};
 
 use crate::events::{Event, Listener};
 use crate::manifest::{Rooms, VersionSet, numbers};
@@ -25,7 +21,9 @@ use crate::seams::Seams;
 use crate::snapshots::Snapshots;
 use crate::superversion::{KeyspaceState, SealedMemtable};
 use crate::till::WorkKind;
-use crate::trace::{JobTrace, Span};
+use crate::trace::Span;
+
+mod compact;
 
 /// Runs flushes and compactions and installs what they made.
 #[derive(Debug)]
@@ -33,6 +31,7 @@ pub(crate) struct Tree {
     fs: Arc<dyn FileSystem>,
     clock: Arc<dyn Clock>,
     executor: Arc<dyn Executor>,
+    lanes: Arc<Lanes>,
     listener: Listener,
     dir: PathBuf,
     versions: Arc<VersionSet>,
@@ -56,6 +55,7 @@ impl Tree {
             fs: Arc::clone(&seams.fs),
             clock: Arc::clone(&seams.clock),
             executor: Arc::clone(&seams.executor),
+            lanes: Lanes::new(Arc::clone(&seams.executor) as _),
             listener: seams.listener.clone(),
             dir: rooms.dir.clone(),
             versions: Arc::clone(versions),
@@ -63,11 +63,6 @@ impl Tree {
             hash_seed,
             is_cancelled: AtomicBool::new(false),
         }
-    }
-
-    /// How many plans can run at once.
-    pub(crate) fn width(&self) -> usize {
-        self.executor.width()
     }
 
     pub(crate) fn versions(&self) -> &Arc<VersionSet> {
@@ -114,6 +109,7 @@ impl Tree {
     /// A job's context. The inputs must be fixed before: what it captures here it keeps visible.
     fn context(
         &self,
+        executor: Arc<dyn Scatter>,
         keyspace: &KeyspaceState,
         snapshots: &Snapshots,
         tables: OutputTables,
@@ -124,7 +120,7 @@ impl Tree {
             clock: Arc::clone(&self.clock),
             dir: self.dir.clone(),
             numbers: numbers(&self.versions),
-            executor: Arc::clone(&self.executor) as Arc<dyn Scatter>,
+            executor,
             table_options: self.table_options(keyspace, tables),
             table_bytes_target: keyspace.settings().table_bytes_target,
             snapshots: captured.registered,
@@ -164,7 +160,7 @@ impl Tree {
             is_bottom: lie_apart(&view.version, &memtables)?,
             commit_times: times_of_memtables(&memtables),
         };
-        let context = self.context(keyspace, snapshots, tables);
+        let context = self.context(Arc::new(Inline), keyspace, snapshots, tables);
         let runs = memtables.iter().map(Memtable::cursor).collect();
         let job = self.next_job();
         let input_bytes = memtables.iter().map(|m| m.bytes() as u64).sum();
@@ -207,166 +203,6 @@ impl Tree {
         Ok(true)
     }
 
-    /// The compaction that is most due or, if none is, one that is worth what it drops.
-    fn pick(
-        keyspace: &KeyspaceState,
-        snapshots: &Snapshots,
-        version: &Version,
-        in_progress: &InProgress,
-    ) -> Option<CompactionPlan> {
-        let tuning = keyspace.settings().compaction_tuning();
-        policy::pick(version, in_progress, &tuning).or_else(|| {
-            let oldest = snapshots.oldest();
-            policy::pick_garbage(version, in_progress, &tuning, oldest)
-        })
-    }
-
-    /// Plans what the tree of `keyspace` needs most and reserves it, up to `count_max` plans.
-    pub(crate) fn plan(
-        keyspace: &KeyspaceState,
-        snapshots: &Snapshots,
-        count_max: usize,
-    ) -> Vec<CompactionPlan> {
-        let mut in_progress = keyspace.in_progress.lock();
-        // LOCK: looked at only now: an edit that came before would have taken tables away that
-        // nothing in progress names any more.
-        let version = Arc::clone(&keyspace.peek().version);
-        let mut plans = Vec::new();
-        while plans.len() < count_max {
-            let Some(plan) = Self::pick(keyspace, snapshots, &version, &in_progress) else {
-                break;
-            };
-            in_progress.insert(&plan);
-            plans.push(plan);
-        }
-        plans
-    }
-
-    /// Plans and reserves what is worth doing in `keyspace` while nothing is written.
-    pub(crate) fn plan_idle(keyspace: &KeyspaceState) -> Option<CompactionPlan> {
-        let mut in_progress = keyspace.in_progress.lock();
-        let plan = Self::pick_idle(keyspace, &in_progress)?;
-        in_progress.insert(&plan);
-        Some(plan)
-    }
-
-    /// Whether [`Tree::plan_idle`] has something as of now.
-    pub(crate) fn has_idle_work(keyspace: &KeyspaceState) -> bool {
-        let in_progress = keyspace.in_progress.lock();
-        Self::pick_idle(keyspace, &in_progress).is_some()
-    }
-
-    fn pick_idle(keyspace: &KeyspaceState, in_progress: &InProgress) -> Option<CompactionPlan> {
-        let tuning = keyspace.settings().compaction_tuning();
-        // LOCK: looked at only now, as in `plan`.
-        policy::pick_idle(&keyspace.peek().version, in_progress, &tuning)
-    }
-
-    /// The number that the oldest pin must reach before more can be dropped from `keyspace`.
-    pub(crate) fn garbage_waits_for(
-        keyspace: &KeyspaceState,
-        snapshots: &Snapshots,
-    ) -> Option<SequenceNumber> {
-        policy::garbage_waits_for(&keyspace.peek().version, snapshots.oldest())
-    }
-
-    /// Whether nothing is running and nothing needs to run.
-    pub(crate) fn is_at_rest(keyspace: &KeyspaceState, snapshots: &Snapshots) -> bool {
-        let in_progress = keyspace.in_progress.lock();
-        let view = keyspace.peek();
-        in_progress.is_empty()
-            && view.sealed.is_empty()
-            && Self::pick(keyspace, snapshots, &view.version, &in_progress).is_none()
-    }
-
-    /// Runs reserved plans, of whatever keyspaces, side by side and installs each as it ends.
-    /// Returns what failed.
-    pub(crate) fn run_plans(
-        &self,
-        snapshots: &Snapshots,
-        log: &Log,
-        plans: &[(Arc<KeyspaceState>, CompactionPlan)],
-    ) -> Vec<(Arc<KeyspaceState>, Error)> {
-        let run = |(keyspace, plan): &(Arc<KeyspaceState>, CompactionPlan)| {
-            let result = self.run_plan(keyspace, snapshots, log, plan);
-            result.err().map(|error| (Arc::clone(keyspace), error))
-        };
-        if let [plan] = plans {
-            return run(plan).into_iter().collect();
-        }
-        let failed = Mutex::new(Vec::new());
-        let tasks = plans.iter().map(|plan| {
-            let (failed, run) = (&failed, &run);
-            Box::new(move || failed.lock().extend(run(plan))) as Box<dyn FnOnce() + Send>
-        });
-        self.executor.scatter(tasks.collect());
-        failed.into_inner()
-    }
-
-    /// Runs one reserved plan and gives the reservation back, whatever happens.
-    pub(crate) fn run_plan(
-        &self,
-        keyspace: &KeyspaceState,
-        snapshots: &Snapshots,
-        log: &Log,
-        plan: &CompactionPlan,
-    ) -> Result<()> {
-        let reservation = Reservation {
-            in_progress: &keyspace.in_progress,
-            plan,
-        };
-        let version = Arc::clone(&keyspace.peek().version);
-        let tables = OutputTables {
-            is_bottom: version
-                .deepest_used()
-                .is_none_or(|deepest| deepest <= plan.output_level),
-            commit_times: times_of_inputs(plan),
-        };
-        let context = self.context(keyspace, snapshots, tables);
-        let job = self.next_job();
-        let span = Span::compaction(JobTrace {
-            keyspace: &keyspace.name,
-            job,
-            input_level: plan.input_level,
-            level: plan.output_level,
-            input_bytes: plan.bytes(),
-        });
-        self.listener.tell(|| Event::CompactionBegan {
-            keyspace: String::from(&*keyspace.name),
-            job,
-            input_level: plan.input_level,
-            output_level: plan.output_level,
-            table_count: plan.tables().count() as u64,
-            input_bytes: plan.bytes(),
-            is_move: plan.is_move,
-        });
-        let began_micros = self.clock.monotonic_micros();
-        let level0_bytes = level0_bytes(plan);
-        let work = keyspace
-            .till
-            .begin_work(WorkKind::Compaction, began_micros, level0_bytes);
-        let output = job::compact(&context, &version, plan)?;
-        if !plan.is_move {
-            self.tell_created(keyspace, job, &output);
-        }
-        let stats = output.stats;
-        self.install(keyspace, snapshots, log, output, plan)?;
-        let micros = work.finish(self.clock.monotonic_micros(), level0_bytes);
-        span.record(stats.written_bytes, micros);
-        self.listener.tell(|| Event::Compacted {
-            keyspace: String::from(&*keyspace.name),
-            job,
-            input_level: plan.input_level,
-            output_level: plan.output_level,
-            is_move: plan.is_move,
-            read_bytes: stats.read_bytes,
-            written_bytes: stats.written_bytes,
-            micros,
-        });
-        drop(reservation);
-        Ok(())
-    }
-
     fn next_job(&self) -> u64 {
         self.next_job.fetch_add(1, Ordering::Relaxed)
     }
@@ -382,62 +218,6 @@ impl Tree {
             });
         }
     }
-
-    fn install(
-        &self,
-        keyspace: &KeyspaceState,
-        snapshots: &Snapshots,
-        log: &Log,
-        output: JobOutput,
-        plan: &CompactionPlan,
-    ) -> Result<()> {
-        let table_bytes = sizes(&output);
-        let mut edit = KeyspaceEdit::new(keyspace.id);
-        edit.added = output.added;
-        edit.removed = output.removed;
-        self.versions
-            .apply(edit, log.durable_upto(), snapshots.visible(), |version| {
-                keyspace.install(Arc::clone(version));
-            })?;
-        if plan.is_move {
-            keyspace.ledger.add_move(plan.bytes());
-        } else {
-            let (level, read_bytes) = (plan.output_level, output.stats.read_bytes);
-            let ledger = &keyspace.ledger;
-            ledger.add_compaction(level, read_bytes, table_bytes.into_iter());
-            if !plan.is_in_place() {
-                let arrived = plan.inputs.iter().map(|table| table.meta.file_bytes);
-                ledger.add_arrival(level, arrived.sum());
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins a manual compaction of what has been flushed so far.
-    pub(crate) fn begin_manual(&self, (from, to): KeyBounds<'_>) -> ManualCompaction {
-        let first_new = self.versions.peek_file_number();
-        ManualCompaction::new(from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec), first_new)
-    }
-
-    /// Plans the next piece of a manual compaction and reserves it.
-    pub(crate) fn step_manual(
-        keyspace: &KeyspaceState,
-        request: &mut ManualCompaction,
-    ) -> ManualStep {
-        let tuning = keyspace.settings().compaction_tuning();
-        let mut in_progress = keyspace.in_progress.lock();
-        let version: Arc<Version> = Arc::clone(&keyspace.peek().version);
-        let step = request.step(&version, &in_progress, &tuning);
-        if let ManualStep::Run(plan) = &step {
-            in_progress.insert(plan);
-        }
-        step
-    }
-
-    pub(crate) fn level_scores(keyspace: &KeyspaceState) -> Vec<(Level, f64)> {
-        let tuning = keyspace.settings().compaction_tuning();
-        policy::scores(&keyspace.peek().version, &tuning)
-    }
 }
 
 /// Waits for the writers of a sealed memtable, and makes durable what the log holds of it.
@@ -446,14 +226,6 @@ fn complete(sealed: &SealedMemtable, snapshots: &Snapshots, log: &Log) -> Result
     // The writer may not have come to it yet.
     snapshots.publish(sealed.last_seq);
     log.sync_upto(sealed.log_end)
-}
-
-/// What a plan takes out of level 0.
-fn level0_bytes(plan: &CompactionPlan) -> u64 {
-    if plan.input_level != Level::ZERO || plan.is_in_place() {
-        return 0;
-    }
-    plan.inputs.iter().map(|table| table.meta.file_bytes).sum()
 }
 
 /// The sizes of the tables that a job made.
@@ -482,21 +254,6 @@ fn times_of_memtables(memtables: &[Arc<Memtable>]) -> Option<CommitTimes> {
     times.reduce(CommitTimes::union)
 }
 
-/// The commit times of all inputs of `plan`; unknown if those of one are. A move keeps its own.
-fn times_of_inputs(plan: &CompactionPlan) -> Option<CommitTimes> {
-    if plan.is_move {
-        return None;
-    }
-    let times = plan.tables().map(|table| {
-        // What cannot be read costs the times, not the compaction: it meets the damage itself if
-        // there is more.
-        let look = |reader: &TableReader| reader.properties().map(|found| found.commit_times);
-        table.glance(look).ok()?.ok()?
-    });
-    let times: Option<Vec<CommitTimes>> = times.collect();
-    times?.into_iter().reduce(CommitTimes::union)
-}
-
 /// Whether no table of `version` may hold a key between the first and the last of `memtables`.
 fn lie_apart(version: &Version, memtables: &[Arc<Memtable>]) -> Result<bool> {
     let mut bounds: Option<(Vec<u8>, Vec<u8>)> = None;
@@ -521,15 +278,3 @@ fn lie_apart(version: &Version, memtables: &[Arc<Memtable>]) -> Result<bool> {
 }
 
 type TableOptionsFn = Arc<dyn Fn(Level, CreationReason) -> TableOptions + Send + Sync>;
-
-/// Gives the tables of a plan back, also when its job panics.
-struct Reservation<'a> {
-    in_progress: &'a Mutex<InProgress>,
-    plan: &'a CompactionPlan,
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.in_progress.lock().remove(self.plan);
-    }
-}

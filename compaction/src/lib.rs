@@ -9,6 +9,7 @@
 
 pub mod edit;
 pub mod job;
+pub mod lanes;
 pub mod levels;
 pub mod merge;
 mod output;
@@ -23,6 +24,7 @@ mod testing;
 
 pub use edit::{EDIT_BYTES_MAX, KeyspaceCreated, KeyspaceEdit, VersionEdit};
 pub use job::{JobContext, JobOutput, JobStats};
+pub use lanes::{Lanes, Taken};
 pub use levels::{LevelTables, Reaper, Run, Table, TableMeta, Version};
 pub use plan::{CompactionPlan, CompactionReason, InProgress};
 pub use policy::{ManualCompaction, ManualStep, Tuning};

@@ -170,6 +170,27 @@ pub fn pick(version: &Version, busy: &InProgress, tuning: &Tuning) -> Option<Com
     None
 }
 
+/// The same, of level 0 alone.
+pub fn pick_level0(
+    version: &Version,
+    busy: &InProgress,
+    tuning: &Tuning,
+) -> Option<CompactionPlan> {
+    let shape = &Shape::of(version, tuning);
+    let scores = scores_beside(version, busy, tuning, shape);
+    let is_due = |(level, score): &(Level, f64)| *level == Level::ZERO && *score >= 1.0;
+    if !scores.iter().any(is_due) {
+        return None;
+    }
+    let picker = Picker {
+        version,
+        busy,
+        tuning,
+        shape,
+    };
+    picker.pick_level0()
+}
+
 /// What all decisions look at.
 #[derive(Clone, Copy)]
 struct Picker<'a> {

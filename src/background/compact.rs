@@ -13,6 +13,7 @@ use super::Background;
 use super::idle::Idle;
 use super::later::Later;
 use crate::health::Job;
+use crate::registry::Queue;
 use crate::superversion::KeyspaceState;
 use crate::tree::{KeyBounds, Tree};
 
@@ -31,6 +32,16 @@ impl Background {
             self.keyspaces.to_compact.push(keyspace);
         }
         later.garbage.retain(|_, (seq, _)| *seq > oldest);
+        // Release: pairs with the Acquire in `level0_step`. Before it plans: what becomes due from
+        // here on one of the two steps sees.
+        self.is_compacting.store(true, Ordering::Release);
+        let step = self.compact(later);
+        self.is_compacting.store(false, Ordering::Release);
+        step
+    }
+
+    /// What is due, or what is worth doing while nothing is written.
+    fn compact(&self, later: &mut Later) -> Step {
         let mut plans = self.plan_compactions(later);
         if plans.is_empty() {
             match self.plan_idle(&mut later.lull) {
@@ -39,7 +50,7 @@ impl Background {
                 Idle::Nothing => return self.rest(later),
             }
         }
-        self.run_plans(later, &plans)
+        self.run_plans(later, &self.keyspaces.to_compact, &plans)
     }
 
     /// Ends a step that found nothing due.
@@ -51,8 +62,22 @@ impl Background {
         later.rest(&self.keyspaces.to_compact)
     }
 
-    fn run_plans(&self, later: &mut Later, plans: &[(Arc<KeyspaceState>, CompactionPlan)]) -> Step {
-        let failures = self.tree.run_plans(&self.snapshots, &self.log, plans);
+    /// Runs reserved plans and takes in what became of them; what failed goes back to `queue` when
+    /// it is tried again.
+    pub(super) fn run_plans(
+        &self,
+        later: &mut Later,
+        queue: &Queue,
+        plans: &[(Arc<KeyspaceState>, CompactionPlan)],
+    ) -> Step {
+        // Each by itself: level 0 may have waited for just one of them, and so may writers.
+        let ended = |keyspace: &Arc<KeyspaceState>| {
+            self.look_at_level0(keyspace);
+            self.signals.progress.ring();
+        };
+        let failures = self
+            .tree
+            .run_plans(&self.snapshots, &self.log, plans, &ended);
         let (mut can_go_on, mut is_full) = (true, false);
         for (keyspace, error) in failures {
             is_full |= error.is_no_space();
@@ -65,14 +90,14 @@ impl Background {
             if later.has(keyspace.id) {
                 continue;
             }
-            if later.succeeded(keyspace) {
-                self.health.job_succeeded_in(Job::Compaction, keyspace.id);
-            }
+            later.succeeded(keyspace);
+            // It may have failed in the other step.
+            self.health.job_succeeded_in(Job::Compaction, keyspace.id);
             self.keyspaces.to_compact.push(keyspace);
         }
         if can_go_on && is_full {
             self.signals.progress.ring();
-            return self.found_full(later, &self.keyspaces.to_compact);
+            return self.found_full(later, queue);
         }
         self.signals.progress.ring();
         if can_go_on { Step::Again } else { Step::Idle }
@@ -80,7 +105,7 @@ impl Background {
 
     /// One plan of each keyspace in turn, as long as there is room for more.
     fn plan_compactions(&self, later: &mut Later) -> Vec<(Arc<KeyspaceState>, CompactionPlan)> {
-        let width = self.tree.width();
+        let width = self.tree.free_lanes().max(1);
         let mut plans = Vec::new();
         while plans.len() < width {
             let Some(keyspace) = self.keyspaces.to_compact.pop() else {
@@ -139,6 +164,7 @@ impl Background {
             self.signals.progress.ring();
             self.keyspaces.to_compact.push(keyspace);
             self.signals.compaction.wake();
+            self.look_at_level0(keyspace);
             if result.is_err() {
                 keyspace.check_writable()?;
             }

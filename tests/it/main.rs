@@ -24,6 +24,7 @@ mod keyspaces;
 mod ledger;
 mod model;
 mod order;
+mod priority;
 mod processes;
 mod reads;
 mod recovery;

@@ -68,6 +68,7 @@ const MODULE_ORDER: [(&str, &[&str]); 5] = [
             "merge",
             // A job's context says how its output is written.
             "job output",
+            "lanes",
             "pool",
             "testing",
         ],
