@@ -30,7 +30,7 @@ mod verify;
 pub(crate) use load::{Buffers, Loaded, Place};
 pub use options::{ReadMode, ReaderOptions, Verify};
 use resident::Resident;
-pub use verify::VerifyReport;
+pub use verify::{Section, VerifyReport};
 
 /// What gets and cursors had to touch. Plain counters: the caller adds them up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

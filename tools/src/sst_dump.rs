@@ -13,8 +13,12 @@ use clap::Parser;
 
 mod args;
 mod commands;
+mod explain;
 mod find;
+mod hist;
+mod layout;
 mod progress;
+mod recompress;
 mod render;
 
 use args::{Bounds, CommandLine};

@@ -25,6 +25,47 @@ pub struct VerifyReport {
     pub data_bytes: u64,
 }
 
+/// One stretch of a table's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// `data`, `index`, `filter`, `dictionary`, `properties` or `footer`.
+    pub name: &'static str,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is, trailers of blocks included.
+    pub bytes: u64,
+}
+
+impl TableReader {
+    /// What the footer says lies where, in the order of the file.
+    pub fn sections(&self) -> Vec<Section> {
+        let footer = &self.footer;
+        let block = |name, handle: BlockHandle| Section {
+            name,
+            offset: handle.offset,
+            bytes: handle.stored_len() as u64,
+        };
+        let mut sections = vec![Section {
+            name: "data",
+            offset: 0,
+            bytes: footer.data_end,
+        }];
+        sections.push(block("index", footer.index));
+        sections.extend(footer.filter.map(|handle| block("filter", handle)));
+        sections.extend(footer.dictionary.map(|handle| block("dictionary", handle)));
+        sections.push(block("properties", footer.properties));
+        sections.sort_by_key(|section| section.offset);
+        let offset = sections.iter().map(|s| s.offset + s.bytes).max();
+        let offset = offset.unwrap_or_default();
+        sections.push(Section {
+            name: "footer",
+            offset,
+            bytes: self.file_bytes.saturating_sub(offset),
+        });
+        sections
+    }
+}
+
 /// Where the walk through the entries stands.
 struct Walk<'a> {
     table: &'a TableReader,

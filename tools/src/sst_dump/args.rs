@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::text::from_hex;
+use crate::text::{from_hex, parse_bytes};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,6 +15,10 @@ Examples:
   sst-dump DB --command=verify                  checksums, order, bounds, counts, filters
   sst-dump DB --command=properties --json
   sst-dump 000012.sst --command=scan --output_hex --from=00ff --input_key_hex
+  sst-dump DB --command=explain --key=user:17   where a key would be found, and why not
+  sst-dump 000012.sst --command=recompress --compression_level=1,3,9 --block_size=4K,16K
+  sst-dump 000012.sst --command=hist            lengths of keys, values and blocks
+  sst-dump anything --command=identify          what a file is
 
 Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused.
 Tables are only read; the database may be open elsewhere.";
@@ -48,6 +52,26 @@ pub(super) struct CommandLine {
     /// check, scan: only keys that begin with this.
     #[arg(long, value_name = "KEY")]
     prefix: Option<OsString>,
+    /// explain: the key to look for.
+    #[arg(long, value_name = "KEY")]
+    key: Option<OsString>,
+    /// recompress: sizes of blocks before compression.
+    #[arg(long = "block_size", value_name = "BYTES", value_delimiter = ',',
+          value_parser = parse_bytes, default_value = "4K")]
+    pub(super) block_sizes: Vec<u64>,
+    /// recompress: codecs to try.
+    #[arg(
+        long = "compression_types",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "none,zstd"
+    )]
+    pub(super) compression_types: Vec<Codec>,
+    /// recompress: levels of zstd to try.
+    #[arg(long = "compression_level", value_name = "LEVEL", value_delimiter = ',',
+          allow_negative_numbers = true, default_value = "1,3,6",
+          value_parser = clap::value_parser!(i32).range(-50..=22))]
+    pub(super) compression_levels: Vec<i32>,
     /// check, scan: read at most this many entries, of all tables together.
     #[arg(long = "read_num", value_name = "COUNT")]
     pub(super) read_num: Option<u64>,
@@ -77,6 +101,27 @@ pub(super) enum Command {
     Index,
     /// Print the filter's policy and size, and how many absent keys it lets pass.
     Filter,
+    /// Print where every part and every block lies, and whether its checksum is right.
+    Raw,
+    /// Print each data block: what is stored, how many entries, from which key to which.
+    Blocks,
+    /// Print how long keys, values and blocks are.
+    Hist,
+    /// Write the table anew in memory with each codec and level; print sizes and times.
+    Recompress,
+    /// Say what a file is, a table or something else.
+    Identify,
+    /// Say where --key is, or why it is not there.
+    Explain,
+}
+
+/// How data blocks are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Codec {
+    /// As they are.
+    None,
+    /// In frames of zstd, at each level.
+    Zstd,
 }
 
 impl Command {
@@ -95,6 +140,8 @@ pub(super) struct Bounds {
     pub(super) to: Option<Vec<u8>>,
     /// Only keys that begin with this are read.
     pub(super) prefix: Vec<u8>,
+    /// The key to be explained.
+    pub(super) key: Vec<u8>,
 }
 
 impl CommandLine {
@@ -112,6 +159,10 @@ impl CommandLine {
         if (has_bounds || self.read_num.is_some()) && !self.command.is_walk() {
             return Err("--from, --to, --prefix and --read_num go with check and scan".to_owned());
         }
+        let key = self.key("--key", self.key.as_ref())?;
+        if key.is_some() != (self.command == Command::Explain) {
+            return Err("--key and --command=explain go together".to_owned());
+        }
         let prefix = self
             .key("--prefix", self.prefix.as_ref())?
             .unwrap_or_default();
@@ -120,6 +171,7 @@ impl CommandLine {
             from: from.max(prefix.clone()),
             to: self.key("--to", self.to.as_ref())?,
             prefix,
+            key: key.unwrap_or_default(),
         })
     }
 

@@ -24,11 +24,11 @@ const PROGRESS_INTERVAL: u64 = 4096;
 
 /// One run of the tool: where output goes, and what is counted over all tables.
 pub(super) struct Session<'a> {
-    command_line: &'a CommandLine,
-    bounds: &'a Bounds,
-    out: &'a mut dyn Write,
-    bytes: Bytes,
-    progress: Progress,
+    pub(super) command_line: &'a CommandLine,
+    pub(super) bounds: &'a Bounds,
+    pub(super) out: &'a mut dyn Write,
+    pub(super) bytes: Bytes,
+    pub(super) progress: Progress,
     has_many: bool,
     entries_read: u64,
     totals: Totals,
@@ -68,7 +68,10 @@ impl<'a> Session<'a> {
         let bytes_total = tables
             .iter()
             .fold(0u64, |sum, table| sum.saturating_add(table.bytes));
-        let prints = matches!(command_line.command, Command::Scan | Command::Index);
+        let prints = matches!(
+            command_line.command,
+            Command::Scan | Command::Index | Command::Raw | Command::Blocks
+        );
         Self {
             command_line,
             bounds,
@@ -97,14 +100,22 @@ impl<'a> Session<'a> {
     /// Does with `table` what was asked for.
     pub(super) fn table(&mut self, table: &Table) -> std::result::Result<(), Stop> {
         self.totals.tables += 1;
+        if self.command_line.command == Command::Identify {
+            return self.identify(table);
+        }
         let reader = open(table)?;
         match self.command_line.command {
             Command::Check => self.check(table, &reader)?,
             Command::Scan => self.scan(table, &reader)?,
             Command::Verify => self.verify(table, &reader)?,
-            Command::Properties => {}
+            Command::Properties | Command::Identify => {}
             Command::Index => self.index(table, &reader)?,
             Command::Filter => self.filter(table, &reader)?,
+            Command::Raw => self.raw(table, &reader)?,
+            Command::Blocks => self.blocks(table, &reader)?,
+            Command::Hist => self.hist(table, &reader)?,
+            Command::Recompress => self.recompress(table, &reader)?,
+            Command::Explain => self.explain(table, &reader)?,
         }
         let is_asked_for = self.command_line.command == Command::Properties;
         if is_asked_for || self.command_line.show_properties {
@@ -171,12 +182,17 @@ impl<'a> Session<'a> {
         )
     }
 
-    fn object(&mut self, fields: Map<String, Value>) -> io::Result<()> {
+    pub(super) fn object(&mut self, fields: Map<String, Value>) -> io::Result<()> {
         writeln!(self.out, "{}", Value::Object(fields))
     }
 
     /// One line about `table`, or an object with `fields`.
-    fn result(&mut self, table: &Table, line: &str, fields: &[(&str, Value)]) -> io::Result<()> {
+    pub(super) fn result(
+        &mut self,
+        table: &Table,
+        line: &str,
+        fields: &[(&str, Value)],
+    ) -> io::Result<()> {
         self.progress.clear();
         if self.command_line.json {
             let mut object = named(table);
@@ -352,7 +368,7 @@ impl<'a> Session<'a> {
 }
 
 /// An object about `table`.
-fn named(table: &Table) -> Map<String, Value> {
+pub(super) fn named(table: &Table) -> Map<String, Value> {
     let mut fields = Map::new();
     fields.insert("file".to_owned(), table.path.to_string_lossy().into());
     fields
@@ -368,7 +384,7 @@ fn passing(reader: &TableReader) -> u64 {
 }
 
 /// Opens a table of unknown origin: no link is followed, nothing is mapped.
-fn open(table: &Table) -> Result<Arc<TableReader>> {
+pub(super) fn open(table: &Table) -> Result<Arc<TableReader>> {
     let file = OsFs.open_untrusted(&table.path)?;
     let options = ReaderOptions {
         mode: ReadMode::Positioned,

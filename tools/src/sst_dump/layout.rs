@@ -1,0 +1,277 @@
+//! `raw`, `blocks` and `identify`: how a file is made up.
+
+use base::checksum::Crc;
+use base::cursor::Cursor;
+use base::fs::{File, FileSystem, OsFs};
+use base::sync::Arc;
+use base::{Error, FileKind};
+use log::SegmentReader;
+use serde_json::{Map, Value};
+use sstable::{FORMAT_VERSION, ScanMode, Section, TRAILER_BYTES, TableReader};
+
+use super::Stop;
+use super::commands::{Session, named, open};
+use super::find::Table;
+use super::render;
+use crate::text::{bytes_for_people, count_for_people, to_hex};
+
+/// Read at once while a checksum is computed.
+const PIECE_BYTES: u64 = 64 << 10;
+
+/// A block's trailer, and whether it is right.
+struct Trailer {
+    tag: u8,
+    stored: u32,
+    computed: u32,
+}
+
+impl Trailer {
+    /// Reads the block of `bytes`, trailer included, at `offset`, in pieces.
+    fn read(file: &dyn File, file_id: u64, offset: u64, bytes: u64) -> Result<Self, Error> {
+        let payload_bytes = bytes.saturating_sub(TRAILER_BYTES as u64);
+        let mut crc = Crc::at(file_id, offset);
+        let mut piece = vec![0; usize::try_from(PIECE_BYTES.min(payload_bytes)).unwrap_or(0)];
+        let mut done = 0;
+        while done < payload_bytes {
+            let len = usize::try_from(PIECE_BYTES.min(payload_bytes - done)).unwrap_or(0);
+            let piece = &mut piece[..len];
+            file.read_exact_at(offset.saturating_add(done), piece)?;
+            crc = crc.and(piece);
+            done += len as u64;
+        }
+        let mut trailer = [0; TRAILER_BYTES];
+        file.read_exact_at(offset.saturating_add(payload_bytes), &mut trailer)?;
+        let [tag, a, b, c, d] = trailer;
+        Ok(Self {
+            tag,
+            stored: u32::from_le_bytes([a, b, c, d]),
+            computed: crc.and(&[tag]).finish(),
+        })
+    }
+
+    fn is_right(&self) -> bool {
+        self.stored == self.computed
+    }
+}
+
+impl Session<'_> {
+    /// Prints every part and block of `table` with its checksum. Damage is printed, not an end.
+    pub(super) fn raw(&mut self, table: &Table, reader: &Arc<TableReader>) -> Result<(), Stop> {
+        let file = OsFs.open_untrusted(&table.path)?;
+        if !self.command_line.json {
+            writeln!(
+                self.out,
+                "{}: {} bytes, file id {:#018x}, format {FORMAT_VERSION} or older",
+                render::path(&table.path),
+                reader.file_bytes(),
+                reader.file_id()
+            )?;
+            writeln!(self.out, "{:>12} {:>12}  part", "offset", "bytes")?;
+        }
+        let mut first_wrong = None;
+        for section in reader.sections() {
+            if section.name == "data" {
+                for at in 0..reader.block_count() {
+                    let handle = reader.block_info(at)?.handle;
+                    let block = Section {
+                        name: "data block",
+                        offset: handle.offset,
+                        bytes: u64::from(handle.len) + TRAILER_BYTES as u64,
+                    };
+                    self.raw_part(table, reader, &*file, block, &mut first_wrong)?;
+                }
+            } else {
+                self.raw_part(table, reader, &*file, section, &mut first_wrong)?;
+            }
+        }
+        first_wrong.map_or(Ok(()), |error| Err(Stop::Table(error)))
+    }
+
+    fn raw_part(
+        &mut self,
+        table: &Table,
+        reader: &TableReader,
+        file: &dyn File,
+        part: Section,
+        first_wrong: &mut Option<Error>,
+    ) -> Result<(), Stop> {
+        let mut fields = Map::new();
+        let detail = if part.name == "footer" {
+            // Its checksum was right when the table was opened.
+            let len = usize::try_from(part.bytes.min(PIECE_BYTES)).unwrap_or(0);
+            let mut bytes = vec![0; len];
+            file.read_exact_at(part.offset, &mut bytes)?;
+            fields.insert("hex".to_owned(), to_hex(&bytes).into());
+            if self.command_line.output_hex {
+                to_hex(&bytes)
+            } else {
+                "crc right".to_owned()
+            }
+        } else {
+            let trailer = Trailer::read(file, reader.file_id(), part.offset, part.bytes)?;
+            fields.insert("compression".to_owned(), trailer.tag.into());
+            fields.insert("crc".to_owned(), trailer.stored.into());
+            fields.insert("crc_is_right".to_owned(), trailer.is_right().into());
+            let verdict = if trailer.is_right() { "right" } else { "WRONG" };
+            if !trailer.is_right() && first_wrong.is_none() {
+                let message = "block checksum mismatch";
+                let error = Error::corruption(&table.path, part.offset, message)
+                    .with_value("stored", format_args!("{:#010x}", trailer.stored))
+                    .with_value("computed", format_args!("{:#010x}", trailer.computed));
+                *first_wrong = Some(error);
+            }
+            format!(
+                "compression {}, crc {:#010x} {verdict}",
+                trailer.tag, trailer.stored
+            )
+        };
+        if self.command_line.json {
+            let mut object = named(table);
+            object.insert("part".to_owned(), part.name.into());
+            object.insert("offset".to_owned(), part.offset.into());
+            object.insert("bytes".to_owned(), part.bytes.into());
+            object.append(&mut fields);
+            return Ok(self.object(object)?);
+        }
+        let Section {
+            name,
+            offset,
+            bytes,
+        } = part;
+        writeln!(self.out, "{offset:>12} {bytes:>12}  {name:<11} {detail}")?;
+        Ok(())
+    }
+
+    /// Prints what each data block of `table` holds.
+    pub(super) fn blocks(&mut self, table: &Table, reader: &Arc<TableReader>) -> Result<(), Stop> {
+        if !self.command_line.json {
+            writeln!(self.out, "{}:", render::path(&table.path))?;
+        }
+        let mut cursor = reader.cursor(ScanMode::Bulk);
+        let mut is_valid = cursor.seek_to_first()?;
+        for at in 0..reader.block_count() {
+            let info = reader.block_info(at)?;
+            let mut block = Block::default();
+            while is_valid && cursor.block_offset() == info.handle.offset {
+                block.add(cursor.key().user_key, cursor.value());
+                is_valid = cursor.next()?;
+            }
+            let stored = if info.is_compressed { "zstd" } else { "raw" };
+            self.print_block(
+                table,
+                at,
+                info.handle.offset,
+                info.handle.len,
+                stored,
+                &block,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn print_block(
+        &mut self,
+        table: &Table,
+        at: usize,
+        offset: u64,
+        len: u32,
+        stored: &str,
+        block: &Block,
+    ) -> Result<(), Stop> {
+        if self.command_line.json {
+            let mut fields = named(table);
+            let numbers: [(&str, Value); 6] = [
+                ("block", at.into()),
+                ("offset", offset.into()),
+                ("bytes", len.into()),
+                ("stored", stored.into()),
+                ("entries", block.entry_count.into()),
+                ("raw_bytes", block.raw_bytes.into()),
+            ];
+            fields.extend(numbers.map(|(name, value)| (name.to_owned(), value)));
+            self.bytes.put(&mut fields, "first", &block.first);
+            self.bytes.put(&mut fields, "last", &block.last);
+            return Ok(self.object(fields)?);
+        }
+        writeln!(
+            self.out,
+            "block {at} at {offset}: {len} bytes {stored}, {} entries of {}, {} .. {}",
+            count_for_people(block.entry_count),
+            bytes_for_people(block.raw_bytes),
+            self.bytes.quoted(&block.first),
+            self.bytes.quoted(&block.last),
+        )?;
+        Ok(())
+    }
+
+    /// Says what the file is.
+    pub(super) fn identify(&mut self, table: &Table) -> Result<(), Stop> {
+        let error = match open(table) {
+            Ok(reader) => return self.identified_table(table, &reader),
+            Err(error) if error.is_corruption() => error,
+            Err(error) => return Err(error.into()),
+        };
+        let file = OsFs.open_untrusted(&table.path)?;
+        let Ok(segment) = SegmentReader::new(file) else {
+            return Err(error.into());
+        };
+        // Both are made of records; only the name tells them apart.
+        let name = table.path.file_name().and_then(|name| name.to_str());
+        let what = match name.and_then(FileKind::parse) {
+            Some((FileKind::Manifest, _)) => "MANIFEST",
+            _ => "segment of the log",
+        };
+        let header = segment.header();
+        let line = format!(
+            "{what}, number {}, of database {:032x}, epoch {}",
+            header.number, header.database_id, header.epoch
+        );
+        let fields = [
+            ("kind", Value::from(what)),
+            ("number", header.number.0.into()),
+            ("database_id", format!("{:032x}", header.database_id).into()),
+            ("epoch", header.epoch.into()),
+        ];
+        Ok(self.result(table, &line, &fields)?)
+    }
+
+    fn identified_table(&mut self, table: &Table, reader: &TableReader) -> Result<(), Stop> {
+        let properties = reader.properties()?;
+        let line = format!(
+            "table, file id {:#018x}, {} entries, keyspace {}, made for {}",
+            reader.file_id(),
+            count_for_people(properties.entry_count),
+            properties.keyspace,
+            properties.level,
+        );
+        let fields = [
+            ("kind", Value::from("table")),
+            ("file_id", format!("{:#018x}", reader.file_id()).into()),
+            ("entries", properties.entry_count.into()),
+            ("keyspace", properties.keyspace.0.into()),
+            ("level", properties.level.index().into()),
+        ];
+        Ok(self.result(table, &line, &fields)?)
+    }
+}
+
+/// What was seen of a data block.
+#[derive(Default)]
+struct Block {
+    entry_count: u64,
+    raw_bytes: u64,
+    first: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl Block {
+    fn add(&mut self, key: &[u8], value: &[u8]) {
+        if self.entry_count == 0 {
+            self.first = key.to_vec();
+        }
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.entry_count += 1;
+        self.raw_bytes += (key.len() + value.len()) as u64;
+    }
+}
