@@ -258,6 +258,8 @@ impl Background {
         if self.health.is_poisoned() {
             return Step::Idle;
         }
+        // Others may fill the disk while nothing is written here.
+        let _ = self.reserve.refill();
         if self.log.durable_upto() < self.log.end()
             && let Err(error) = self.log.sync()
         {

@@ -433,6 +433,9 @@ impl CommitPath {
             state.log_end,
         );
         self.keyspaces.note_sealed(keyspace);
+        // What is flushed shall not share a segment with what is not. An error is found by the
+        // next write too.
+        let _ = self.log.rotate_prepared();
         self.signals.flush.wake();
         self.signals.helper.wake();
     }

@@ -91,8 +91,9 @@ impl Options {
         /// Whether space is kept back so that deletes work on a full disk. Default: `true`.
         ///
         /// Five quarters of `log_segment_bytes`, in a file called `RESERVE`, where the file system
-        /// can reserve space. Once deletes have used it up, puts fail with `NoSpace` until twice as
-        /// much is free.
+        /// can reserve space, and only once no more than sixteen times as much is free. How much is
+        /// free is looked at once for every `sync_interval` and MiB of log. Once deletes have used
+        /// the space up, puts fail with `NoSpace` until twice as much is free.
         keep_space_for_deletes: bool,
 
         /// How much of the log is kept although it is flushed, in bytes. Default: 0.

@@ -1,9 +1,9 @@
 //! Space kept back, so that deletes work on a full disk.
 //!
 //! A delete needs room in the log before it can free any in the tree. A file of a fixed length lies
-//! in the directory for that. When a segment for a batch of deletes cannot be made, the file is
-//! unlinked; from then on the rest of the disk is for deletes, flush and compaction, and puts are
-//! refused until there is room for twice the file again.
+//! in the directory for that, as long as the disk is not far from full. When a segment for a batch of
+//! deletes cannot be made, the file is unlinked; from then on the rest of the disk is for deletes,
+//! flush and compaction, and puts are refused until there is room for twice the file again.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,17 @@ use base::sync::atomic::{AtomicU8, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{Error, ErrorKind, Result, WriteOutcome, ids};
 
-/// Not looked at yet, or could not be made.
+/// Not looked at yet, not needed so far, or could not be made.
 const MISSING: u8 = 0;
 const WHOLE: u8 = 1;
 /// It was given up, and puts are refused.
 const SPENT: u8 = 2;
 /// Switched off, or the file system cannot reserve space.
 const OFF: u8 = 3;
+
+/// Space is kept back once no more than so many times as much is free, and no longer than until
+/// there is twice that. More is not filled between two looks at it.
+const NEAR_FACTOR: u64 = 16;
 
 /// The file that keeps space back.
 #[derive(Debug)]
@@ -62,37 +66,42 @@ impl SpaceReserve {
         is_freed
     }
 
-    /// Makes it whole if it is not and there is room for it. Cheap if nothing is to be done.
+    /// Looks how full the disk is. Makes the reserve whole if that is full enough and there is room
+    /// for it, and gives it back where there is plenty.
     ///
     /// # Errors
     /// `NoSpace` while it is spent and there is no room; with outcome `Rejected`.
     pub(crate) fn refill(&self) -> Result<()> {
-        let state = self.state.load(Ordering::Acquire);
-        if state == WHOLE || state == OFF {
+        if self.state.load(Ordering::Acquire) == OFF {
             return Ok(());
         }
         let _changing = self.changing.lock();
         let state = self.state.load(Ordering::Acquire);
-        match self.make_locked() {
+        match self.settle_locked(state) {
             Ok(next) => self.state.store(next, Ordering::Release),
             Err(error) if state == SPENT => {
                 return Err(error.with_outcome(WriteOutcome::Rejected));
             }
-            // It was never there: puts go as far as they get.
+            // It was never there: puts go as far as they get. Or it is there: that is known.
             Err(_) => {}
         }
         Ok(())
     }
 
-    fn make_locked(&self) -> Result<u8> {
-        match self.fs.status(&self.path)? {
-            Some(found) if found.len == self.bytes => return Ok(WHOLE),
-            // Of an open with other options, or cut short by a crash.
-            Some(_) => self.fs.remove_file(&self.path)?,
-            None => {}
-        }
+    fn settle_locked(&self, state: u8) -> Result<u8> {
         let dir = base::fs::parent_of(&self.path);
         let free = self.fs.free_bytes(dir)?;
+        let near = self.bytes.saturating_mul(NEAR_FACTOR);
+        let is_there = state == WHOLE || (state == MISSING && self.find_locked()?);
+        if is_there && free <= near.saturating_mul(2) {
+            return Ok(WHOLE);
+        }
+        if is_there {
+            self.fs.remove_file(&self.path)?;
+        }
+        if free > near {
+            return Ok(MISSING);
+        }
         if free < self.bytes.saturating_mul(2) {
             return Err(Error::new(
                 ErrorKind::NoSpace,
@@ -108,6 +117,16 @@ impl SpaceReserve {
             let _ = self.fs.remove_file(&self.path);
         }
         Ok(if reserved? { WHOLE } else { OFF })
+    }
+
+    /// Whether an earlier open has left it whole. What is no good is removed.
+    fn find_locked(&self) -> Result<bool> {
+        match self.fs.status(&self.path)? {
+            Some(found) if found.len == self.bytes => Ok(true),
+            // Of an open with other options, or cut short by a crash.
+            Some(_) => self.fs.remove_file(&self.path).map(|()| false),
+            None => Ok(false),
+        }
     }
 }
 
@@ -130,6 +149,7 @@ mod tests {
     #[test]
     fn it_is_spent_once_and_comes_back_when_there_is_room_for_two() {
         let fs = SimFs::new(1);
+        fs.set_quota(Some(NEAR_FACTOR * BYTES));
         let reserve = in_dir(&fs, BYTES);
         assert!(!reserve.spend(), "nothing was kept back yet");
         reserve.refill().expect("room");
@@ -155,6 +175,7 @@ mod tests {
     #[test]
     fn where_space_cannot_be_kept_back_nothing_is_refused() {
         let fs = SimFs::new(1);
+        fs.set_quota(Some(4 * BYTES));
         for reserve in [in_dir(&fs, 0), in_dir(&fs, BYTES)] {
             fs.fail(Fault::new(OpKind::Reserve, FaultError::Eio));
             reserve.refill().expect("puts go on");
@@ -162,5 +183,30 @@ mod tests {
             assert!(!reserve.spend());
         }
         assert!(fs.paths().is_empty());
+    }
+    #[test]
+    fn nothing_is_kept_back_on_a_disk_that_is_far_from_full() {
+        let fs = SimFs::new(1);
+        let reserve = in_dir(&fs, BYTES);
+        let kept_of = |free: u64| {
+            fs.set_quota(Some(fs.used_bytes() + free));
+            reserve.refill().expect("nothing is refused");
+            assert!(!reserve.is_spent());
+            fs.used_bytes()
+        };
+        assert_eq!(kept_of(NEAR_FACTOR * BYTES + 1), 0);
+        assert!(!reserve.spend(), "nothing is there to be spent");
+        assert_eq!(kept_of(NEAR_FACTOR * BYTES), BYTES);
+        assert_eq!(kept_of(2 * NEAR_FACTOR * BYTES), BYTES, "not to and fro");
+        assert_eq!(kept_of(2 * NEAR_FACTOR * BYTES + 1), 0);
+        assert_eq!(kept_of(NEAR_FACTOR * BYTES), BYTES);
+        // Spent, and then there is plenty at once.
+        assert!(reserve.spend());
+        assert_eq!(kept_of(2 * NEAR_FACTOR * BYTES), 0);
+        assert_eq!(kept_of(2 * BYTES), BYTES);
+        // A later open finds it, and has no need of it.
+        fs.set_quota(None);
+        in_dir(&fs, BYTES).refill().expect("nothing is refused");
+        assert_eq!(fs.used_bytes(), 0);
     }
 }

@@ -81,9 +81,12 @@ pub enum LogAppend {
 const RESERVE_STEP_BYTES_MAX: u64 = 4 << 20;
 /// Into so many steps a smaller segment is divided.
 const RESERVE_STEPS: u64 = 16;
+/// The first step of a segment is shorter by so many powers of two, and each doubles what there is
+/// until the steps are whole: a log that is hardly written keeps little space.
+const RESERVE_DOUBLINGS: u32 = 6;
 
 impl LogConfig {
-    /// In what steps space is reserved.
+    /// In what steps space is reserved, once they are whole.
     pub(crate) fn reserve_step_bytes(&self) -> u64 {
         let step = self.segment_bytes.div_ceil(RESERVE_STEPS);
         step.clamp(1, RESERVE_STEP_BYTES_MAX)
@@ -92,7 +95,12 @@ impl LogConfig {
     /// How far to reserve so that `needed` bytes of a segment have space: whole steps, but no more
     /// than the segment will have.
     pub(crate) fn reserved_upto(&self, needed: u64) -> u64 {
-        let stepped = needed.next_multiple_of(self.reserve_step_bytes());
+        let whole = self.reserve_step_bytes();
+        let mut steps = (1..=RESERVE_DOUBLINGS)
+            .rev()
+            .map(|halvings| whole >> halvings);
+        let short = steps.find(|step| *step >= needed);
+        let stepped = short.unwrap_or_else(|| needed.next_multiple_of(whole));
         stepped.min(self.segment_bytes.max(needed))
     }
 }
@@ -195,6 +203,8 @@ struct State {
     durable_upto: Position,
     /// How far pages of the live segment were made ready for stores.
     populated_upto: u64,
+    /// Once the live segment is so long, there is something to do for [`Log::maintain`].
+    upkeep_at: u64,
     is_closed: bool,
     stats: LogStats,
     pages: PageAccount,
@@ -235,6 +245,7 @@ impl Log {
             next_ticket: 0,
             durable_upto: durable,
             populated_upto: 0,
+            upkeep_at: 0,
             is_closed: false,
             stats: LogStats::default(),
             pages,
@@ -320,6 +331,7 @@ impl Log {
         state.pages.begin(SEGMENT_HEADER_BYTES);
         let map = old.writer.take_map();
         state.populated_upto = 0;
+        state.upkeep_at = 0;
         state.rotated.push(Arc::new(Rotated {
             live: old,
             info: accepted,

@@ -45,6 +45,12 @@ fn assert_put_is_refused(db: &Db) {
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
 }
 
+/// So little is free that space is kept back, and enough for everything else.
+fn near_full(world: &World) {
+    let limit = world.fs.used_bytes() + 12 * (16 << 10) / 4 * 5;
+    world.fs.set_quota(Some(limit));
+}
+
 fn options(world: &World) -> Options {
     world
         .options()
@@ -60,6 +66,7 @@ fn a_full_disk_takes_deletes_and_then_writes_again() {
         12,
         |seed| {
             let world = World::new(seed);
+            near_full(&world);
             let db = options(&world).open(DIR).expect("a new database");
             let mut model = Model::new();
             for index in 0..200 {
@@ -90,7 +97,7 @@ fn a_full_disk_takes_deletes_and_then_writes_again() {
                 assert_same(&db, &model, &[key(0), key(150)]);
             }
             assert!(!matches!(db.health(), Health::Poisoned(_)));
-            world.fs.set_quota(None);
+            near_full(&world);
             let disk = WriteOptions::new().durability(Durability::Disk);
             db.put_with("again", "there is space", &disk)
                 .expect("the same handle goes on");
@@ -110,6 +117,7 @@ fn a_full_disk_takes_deletes_and_then_writes_again() {
 #[test]
 fn deletes_are_bounded_too_when_nothing_gets_on() {
     let world = World::new(3);
+    near_full(&world);
     let db = options(&world).open(DIR).expect("a new database");
     let mut model = Model::new();
     world.executor.run_until_idle();
@@ -135,6 +143,7 @@ fn deletes_are_bounded_too_when_nothing_gets_on() {
 #[test]
 fn without_the_reserve_deletes_wait_for_space_like_puts() {
     let world = World::new(4);
+    near_full(&world);
     let options = options(&world).keep_space_for_deletes(false);
     let db = options.open(DIR).expect("a new database");
     world.executor.run_until_idle();

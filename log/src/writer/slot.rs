@@ -75,7 +75,6 @@ impl Log {
         let unwinding = PoisonOnUnwind(self);
         let mut state = self.state.lock();
         self.check_locked(&state)?;
-        let ordinal = state.live.writer.end().ordinal;
         self.make_room_locked(&mut state, framed, first_seq)?;
         let ticket = self.next_ticket_locked(&mut state)?;
         let commit_micros = self.config.clock.now_micros().max(state.commit_micros);
@@ -91,9 +90,7 @@ impl Log {
         state.stats.appended_bytes += framed;
         state.stats.payload_bytes += payload_len as u64;
         state.stats.record_count += 1;
-        let has_switched = ordinal != place.end.ordinal;
-        let (from, to) = (place.start.offset, place.end.offset);
-        let wants_upkeep = has_switched || state.wants_upkeep(from, to, &self.config);
+        let wants_upkeep = state.wants_upkeep(&self.config);
         drop(unwinding);
         Ok(LogSlot {
             log: self,

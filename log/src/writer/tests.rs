@@ -294,13 +294,16 @@ fn space_is_reserved_a_step_ahead_and_given_back() {
                 .contents(&site.path(log.live_number()))
                 .expect("there")
                 .len() as u64;
+            let ahead = end.min(step);
             assert!(
-                len >= (end + step).min(site.segment_bytes),
+                len >= (end + ahead).min(site.segment_bytes),
                 "{len} at {end}"
             );
             assert!(len <= end + 2 * step, "{len} at {end}");
-            let ahead = if log.numbers().len() > 1 { step } else { 0 };
-            assert_eq!(fs.used_bytes(), len + ahead, "at {end}");
+            let is_followed = end >= site.segment_bytes / 4;
+            assert_eq!(log.numbers().len(), 1 + usize::from(is_followed));
+            let prepared = if is_followed { step } else { 0 };
+            assert_eq!(fs.used_bytes(), len + prepared, "at {end}");
             feeder.append(&log).expect("appended");
         }
         log.close().expect("closed");
@@ -321,6 +324,7 @@ fn a_flushed_segment_is_rotated_out_if_it_is_worth_it() {
         while log.end().offset < site.segment_bytes / 4 {
             feeder.append(&log).expect("appended");
         }
+        assert!(!log.rotate_prepared().expect("nothing is prepared"));
         while prepares && log.numbers().len() < 2 {
             feeder.append(&log).expect("appended");
             while log.maintain().expect("maintained") {}
@@ -349,6 +353,55 @@ fn a_flushed_segment_is_rotated_out_if_it_is_worth_it() {
         assert!(!log.rotate_flushed(all(&feeder)).expect("it is closed"));
         assert_eq!(recovered(&fs), feeder.appended);
     }
+}
+
+#[test]
+fn a_large_log_keeps_no_more_than_a_megabyte_of_what_is_flushed() {
+    let fs = sim(1);
+    let site = Site {
+        segment_bytes: 64 << 20,
+        ..Site::new(fs.clone())
+    };
+    let log = site.start();
+    assert!(fs.used_bytes() <= 64 << 10);
+    let payload = vec![7; 100_000];
+    for first_seq in 1..=11 {
+        let flushed = log.rotate_flushed(seq(first_seq).before());
+        assert!(!flushed.expect("too little"), "{first_seq}");
+        let kind = RecordKind::Batch;
+        log.append(kind, seq(first_seq), 1, &payload)
+            .expect("appended");
+        while log.maintain().expect("maintained") {}
+    }
+    assert!(log.rotate_flushed(seq(11)).expect("rotated"));
+    while log.maintain().expect("maintained") {}
+    assert_eq!(log.sealed().len(), 1);
+    let live = site.path(log.live_number());
+    assert_eq!(fs.contents(&live).expect("there").len(), 64 << 10);
+}
+
+#[test]
+fn a_segment_made_ahead_is_switched_to_between_memtables() {
+    let fs = sim(1);
+    let site = Site::new(fs.clone());
+    let log = site.start();
+    let mut feeder = Feeder::new();
+    while log.numbers().len() < 2 {
+        assert!(!log.rotate_prepared().expect("nothing is prepared"));
+        feeder.append(&log).expect("appended");
+        while log.maintain().expect("maintained") {}
+    }
+    let calls = watch_calls(&fs, &[OpKind::Create, OpKind::Sync, OpKind::Reserve]);
+    let last = log.completed().seq;
+    assert!(log.rotate_prepared().expect("switched"));
+    assert!(!log.rotate_prepared().expect("it is empty"));
+    assert_eq!(*calls.lock(), Vec::new());
+    fs.set_observer(None);
+    feeder.append_many(&log, 3);
+    while log.maintain().expect("maintained") {}
+    assert_eq!(log.sealed()[0].last_seq, last);
+    log.close().expect("closed");
+    assert_eq!(recovered(&fs), feeder.appended);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use base::sync::Arc;
 use base::{FileKind, Result, SequenceNumber};
 
 use super::live::{Rotated, create_segment};
-use super::{Log, LogConfig, State};
+use super::{Log, LogConfig, RESERVE_DOUBLINGS, State};
 use crate::completion::Completed;
 use crate::segment::{SegmentWriter, end_meta};
 
@@ -16,8 +16,12 @@ const POPULATED_BYTES: u64 = 2 << 20;
 /// In what steps.
 const POPULATE_STEP_BYTES: u64 = 1 << 20;
 
-/// A live segment that is flushed is not rotated out before it holds this part of a segment.
+/// A live segment that is flushed is rotated out once it holds this, or a smaller part of a small
+/// segment.
+const RETIRED_BYTES: u64 = 1 << 20;
 const RETIRED_PART: u64 = 4;
+/// A segment that holds this part of what it may is followed by one made ahead.
+const FOLLOWED_PART: u64 = 4;
 
 impl Log {
     /// Does what need not be done in the write path: makes segments that were rotated out durable,
@@ -72,8 +76,8 @@ impl Log {
 
     /// Whether a segment is to be made ahead.
     fn needs_next_locked(&self, state: &State) -> bool {
-        let is_half_full = state.live.writer.bytes() * 2 >= self.config.segment_bytes;
-        is_half_full && !state.is_closed && self.prepared.lock().is_none()
+        let is_due = state.live.writer.bytes() >= self.config.followed_bytes();
+        is_due && !state.is_closed && self.prepared.lock().is_none()
     }
 
     /// Takes the page faults of the next stores. Their cost is that of many copies, and it is borne
@@ -128,12 +132,14 @@ impl Log {
             }
             state.live.writer.header().ordinal + 1
         };
-        self.prepare(ordinal)
+        // Writers who have come so far will need more than the beginning.
+        self.prepare(ordinal, self.config.reserve_step_bytes())
     }
 
-    /// Makes the segment with this place ahead; the caller holds `upkeep`.
-    fn prepare(&self, ordinal: u64) -> Result<bool> {
-        let writer = create_segment(&self.config, ordinal, 0, false)?;
+    /// Makes the segment with this place ahead, with space for `needed` bytes; the caller holds
+    /// `upkeep`.
+    fn prepare(&self, ordinal: u64, needed: u64) -> Result<bool> {
+        let writer = create_segment(&self.config, ordinal, needed, false)?;
         let state = self.state.lock();
         if state.live.writer.header().ordinal + 1 == ordinal && !state.is_closed {
             *self.prepared.lock() = Some(writer);
@@ -146,7 +152,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Switches to a new segment if the live one holds a good part of a segment and nothing behind
+    /// Switches to a new segment if the live one holds more than a little, and nothing behind
     /// `flushed_upto`: sealed by [`Log::maintain`], it can be retired, and the space it has is not
     /// kept for writes that may never come. Returns whether it did.
     ///
@@ -163,7 +169,7 @@ impl Log {
         };
         // Not under the lock of the writers: it takes two syncs.
         if self.prepared.lock().is_none() {
-            self.prepare(ordinal)?;
+            self.prepare(ordinal, 0)?;
         }
         let mut state = self.state.lock();
         self.check_locked(&state)?;
@@ -177,9 +183,30 @@ impl Log {
 
     fn is_flushed_locked(&self, state: &State, flushed_upto: SequenceNumber) -> bool {
         let live = &state.live;
-        let is_worth_it = live.writer.bytes() >= self.config.segment_bytes / RETIRED_PART;
+        let worth_it = RETIRED_BYTES.min(self.config.segment_bytes / RETIRED_PART);
+        let is_worth_it = live.writer.bytes() >= worth_it;
         let is_flushed = live.record_count > 0 && live.last_seq <= flushed_upto;
         is_worth_it && is_flushed && !state.is_closed
+    }
+
+    /// Switches to the next segment if that was made ahead, so that what is flushed together with
+    /// the records so far can be retired together with them. Returns whether it did.
+    ///
+    /// Costs two appends. To be called where records come to an end that will be flushed at once.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn rotate_prepared(&self) -> Result<bool> {
+        let mut state = self.state.lock();
+        self.check_locked(&state)?;
+        let live = &state.live;
+        let is_due = live.record_count > 0 && live.writer.bytes() >= self.config.followed_bytes();
+        if !is_due || self.prepared.lock().is_none() {
+            return Ok(false);
+        }
+        let next_seq = state.live.last_seq.plus(1);
+        self.switch_locked(&mut state, 0, next_seq)?;
+        Ok(true)
     }
 
     fn remove_unused(&self, writer: &SegmentWriter) -> Result<()> {
@@ -225,14 +252,22 @@ impl Log {
     }
 }
 
+impl LogConfig {
+    /// A segment that holds so much is followed by one made ahead.
+    fn followed_bytes(&self) -> u64 {
+        self.segment_bytes.div_ceil(FOLLOWED_PART)
+    }
+}
+
 impl State {
-    /// How far more space of the live segment is to be reserved: there is one step at least between
-    /// the writers and the end of it.
+    /// How far more space of the live segment is to be reserved: there is as much between the
+    /// writers and the end of it as they have written, or one whole step.
     fn unreserved(&self, config: &LogConfig) -> Option<u64> {
         let writer = &self.live.writer;
         let reserved = writer.reserved_bytes();
-        let wanted = writer.bytes().saturating_add(config.reserve_step_bytes());
-        let wanted = config.reserved_upto(wanted).min(config.segment_bytes);
+        let ahead = config.reserve_step_bytes().min(writer.bytes());
+        let wanted = config.reserved_upto(writer.bytes().saturating_add(ahead));
+        let wanted = wanted.min(config.segment_bytes);
         (reserved > 0 && wanted > reserved && !self.is_closed).then_some(wanted)
     }
 
@@ -254,13 +289,36 @@ impl State {
         (is_due && !is_synced_often).then_some(start..end)
     }
 
-    /// Whether a record that was placed between these offsets makes [`Log::maintain`] find work.
-    pub(super) fn wants_upkeep(&self, from: u64, to: u64, config: &LogConfig) -> bool {
-        let crosses = |at: u64| from < at && to >= at;
-        let step = to - to % POPULATE_STEP_BYTES;
-        let last_step = (to - 1) - (to - 1) % config.reserve_step_bytes();
-        crosses(config.segment_bytes.div_ceil(2))
-            || self.live.writer.reserved_bytes() > 0 && crosses(last_step + 1)
-            || self.live.writer.is_mapped() && crosses(step)
+    /// Whether the record that was placed last makes [`Log::maintain`] find work.
+    #[inline]
+    pub(super) fn wants_upkeep(&mut self, config: &LogConfig) -> bool {
+        let is_due = self.live.writer.bytes() >= self.upkeep_at;
+        if is_due {
+            self.upkeep_at = self.next_upkeep(config);
+        }
+        is_due
+    }
+
+    /// The next length of the live segment at which something is to be reserved, made ready or
+    /// prepared.
+    fn next_upkeep(&self, config: &LogConfig) -> u64 {
+        let writer = &self.live.writer;
+        let bytes = writer.bytes();
+        let followed = Some(config.followed_bytes()).filter(|followed| *followed > bytes);
+        // As `unreserved` has it: with the first byte behind a step, and half of a short one.
+        let reserve = (writer.reserved_bytes() > 0).then(|| {
+            let whole = config.reserve_step_bytes();
+            let halves = (1..=RESERVE_DOUBLINGS + 1)
+                .rev()
+                .map(|halvings| whole >> halvings);
+            let short = halves.clone().find(|half| *half >= bytes);
+            short.unwrap_or_else(|| bytes.next_multiple_of(whole)) + 1
+        });
+        let step = POPULATE_STEP_BYTES;
+        let populate = writer
+            .is_mapped()
+            .then(|| (bytes + 1).next_multiple_of(step));
+        let next = [followed, reserve, populate].into_iter().flatten().min();
+        next.unwrap_or(u64::MAX)
     }
 }
