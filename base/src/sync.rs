@@ -1,13 +1,16 @@
 //! Locks, atomics and bells. Everything above takes them from here, so that a model checker can be
 //! put in their place.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 pub use std::sync::Arc;
 pub use std::sync::atomic;
 
 use atomic::{AtomicU64, AtomicUsize, Ordering};
+
+mod word;
+use word::Word;
 
 /// A counter that can be waited on: lower floors ring it, upper floors listen.
 ///
@@ -18,9 +21,8 @@ use atomic::{AtomicU64, AtomicUsize, Ordering};
 pub struct Bell {
     epoch: AtomicU64,
     waiting: AtomicUsize,
-    /// Taken by whoever waits, and by whoever rings while somebody does.
-    door: Mutex<()>,
-    rung: Condvar,
+    /// Turned by every ring that somebody waits for; what they sleep on.
+    turned: Word,
 }
 
 impl Bell {
@@ -29,14 +31,13 @@ impl Bell {
         Self::default()
     }
 
-    /// Moves the epoch on and wakes every listener.
+    /// Moves the epoch on and wakes every listener, all by one call of the system.
     pub fn ring(&self) {
         // SeqCst, here and in `wait_past`: either the listener sees the new epoch, or this thread
         // sees the listener.
         self.epoch.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            drop(self.door.lock());
-            self.rung.notify_all();
+            self.turned.turn();
         }
     }
 
@@ -51,21 +52,39 @@ impl Bell {
         if self.epoch() != seen {
             return true;
         }
-        let mut door = self.door.lock();
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut is_in_time = true;
-        while is_in_time && self.epoch() == seen {
-            match timeout {
-                None => self.rung.wait(&mut door),
-                Some(timeout) => {
-                    let is_unrung = |(): &mut ()| self.epoch() == seen;
-                    let result = self.rung.wait_while_for(&mut door, is_unrung, timeout);
-                    is_in_time = !result.timed_out();
-                }
+        let began = timeout.map(|_| Began::now());
+        loop {
+            // Before the look at the epoch: who moved that on turns this afterwards.
+            let word = self.turned.value();
+            if self.epoch() != seen {
+                break;
             }
+            let left = timeout.map(|timeout| began.as_ref().map_or(timeout, |b| b.left(timeout)));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+            self.turned.sleep(word, left);
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.epoch() != seen
+    }
+}
+
+/// When a wait began.
+struct Began(Instant);
+
+impl Began {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the limit of a wait in real time"
+    )]
+    fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    fn left(&self, timeout: Duration) -> Duration {
+        timeout.saturating_sub(self.0.elapsed())
     }
 }
 
@@ -80,6 +99,36 @@ mod tests {
         bell.ring();
         assert!(bell.wait_past(seen, None));
         assert!(!bell.wait_past(bell.epoch(), Some(Duration::from_micros(1))));
+    }
+
+    #[test]
+    fn a_wait_ends_with_its_timeout_and_not_before() {
+        let bell = Bell::new();
+        let began = Began::now();
+        let timeout = Duration::from_millis(3);
+        assert!(!bell.wait_past(0, Some(timeout)));
+        assert_eq!(began.left(timeout), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_ring_wakes_all_who_wait() {
+        let bell = Bell::new();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for round in 0..200 {
+                        assert!(bell.wait_past(round, None));
+                    }
+                });
+            }
+            for _ in 0..200 {
+                while bell.waiting.load(Ordering::SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+                bell.ring();
+            }
+        });
+        assert_eq!(bell.waiting.load(Ordering::SeqCst), 0);
     }
 
     #[test]

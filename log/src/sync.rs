@@ -9,7 +9,7 @@
 
 use base::clock::Clock;
 use base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use base::sync::{Arc, Condvar, Mutex};
+use base::sync::{Arc, Bell, Mutex};
 use base::{Error, Result};
 
 use crate::record::Position;
@@ -28,7 +28,8 @@ pub(crate) struct GroupSync {
     /// How many wait for the next sync. Written under the lock of `state`.
     waiting: AtomicUsize,
     state: Mutex<SyncState>,
-    changed: Condvar,
+    /// Rung when a sync has ended, and at a failure.
+    ended: Bell,
     clock: Arc<dyn Clock>,
 }
 
@@ -58,7 +59,7 @@ impl GroupSync {
             is_failed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             state: Mutex::new(state),
-            changed: Condvar::new(),
+            ended: Bell::new(),
             clock,
         }
     }
@@ -87,9 +88,8 @@ impl GroupSync {
 
     /// Fails everybody who waits and everybody who comes, with the first cause.
     pub(crate) fn poison(&self, error: &Error) {
-        let mut state = self.state.lock();
-        self.fail_locked(&mut state, || error.clone());
-        self.changed.notify_all();
+        self.fail_locked(&mut self.state.lock(), || error.clone());
+        self.ended.ring();
     }
 
     fn fail_locked(&self, state: &mut SyncState, error: impl FnOnce() -> Error) {
@@ -124,7 +124,11 @@ impl GroupSync {
                 self.waiting.fetch_add(1, Ordering::Relaxed);
             }
             if state.is_syncing {
-                self.changed.wait(&mut state);
+                // Seen under the lock: it is rung once the sync under way has ended.
+                let seen = self.ended.epoch();
+                drop(state);
+                self.ended.wait_past(seen, None);
+                state = self.state.lock();
                 continue;
             }
             state.is_syncing = true;
@@ -152,7 +156,10 @@ impl GroupSync {
                     self.fail_locked(&mut state, || error);
                 }
             }
-            self.changed.notify_all();
+            // Without the lock: those who are woken take it.
+            drop(state);
+            self.ended.ring();
+            state = self.state.lock();
         }
     }
 }
@@ -202,7 +209,8 @@ impl Drop for Syncing<'_> {
                 "a thread panicked while it synced the log",
             )
         });
-        self.group.changed.notify_all();
+        drop(state);
+        self.group.ended.ring();
     }
 }
 
