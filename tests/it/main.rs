@@ -5,6 +5,7 @@ mod checkpoint;
 mod concurrency;
 mod corruption;
 mod crash;
+mod cut;
 mod debian;
 mod endings;
 mod explain;
