@@ -46,7 +46,8 @@ fn small(fs: &Arc<FaultFs>) -> Options {
     Setup::of_seed(1)
         .options()
         .memtable_bytes_max(16 << 10)
-        .log_segment_bytes(16 << 10)
+        // The first syncs are those of writers: no segment is made ahead before.
+        .log_segment_bytes(64 << 10)
         .compaction_threads(2)
         .file_system(Arc::clone(fs) as _)
 }

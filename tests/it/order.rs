@@ -192,6 +192,11 @@ impl Order {
             let bytes = durable.contents(other).unwrap_or_default();
             collect_batches(&parse(other, &bytes), SequenceNumber::MAX, &mut elsewhere);
         }
+        // The second name of a file whose move to `lost` was halved by a power cut.
+        let lost = self.dir.join(ids::LOST).join(path.file_name().unwrap_or_default());
+        if let Some(bytes) = durable.contents(&lost) {
+            collect_batches(&parse(&lost, &bytes), SequenceNumber::MAX, &mut elsewhere);
+        }
         for record in parse(path, &fs.contents(path).unwrap_or_default()) {
             let is_needed = is_change_or_batch(record.kind) && record.last_seq > flushed;
             if is_needed && !elsewhere.contains(&record.first_seq) {
