@@ -110,6 +110,8 @@ impl Background {
         self.signals.level0.set(Some(level0));
         let helper = self.register("siltstone-helper", |this, _| this.helper_step())?;
         self.signals.helper.set(Some(helper));
+        let ahead = self.register("siltstone-ahead", |this, _| this.ahead_step())?;
+        self.signals.ahead.set(Some(ahead));
         if self.sync_interval.is_some() {
             let sync = self.register("siltstone-sync", |this, _| this.sync_step())?;
             sync.wake();
@@ -304,6 +306,21 @@ impl Background {
             }
             Swept::Clean | Swept::Waiting => Step::IdleFor(GRAVE_INTERVAL),
         }
+    }
+
+    /// What writers need in time, apart from the helper, whose syncs and unlinks take long.
+    fn ahead_step(&self) -> Step {
+        if self.health.is_poisoned() {
+            return Step::Idle;
+        }
+        // An error can wait: writers reserve space themselves, and are told of it.
+        while let Ok(true) = self.log.reserve_ahead() {}
+        if self.log.needs_upkeep() {
+            self.signals.helper.wake();
+        }
+        // While it is spent and there is no room, puts are refused and nothing is wrong here.
+        let _ = self.reserve.refill();
+        Step::Idle
     }
 
     fn tell_segment(&self) {

@@ -350,7 +350,7 @@ impl CommitPath {
             }
         }
         if slot.wants_upkeep() {
-            self.signals.helper.wake();
+            self.signals.ahead.wake();
         }
         let appended = slot.complete().map_err(|error| self.write_failed(error))?;
         Ok(appended.end)

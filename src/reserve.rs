@@ -1,7 +1,7 @@
 //! Space kept back, so that deletes work on a full disk.
 //!
 //! A delete needs room in the log before it can free any in the tree. A file of a fixed length lies
-//! in the directory for that, as long as the disk is not far from full. When a segment for a batch of
+//! in the directory for that, once the disk is not far from full. When a segment for a batch of
 //! deletes cannot be made, the file is unlinked; from then on the rest of the disk is for deletes,
 //! flush and compaction, and puts are refused until there is room for twice the file again.
 

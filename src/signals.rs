@@ -17,6 +17,8 @@ pub(crate) struct Signals {
     pub(crate) level0: WorkerSlot,
     /// Something is to be unlinked, freed, sealed or prepared.
     pub(crate) helper: WorkerSlot,
+    /// The log needs space ahead of the writers.
+    pub(crate) ahead: WorkerSlot,
     failures: AtomicU64,
 }
 
@@ -34,10 +36,14 @@ impl Signals {
 
     /// Forgets every worker and returns them, to be stopped.
     pub(crate) fn disconnect(&self) -> Vec<Arc<dyn Worker>> {
-        [&self.flush, &self.compaction, &self.level0, &self.helper]
-            .into_iter()
-            .filter_map(|s| s.set(None))
-            .collect()
+        let slots = [
+            &self.flush,
+            &self.compaction,
+            &self.level0,
+            &self.helper,
+            &self.ahead,
+        ];
+        slots.into_iter().filter_map(|s| s.set(None)).collect()
     }
 }
 

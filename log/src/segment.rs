@@ -10,8 +10,8 @@ use crate::record::{self, Position, Record, RecordKind, RecordMeta};
 
 mod writer;
 
-pub(crate) use writer::Place;
 pub use writer::SegmentWriter;
+pub(crate) use writer::{Form, Place};
 
 /// Bytes of a segment's header: one sector, so that it is written whole or not at all.
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = HEADER_LEN as u64;

@@ -65,7 +65,8 @@ pub struct LogConfig {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum LogAppend {
-    /// Whatever is faster here.
+    /// Whatever is faster: as `Mapped`, but with positioned writes while each record is synced, or
+    /// each few.
     #[default]
     Auto,
     /// Through a mapping of reserved space; with positioned writes where the file system cannot
@@ -176,7 +177,9 @@ pub struct Log {
     config: LogConfig,
     /// LOCK: first. Held by whoever seals, prepares or closes, over all of that.
     upkeep: Mutex<()>,
-    /// LOCK: after `upkeep`, before `prepared`. Held for one write, at a switch for more.
+    /// LOCK: after `upkeep`. Held by whoever reserves space or cuts it.
+    ahead: Mutex<()>,
+    /// LOCK: after `ahead`, before `prepared`. Held for one write, at a switch for more.
     state: Mutex<State>,
     /// Its lock is the last of all.
     sync: GroupSync,
@@ -203,6 +206,10 @@ struct State {
     durable_upto: Position,
     /// How far pages of the live segment were made ready for stores.
     populated_upto: u64,
+    /// How far pages of the live segment were let go of.
+    released_upto: u64,
+    /// How much was written between the last two syncs, as far as that was in one segment.
+    synced_bytes: u64,
     /// Once the live segment is so long, there is something to do for [`Log::maintain`].
     upkeep_at: u64,
     is_closed: bool,
@@ -245,6 +252,8 @@ impl Log {
             next_ticket: 0,
             durable_upto: durable,
             populated_upto: 0,
+            released_upto: 0,
+            synced_bytes: u64::MAX,
             upkeep_at: 0,
             is_closed: false,
             stats: LogStats::default(),
@@ -254,6 +263,7 @@ impl Log {
             sync: GroupSync::new(durable, Arc::clone(&config.clock)),
             config,
             upkeep: Mutex::new(()),
+            ahead: Mutex::new(()),
             state: Mutex::new(state),
             prepared: Mutex::new(None),
             bell: Bell::new(),
@@ -330,7 +340,8 @@ impl Log {
         state.pages.sync(old.writer.bytes(), ready_upto);
         state.pages.begin(SEGMENT_HEADER_BYTES);
         let map = old.writer.take_map();
-        state.populated_upto = 0;
+        state.populated_upto = state.live.writer.ready_upto();
+        state.released_upto = 0;
         state.upkeep_at = 0;
         state.rotated.push(Arc::new(Rotated {
             live: old,

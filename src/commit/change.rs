@@ -128,7 +128,7 @@ impl CommitPath {
         let failed = |error| self.write_failed(error);
         slot.fill(payload).map_err(failed)?;
         if slot.wants_upkeep() {
-            self.signals.helper.wake();
+            self.signals.ahead.wake();
         }
         let appended = slot.complete().map_err(failed)?;
         self.snapshots.publish(seq);

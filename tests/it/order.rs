@@ -193,7 +193,10 @@ impl Order {
             collect_batches(&parse(other, &bytes), SequenceNumber::MAX, &mut elsewhere);
         }
         // The second name of a file whose move to `lost` was halved by a power cut.
-        let lost = self.dir.join(ids::LOST).join(path.file_name().unwrap_or_default());
+        let lost = self
+            .dir
+            .join(ids::LOST)
+            .join(path.file_name().unwrap_or_default());
         if let Some(bytes) = durable.contents(&lost) {
             collect_batches(&parse(&lost, &bytes), SequenceNumber::MAX, &mut elsewhere);
         }

@@ -16,6 +16,10 @@ use super::count::IoCounts;
 use super::sim::SimLive;
 use super::{Arc, File, Result};
 
+/// No page is smaller; larger ones are not let go of before the next call covers them.
+#[cfg(target_os = "linux")]
+const PAGE_BYTES: u64 = 4096;
+
 /// What stands behind a live mapping.
 pub(super) enum LiveKind {
     Os(MmapRaw, Box<dyn File>),
@@ -130,28 +134,52 @@ impl LiveAhead {
     pub fn populate(&self, start: u64, end: u64) -> bool {
         #[cfg(target_os = "linux")]
         {
-            let map = match &self.shared.kind {
-                LiveKind::Os(map, _) => map,
-                #[cfg(any(test, feature = "testing"))]
-                LiveKind::Sim(_) => return false,
-            };
             let end = end.min(self.reserved);
-            let start = start - start % 4096;
-            let (Ok(offset), Ok(len)) = (
-                usize::try_from(start),
-                usize::try_from(end.saturating_sub(start)),
-            ) else {
+            let Some((map, offset, len)) = self.pages(start - start % PAGE_BYTES, end) else {
                 return false;
             };
             // A hint: a system that refuses it takes the faults one by one.
             let advice = memmap2::Advice::PopulateWrite;
-            len > 0 && map.advise_range(advice, offset, len).is_ok()
+            map.advise_range(advice, offset, len).is_ok()
         }
         #[cfg(not(target_os = "linux"))]
         {
             let _ = (start, end);
             false
         }
+    }
+
+    /// Lets go of the pages that lie between `start` and `end` as a whole: what was stored there
+    /// stays in the file, and storing there again takes a page fault. A page that is mapped when it
+    /// is written to the disk interrupts every processor that runs the program.
+    pub fn release(&self, start: u64, end: u64) {
+        #[cfg(target_os = "linux")]
+        {
+            let start = start.next_multiple_of(PAGE_BYTES);
+            let Some((map, offset, len)) = self.pages(start, end - end % PAGE_BYTES) else {
+                return;
+            };
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            #[expect(unsafe_code, reason = "all mapping happens here")]
+            // SAFETY: the mapping is shared and of a file, so that the system takes over what was
+            // stored before it drops a page; no reference to mapped memory is ever made.
+            let released = unsafe { map.unchecked_advise_range(advice, offset, len) };
+            // A hint: what is not released costs time when it is synced.
+            let _ = released;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (start, end);
+    }
+
+    /// Where `start` and `end`, which is behind it, lie in a mapping of the system.
+    #[cfg(target_os = "linux")]
+    fn pages(&self, start: u64, end: u64) -> Option<(&MmapRaw, usize, usize)> {
+        let LiveKind::Os(map, _) = &self.shared.kind else {
+            return None;
+        };
+        let len = end.min(self.shared.len).checked_sub(start)?;
+        let (offset, len) = (usize::try_from(start).ok()?, usize::try_from(len).ok()?);
+        (len > 0).then_some((map, offset, len))
     }
 }
 

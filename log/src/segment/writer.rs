@@ -30,6 +30,8 @@ pub struct SegmentWriter {
     reserved_bytes: u64,
     /// The file, mapped; without it, or where it ends, records are written with positioned writes.
     map: Option<LiveMap>,
+    /// How far pages were made ready before it was begun.
+    ready_upto: u64,
     buffer: Vec<u8>,
     failed: Option<Error>,
 }
@@ -66,6 +68,7 @@ impl SegmentWriter {
             offset: SEGMENT_HEADER_BYTES,
             reserved_bytes: if is_reserved { reserve_bytes } else { 0 },
             map: None,
+            ready_upto: 0,
             buffer: Vec::new(),
             failed: None,
         })
@@ -83,7 +86,7 @@ impl SegmentWriter {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let mut place = self.place(payload.len());
+        let mut place = self.place(payload.len(), Form::Mapped);
         if let Err(error) = place.write(&meta, payload, &mut self.buffer) {
             self.offset = place.start.offset;
             self.failed = Some(error.clone());
@@ -97,7 +100,7 @@ impl SegmentWriter {
     ///
     /// # Panics
     /// If space is reserved and the place is not within it: room is made first.
-    pub(crate) fn place(&mut self, payload_len: usize) -> Place {
+    pub(crate) fn place(&mut self, payload_len: usize, form: Form) -> Place {
         let start = self.end();
         let framed = record::framed_bytes(payload_len);
         self.offset += framed;
@@ -106,7 +109,7 @@ impl SegmentWriter {
             "nothing is placed where no space was reserved"
         );
         let range = match &mut self.map {
-            Some(map) if framed <= MAPPED_BYTES_MAX => {
+            Some(map) if framed <= MAPPED_BYTES_MAX && form == Form::Mapped => {
                 let len = usize::try_from(framed).expect("payloads are bounded at the door");
                 map.take(start.offset, len)
             }
@@ -141,6 +144,20 @@ impl SegmentWriter {
     /// With what pages of the mapping can be made ready. Nothing is cut while it is held.
     pub(crate) fn ahead(&self) -> Option<LiveAhead> {
         self.map.as_ref().map(LiveMap::ahead)
+    }
+
+    /// Makes pages before `bytes` ready for stores, before the first record.
+    pub(crate) fn make_ready(&mut self, bytes: u64) {
+        let upto = bytes.min(self.mapped_bytes());
+        // Whether the system can do it changes speed only.
+        if self.ahead().is_some_and(|ahead| ahead.populate(0, upto)) {
+            self.ready_upto = upto;
+        }
+    }
+
+    /// How far [`make_ready`](Self::make_ready) has come.
+    pub(crate) fn ready_upto(&self) -> u64 {
+        self.ready_upto
     }
 
     /// How far the file is mapped and reserved.
@@ -251,6 +268,15 @@ impl SegmentWriter {
     pub(crate) fn file(&self) -> &Arc<dyn File> {
         &self.file
     }
+}
+
+/// How a record is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Through the mapping, if there is one.
+    Mapped,
+    /// With one positioned write.
+    Positioned,
 }
 
 /// Where one record goes. Whoever holds it is the only one who writes there.

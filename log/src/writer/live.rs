@@ -8,7 +8,7 @@ use super::{LogAppend, LogConfig};
 use crate::index::{IndexEntry, SparseIndex};
 use crate::record::{self, Position, RecordKind, RecordMeta};
 use crate::segment::{
-    END_BYTES_MAX, Place, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment, SegmentHeader,
+    END_BYTES_MAX, Form, Place, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment, SegmentHeader,
     SegmentWriter,
 };
 
@@ -36,10 +36,26 @@ pub(super) struct Rotated {
 }
 
 impl Rotated {
-    /// Unmaps it, gives back unused space and writes the index; the records are durable already.
-    pub(super) fn write_out(&self, config: &LogConfig) -> Result<()> {
+    /// Unmaps it, which takes long. Returns whether the mapping is gone: it is once every record
+    /// was filled and nobody makes its pages ready any more.
+    pub(super) fn unmap(&self) -> bool {
         let map = self.map.lock().take();
-        self.live.write_out(config, map)
+        map.is_none_or(LiveMap::close)
+    }
+
+    /// Gives back unused space and writes the index; the records are durable already. While it is
+    /// cut, `ahead` is held: nobody reserves more.
+    pub(super) fn write_out(
+        &self,
+        config: &LogConfig,
+        ahead: &Mutex<()>,
+        is_unmapped: bool,
+    ) -> Result<()> {
+        let given_back = {
+            let _ahead = ahead.lock();
+            self.live.give_back(is_unmapped)
+        };
+        given_back.and(self.live.write_index(config))
     }
 }
 
@@ -80,6 +96,7 @@ impl Live {
         config: &LogConfig,
         meta: &RecordMeta,
         payload_len: usize,
+        form: Form,
     ) -> Place {
         let entry = IndexEntry {
             seq: meta.first_seq,
@@ -89,7 +106,7 @@ impl Live {
         self.index.note(entry, config.index_interval_bytes);
         self.last_seq = self.last_seq.max(meta.last_seq());
         self.record_count += 1;
-        self.writer.place(payload_len)
+        self.writer.place(payload_len, form)
     }
 
     pub(super) fn info(&self, commit_micros: u64) -> SealedSegment {
@@ -105,21 +122,21 @@ impl Live {
         }
     }
 
-    /// Closes the mapping, gives back unused space and writes the index; the records are durable
-    /// already.
-    pub(super) fn write_out(&self, config: &LogConfig, map: Option<LiveMap>) -> Result<()> {
+    /// Cuts what was reserved and not used.
+    pub(super) fn give_back(&self, is_unmapped: bool) -> Result<()> {
         // INVARIANT: nothing is truncated while it is mapped. Every place was filled and given
         // back; were one still held, the space would stay reserved, which is no error.
-        let is_unmapped = map.is_none_or(LiveMap::close);
-        let given_back = if is_unmapped {
+        if is_unmapped {
             self.writer.give_back()
         } else {
             Ok(())
-        };
+        }
+    }
+
+    pub(super) fn write_index(&self, config: &LogConfig) -> Result<()> {
         let header = self.writer.header();
         let path = FileKind::SegmentIndex.path(&config.dir, header.number);
-        let written = self.index.write(&*config.fs, &path, header.file_id);
-        given_back.and(written)
+        self.index.write(&*config.fs, &path, header.file_id)
     }
 }
 

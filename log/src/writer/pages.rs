@@ -70,7 +70,12 @@ impl State {
     /// Takes in that everything up to `end` was synced, by a sync that began when pages up to
     /// `ready_upto` were made ready.
     pub(super) fn note_synced(&mut self, end: Position, ready_upto: u64) {
-        self.durable_upto = self.durable_upto.max(end);
+        let before = self.durable_upto;
+        if end > before {
+            let is_same = end.ordinal == before.ordinal;
+            self.synced_bytes = end.offset - if is_same { before.offset } else { 0 };
+        }
+        self.durable_upto = before.max(end);
         // What was left is charged already.
         if end.ordinal == self.live.writer.end().ordinal {
             self.pages.sync(end.offset, ready_upto);

@@ -4,10 +4,13 @@ use std::cell::RefCell;
 
 use base::{Error, ErrorKind, Result, SequenceNumber, WriteOutcome};
 
-use super::{Appended, Log};
+use super::{Appended, Log, LogAppend, LogConfig, State};
 use crate::completion::Completed;
 use crate::record::{self, Position, RecordKind, RecordMeta};
-use crate::segment::Place;
+use crate::segment::{Form, Place};
+
+/// Where less is written between two syncs, records are not written through a mapping.
+const POSITIONED_BYTES: u64 = 32 << 10;
 
 thread_local! {
     /// Where a thread puts together a record that is written in one call.
@@ -85,7 +88,8 @@ impl Log {
             commit_micros,
             durable_upto: Some(state.durable_upto),
         };
-        let place = state.live.place(&self.config, &meta, payload_len);
+        let form = state.form(&self.config);
+        let place = state.live.place(&self.config, &meta, payload_len, form);
         state.commit_micros = commit_micros;
         state.stats.appended_bytes += framed;
         state.stats.payload_bytes += payload_len as u64;
@@ -102,6 +106,25 @@ impl Log {
             is_complete: false,
             wants_upkeep,
         })
+    }
+}
+
+impl State {
+    /// How the next record is written. A sync protects the pages that it writes, and so the first
+    /// store after it takes a page fault: where each record is synced, or each few, a system call
+    /// takes less.
+    #[inline]
+    fn form(&self, config: &LogConfig) -> Form {
+        let is_synced_often = self.synced_bytes < POSITIONED_BYTES && {
+            let (end, durable) = (self.live.writer.bytes(), self.durable_upto);
+            let is_same = durable.ordinal == self.live.writer.header().ordinal;
+            is_same && end.saturating_sub(durable.offset) < POSITIONED_BYTES
+        };
+        if is_synced_often && config.append == LogAppend::Auto {
+            Form::Positioned
+        } else {
+            Form::Mapped
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use base::fs::LiveMap;
 use base::sync::Arc;
 use base::{FileKind, Result, SequenceNumber};
 
@@ -12,9 +13,11 @@ use crate::completion::Completed;
 use crate::segment::{SegmentWriter, end_meta};
 
 /// How far ahead of the writers pages are made ready for stores.
-const POPULATED_BYTES: u64 = 2 << 20;
+const POPULATED_BYTES: u64 = 3 << 20;
 /// In what steps.
-const POPULATE_STEP_BYTES: u64 = 1 << 20;
+const POPULATE_STEP_BYTES: u64 = 1 << 19;
+/// Where so much less was written since the last sync, each would write the pages made ready.
+const OFTEN_SYNCED_BYTES: u64 = 1 << 20;
 
 /// A live segment that is flushed is rotated out once it holds this, or a smaller part of a small
 /// segment.
@@ -25,8 +28,8 @@ const FOLLOWED_PART: u64 = 4;
 
 impl Log {
     /// Does what need not be done in the write path: makes segments that were rotated out durable,
-    /// writes their indexes, seals them, and prepares the next one. Returns whether it did
-    /// anything.
+    /// writes their indexes, seals them, prepares the next one, and does what
+    /// [`Log::reserve_ahead`] does. Returns whether it did anything.
     ///
     /// # Errors
     /// If a sync fails, now or before, the log is poisoned. Otherwise something can wait: an index
@@ -34,11 +37,30 @@ impl Log {
     pub fn maintain(&self) -> Result<bool> {
         let _upkeep = self.upkeep.lock();
         self.sync.check()?;
+        // First: sealed segments can go, and then there is more space.
         let sealed = self.seal_rotated()?;
         let reserved = self.reserve_ahead()?;
         let prepared = self.prepare_next()?;
-        let populated = self.populate_ahead();
-        Ok(sealed || reserved || prepared || populated)
+        Ok(sealed || reserved || prepared)
+    }
+
+    /// Reserves space ahead of the writers and makes its pages ready: what must be done in time for
+    /// them to be fast, and never waits for a sync. Returns whether it did anything.
+    ///
+    /// # Errors
+    /// If the log is poisoned. Otherwise it can wait: writers do it themselves.
+    pub fn reserve_ahead(&self) -> Result<bool> {
+        self.sync.check()?;
+        let reserved = self.reserve_step()?;
+        self.release_step();
+        let populated = self.populate_step();
+        Ok(reserved || populated)
+    }
+
+    /// Whether [`Log::maintain`] has more to do than [`Log::reserve_ahead`].
+    pub fn needs_upkeep(&self) -> bool {
+        let state = self.state.lock();
+        !state.rotated.is_empty() || self.needs_next_locked(&state)
     }
 
     /// Whether [`Log::maintain`] would find something to do.
@@ -53,9 +75,10 @@ impl Log {
             || state.unpopulated().is_some()
     }
 
-    /// Reserves the next step of the live segment before a writer comes to it. The caller holds
-    /// `upkeep`, so that the segment is not cut meanwhile.
-    fn reserve_ahead(&self) -> Result<bool> {
+    /// Reserves the next step of the live segment before a writer comes to it.
+    fn reserve_step(&self) -> Result<bool> {
+        // Not cut meanwhile: it would be left longer than it is known to be.
+        let _ahead = self.ahead.lock();
         let (file, at, upto) = {
             let state = self.state.lock();
             let Some(upto) = state.unreserved(&self.config) else {
@@ -80,9 +103,27 @@ impl Log {
         is_due && !state.is_closed && self.prepared.lock().is_none()
     }
 
+    /// Lets go of the pages behind the writers.
+    fn release_step(&self) {
+        let whole = self.completion.upto().position;
+        let (ahead, start) = {
+            let mut state = self.state.lock();
+            let start = state.released_upto;
+            let is_live = whole.ordinal == state.live.writer.end().ordinal;
+            if !is_live || whole.offset < start + POPULATE_STEP_BYTES {
+                return;
+            }
+            state.released_upto = whole.offset - whole.offset % POPULATE_STEP_BYTES;
+            (state.live.writer.ahead(), start)
+        };
+        if let Some(ahead) = ahead {
+            ahead.release(start, whole.offset);
+        }
+    }
+
     /// Takes the page faults of the next stores. Their cost is that of many copies, and it is borne
     /// here only where syncs are rare: each would write the pages made ready.
-    fn populate_ahead(&self) -> bool {
+    fn populate_step(&self) -> bool {
         let (ahead, pages) = {
             let mut state = self.state.lock();
             let Some(pages) = state.unpopulated() else {
@@ -106,11 +147,14 @@ impl Log {
         };
         // Writers may still be filling records before the end.
         self.completion.wait_position(newest.live.writer.end())?;
+        // Before the sync, which takes far longer if it finds the pages mapped.
+        let unmapped: Vec<_> = rotated.iter().map(|rotated| rotated.unmap()).collect();
         self.sync_upto(newest.live.writer.end())?;
         // Before they are listed as sealed: from then on somebody else may unlink them.
         let mut result = Ok(true);
-        for rotated in &rotated {
-            if let Err(error) = rotated.write_out(&self.config) {
+        for (rotated, is_unmapped) in rotated.iter().zip(unmapped) {
+            let written = rotated.write_out(&self.config, &self.ahead, is_unmapped);
+            if let Err(error) = written {
                 result = result.and(Err(error));
             }
         }
@@ -125,21 +169,29 @@ impl Log {
     }
 
     fn prepare_next(&self) -> Result<bool> {
-        let ordinal = {
+        let (ordinal, ready) = {
             let state = self.state.lock();
             if !self.needs_next_locked(&state) {
                 return Ok(false);
             }
-            state.live.writer.header().ordinal + 1
+            let ready = if state.is_synced_often() {
+                0
+            } else {
+                POPULATED_BYTES
+            };
+            (state.live.writer.header().ordinal + 1, ready)
         };
         // Writers who have come so far will need more than the beginning.
-        self.prepare(ordinal, self.config.reserve_step_bytes())
+        self.prepare(ordinal, self.config.reserve_step_bytes(), ready)
     }
 
-    /// Makes the segment with this place ahead, with space for `needed` bytes; the caller holds
-    /// `upkeep`.
-    fn prepare(&self, ordinal: u64, needed: u64) -> Result<bool> {
-        let writer = create_segment(&self.config, ordinal, needed, false)?;
+    /// Makes the segment with this place ahead, with space for `needed` bytes and the pages of the
+    /// first `ready` made ready; the caller holds `upkeep`.
+    fn prepare(&self, ordinal: u64, needed: u64, ready: u64) -> Result<bool> {
+        let mut writer = create_segment(&self.config, ordinal, needed, false)?;
+        if ready > 0 {
+            writer.make_ready(ready);
+        }
         let state = self.state.lock();
         if state.live.writer.header().ordinal + 1 == ordinal && !state.is_closed {
             *self.prepared.lock() = Some(writer);
@@ -169,7 +221,7 @@ impl Log {
         };
         // Not under the lock of the writers: it takes two syncs.
         if self.prepared.lock().is_none() {
-            self.prepare(ordinal, 0)?;
+            self.prepare(ordinal, 0, 0)?;
         }
         let mut state = self.state.lock();
         self.check_locked(&state)?;
@@ -243,9 +295,11 @@ impl Log {
         if let Some(unused) = self.prepared.lock().take() {
             let _ = self.remove_unused(&unused);
         }
+        let _ahead = self.ahead.lock();
         let mut state = self.state.lock();
         let map = state.live.writer.take_map();
-        let _ = state.live.write_out(&self.config, map);
+        let _ = state.live.give_back(map.is_none_or(LiveMap::close));
+        let _ = state.live.write_index(&self.config);
         let index_bytes = state.live.index.file_bytes();
         state.pages.file(index_bytes);
         Ok(())
@@ -277,16 +331,19 @@ impl State {
         if self.live.record_count == 0 || self.is_closed {
             return None;
         }
-        let durable = if self.durable_upto.ordinal == writer.end().ordinal {
-            self.durable_upto.offset
-        } else {
-            0
-        };
-        let is_synced_often = writer.bytes() - durable < POPULATE_STEP_BYTES;
         let end = writer.mapped_bytes().min(writer.bytes() + POPULATED_BYTES);
         let start = self.populated_upto.max(writer.bytes());
         let is_due = end >= start + POPULATE_STEP_BYTES;
-        (is_due && !is_synced_often).then_some(start..end)
+        (is_due && !self.is_synced_often()).then_some(start..end)
+    }
+
+    /// Whether so little was written since the last sync that the next may not be far.
+    fn is_synced_often(&self) -> bool {
+        let end = self.live.writer.end();
+        let durable = self.durable_upto;
+        let is_here = durable.ordinal == end.ordinal;
+        let unsynced = end.offset - if is_here { durable.offset } else { 0 };
+        unsynced < OFTEN_SYNCED_BYTES
     }
 
     /// Whether the record that was placed last makes [`Log::maintain`] find work.

@@ -206,6 +206,40 @@ fn the_checker_knows_what_may_be_done_to_a_mapped_segment() {
 }
 
 #[test]
+fn what_was_stored_stays_when_its_pages_are_let_go_of() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = segment(&OsFs, dir.path());
+    let mut map = file.map_live(BYTES).expect("mapped");
+    let (ahead, mut stored) = (map.ahead(), Vec::new());
+    for n in 0..BYTES / 64 {
+        let mut range = map.take(n * 64, 64).expect("free");
+        let fill = [n.to_le_bytes()[0]; 56];
+        range.store(8, &[&fill]).expect("stored");
+        stored.push((range, fill));
+    }
+    for (start, end) in [
+        (0, 4095),
+        (1, 8193),
+        (4096, 4096),
+        (9000, 8000),
+        (0, 9 * BYTES),
+    ] {
+        ahead.release(start, end);
+    }
+    // Once more behind that: a place is still good.
+    for (range, fill) in &mut stored {
+        range.store_word(0, [!fill[0]; 8]).expect("stored");
+    }
+    ahead.release(0, BYTES);
+    for (place, (_, fill)) in contents(&*file).chunks(64).zip(&stored) {
+        assert_eq!(place[..8], [!fill[0]; 8]);
+        assert_eq!(place[8..], *fill);
+    }
+    drop((stored, ahead));
+    assert!(map.close());
+}
+
+#[test]
 fn pages_can_be_made_ready_ahead() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = segment(&OsFs, dir.path());

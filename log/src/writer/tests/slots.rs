@@ -117,6 +117,43 @@ fn what_lies_behind_a_hole_does_not_count() {
     }
 }
 
+#[test]
+fn records_are_stored_until_each_few_are_synced() {
+    let fs = sim(1);
+    let site = Site {
+        append: LogAppend::Auto,
+        segment_bytes: 1 << 20,
+        ..Site::new(fs.clone())
+    };
+    let log = site.start();
+    let mut feeder = Feeder::new();
+    let calls = watch_calls(&fs, &[OpKind::Write, OpKind::Store]);
+    let forms = |feeder: &mut Feeder, count: usize, syncs: bool| {
+        calls.lock().clear();
+        for _ in 0..count {
+            feeder.append(&log).expect("appended");
+            if syncs {
+                log.sync().expect("synced");
+            }
+        }
+        let calls = calls.lock();
+        let of = |kind| calls.iter().filter(|(found, _)| *found == kind).count();
+        // A record is stored in two steps: its first word comes last.
+        (of(OpKind::Write), of(OpKind::Store) / 2)
+    };
+    assert_eq!(forms(&mut feeder, 10, false), (0, 10));
+    assert_eq!(forms(&mut feeder, 10, true), (9, 1));
+    // Rarely again: a while later through the mapping, also after the next sync.
+    let (written, stored) = forms(&mut feeder, 1000, false);
+    assert!(written < 600, "{written}");
+    assert_eq!(written + stored, 1000);
+    log.sync().expect("synced");
+    assert_eq!(forms(&mut feeder, 10, false), (0, 10));
+    log.close().expect("closed");
+    fs.set_observer(None);
+    assert_eq!(recovered(&fs), feeder.appended);
+}
+
 /// Opens, fills and completes slots in an order that follows from `seed`; up to four are open.
 /// Returns what was reserved, how much of it is complete and how much durable.
 fn run(fs: &Arc<SimFs>, seed: u64, append: LogAppend) -> (Vec<u64>, usize, usize) {
