@@ -40,6 +40,8 @@ struct SyncState {
     sync_count: u64,
     /// Rises whenever a sync takes in those who wait.
     round: u64,
+    /// The furthest that those wait for who were not taken in yet.
+    wanted: Position,
     /// How many were served by the last sync or came while it was under way.
     expected: usize,
     failed: Option<Error>,
@@ -52,6 +54,7 @@ impl GroupSync {
             is_syncing: false,
             sync_count: 0,
             round: 0,
+            wanted: Position::default(),
             expected: 0,
             failed: None,
         };
@@ -99,12 +102,13 @@ impl GroupSync {
 
     /// Returns once everything before `target` is durable.
     ///
-    /// `sync` makes durable whatever was appended before it was called and says up to where; it is
-    /// never called by two threads at once, and never again after it failed.
+    /// `sync` makes durable what was appended before it was called, up to the position it is given
+    /// at least, and says up to where; it is never called by two threads at once, and never again
+    /// after it failed.
     pub(crate) fn reach(
         &self,
         target: Position,
-        sync: impl Fn() -> Result<Position>,
+        sync: impl Fn(Position) -> Result<Position>,
     ) -> Result<Position> {
         let mut state = self.state.lock();
         // The round for which this thread was counted as waiting.
@@ -121,6 +125,7 @@ impl GroupSync {
             // Who was counted and taken in by the sync under way is not counted again.
             if counted.is_none_or(|round| round != state.round && !state.is_syncing) {
                 counted = Some(state.round);
+                state.wanted = state.wanted.max(target);
                 self.waiting.fetch_add(1, Ordering::Relaxed);
             }
             if state.is_syncing {
@@ -139,8 +144,8 @@ impl GroupSync {
                 is_done: false,
             };
             self.look_out_for(expected);
-            let served = self.take_in();
-            let reached = sync();
+            let (served, wanted) = self.take_in();
+            let reached = sync(wanted);
             state = self.state.lock();
             // INVARIANT: a failure is known before the next sync can begin: that one could succeed
             // and acknowledge what the failed one has lost.
@@ -182,11 +187,13 @@ impl GroupSync {
         }
     }
 
-    /// Takes in everybody who waits now; whoever comes later is for the next sync.
-    fn take_in(&self) -> usize {
+    /// Takes in everybody who waits now; whoever comes later is for the next sync. Returns how many
+    /// they are, and what they wait for.
+    fn take_in(&self) -> (usize, Position) {
         let mut state = self.state.lock();
         state.round += 1;
-        self.waiting.swap(0, Ordering::Relaxed)
+        let wanted = std::mem::take(&mut state.wanted);
+        (self.waiting.swap(0, Ordering::Relaxed), wanted)
     }
 }
 
@@ -239,7 +246,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..200 {
                         let target = appended.fetch_add(1, Ordering::SeqCst) + 1;
-                        let sync = || {
+                        let sync = |_| {
                             calls.fetch_add(1, Ordering::SeqCst);
                             let upto = appended.load(Ordering::SeqCst);
                             std::thread::yield_now();
@@ -259,12 +266,12 @@ mod tests {
     #[test]
     fn a_sync_looks_out_for_the_writers_of_the_last_one() {
         let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
-        assert_eq!(group.reach(at(1), || Ok(at(1))).expect("fine"), at(1));
+        assert_eq!(group.reach(at(1), |_| Ok(at(1))).expect("fine"), at(1));
         assert_eq!(group.state.lock().expected, 1);
         // Three come while the sync of one is under way.
         std::thread::scope(|scope| {
-            let come = |target| group.reach(at(target), || Ok(at(9))).expect("fine");
-            let sync = || {
+            let come = |target| group.reach(at(target), |_| Ok(at(9))).expect("fine");
+            let sync = |_| {
                 for target in 3..6 {
                     scope.spawn(move || come(target));
                 }
@@ -280,7 +287,7 @@ mod tests {
         assert_eq!(group.state.lock().expected, 3);
         assert_eq!(group.waiting.load(Ordering::Relaxed), 0);
         // They do not come again: it goes on without them.
-        group.reach(at(10), || Ok(at(10))).expect("fine");
+        group.reach(at(10), |_| Ok(at(10))).expect("fine");
         assert_eq!(group.state.lock().expected, 1);
     }
 
@@ -288,12 +295,14 @@ mod tests {
     fn a_panic_in_a_sync_leaves_nobody_waiting() {
         let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
         std::thread::scope(|scope| {
-            let panicking = scope.spawn(|| group.reach(at(1), || panic!("this one is meant")));
+            let panicking = scope.spawn(|| group.reach(at(1), |_| panic!("this one is meant")));
             assert!(panicking.join().is_err());
             for target in 1..=4 {
                 let group = &group;
                 scope.spawn(move || {
-                    let error = group.reach(at(target), || Ok(at(9))).expect_err("poisoned");
+                    let error = group
+                        .reach(at(target), |_| Ok(at(9)))
+                        .expect_err("poisoned");
                     assert_eq!(error.kind(), ErrorKind::Poisoned);
                 });
             }
@@ -305,7 +314,7 @@ mod tests {
     fn a_failure_reaches_every_waiter_and_is_not_tried_again() {
         let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
         let calls = AtomicU64::new(0);
-        let fail = || {
+        let fail = |_| {
             calls.fetch_add(1, Ordering::SeqCst);
             Err(Error::new(ErrorKind::Io, "sync failed"))
         };

@@ -78,34 +78,6 @@ pub enum LogAppend {
     Positioned,
 }
 
-/// Space is reserved in steps of at most this.
-const RESERVE_STEP_BYTES_MAX: u64 = 4 << 20;
-/// Into so many steps a smaller segment is divided.
-const RESERVE_STEPS: u64 = 16;
-/// The first step of a segment is shorter by so many powers of two, and each doubles what there is
-/// until the steps are whole: a log that is hardly written keeps little space.
-const RESERVE_DOUBLINGS: u32 = 6;
-
-impl LogConfig {
-    /// In what steps space is reserved, once they are whole.
-    pub(crate) fn reserve_step_bytes(&self) -> u64 {
-        let step = self.segment_bytes.div_ceil(RESERVE_STEPS);
-        step.clamp(1, RESERVE_STEP_BYTES_MAX)
-    }
-
-    /// How far to reserve so that `needed` bytes of a segment have space: whole steps, but no more
-    /// than the segment will have.
-    pub(crate) fn reserved_upto(&self, needed: u64) -> u64 {
-        let whole = self.reserve_step_bytes();
-        let mut steps = (1..=RESERVE_DOUBLINGS)
-            .rev()
-            .map(|halvings| whole >> halvings);
-        let short = steps.find(|step| *step >= needed);
-        let stepped = short.unwrap_or_else(|| needed.next_multiple_of(whole));
-        stepped.min(self.segment_bytes.max(needed))
-    }
-}
-
 impl std::fmt::Debug for LogConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LogConfig")
@@ -410,29 +382,35 @@ impl Log {
     /// If a sync fails, now or before. It is never tried again: what the failed one left in the
     /// page cache may look written and not be.
     pub fn sync_upto(&self, end: Position) -> Result<()> {
-        let result = self.sync.reach(end, || self.sync_once());
+        let result = self.sync.reach(end, |wanted| self.sync_once(wanted));
         self.bell.ring();
         result.map(|_| ())
     }
 
-    /// Syncs older segments first: a newer one may not be acknowledged before them.
-    fn sync_once(&self) -> Result<Position> {
+    /// Syncs older segments first: a newer one may not be acknowledged before them. The live one is
+    /// left alone if nothing `wanted` is in it: its next stores would take page faults.
+    fn sync_once(&self, wanted: Position) -> Result<Position> {
         // INVARIANT: taken before the files: only what was whole by then is sure to be covered, and
         // what lies behind a hole is never said to be durable.
-        let end = self.completion.upto().position;
-        let (files, ready_upto): (Vec<_>, _) = {
+        let whole = self.completion.upto().position;
+        let (files, end, ready_upto) = {
             let state = self.state.lock();
             let durable = self.sync.durable_upto();
-            let files = state
-                .rotated
-                .iter()
-                .map(|rotated| &rotated.live.writer)
+            let rotated = state.rotated.iter().map(|rotated| &rotated.live.writer);
+            // Where the last one ends that is wanted; it is whole if anything behind it is.
+            let last = rotated.clone().find(|writer| {
+                let ordinal = writer.header().ordinal;
+                ordinal == wanted.ordinal && ordinal < whole.ordinal
+            });
+            let end = last.map_or(whole, SegmentWriter::end);
+            let files: Vec<_> = rotated
                 .filter(|writer| writer.end() > durable)
                 .chain([&state.live.writer])
                 .filter(|writer| writer.header().ordinal <= end.ordinal)
-                .map(|writer| Arc::clone(writer.file()));
+                .map(|writer| Arc::clone(writer.file()))
+                .collect();
             // Pages that are made ready while the sync goes on are not written by it.
-            (files.collect(), state.populated_upto)
+            (files, end, state.populated_upto)
         };
         for file in files {
             file.sync()?;

@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use base::fs::CountingFs;
 use base::fs::fault::OpKind;
-use base::fs::sim::{Op, SimFs};
+use base::fs::sim::{CrashModel, Op, SimFs};
+use base::fs::{CountingFs, FileSystem};
 use base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use base::{ErrorKind, FileKind};
 
@@ -174,6 +174,62 @@ fn older_segments_are_synced_first_and_only_once() {
     log.sync().expect("synced");
     assert!(calls.lock().is_empty());
     assert_eq!(log.stats().sync_count, 2);
+}
+
+#[test]
+fn a_segment_in_which_nothing_is_wanted_is_not_synced() {
+    let fs = sim(1);
+    let site = Site::new(fs.clone());
+    let log = site.start();
+    let mut feeder = Feeder::new();
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        ends.push((
+            log.live_number(),
+            feeder.append(&log).expect("appended").end,
+        ));
+        log.rotate().expect("rotated");
+    }
+    let flushed = log.completed().seq;
+    feeder.append(&log).expect("appended");
+    let calls = watch_calls(&fs, &[OpKind::Sync]);
+    let synced = |upto| {
+        calls.lock().clear();
+        log.sync_upto(upto).expect("synced");
+        assert!(log.durable_upto() >= upto);
+        let calls = calls.lock();
+        calls
+            .iter()
+            .map(|(_, path)| path.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(synced(ends[0].1), [site.path(ends[0].0)]);
+    assert_eq!(synced(ends[0].1), Vec::<PathBuf>::new());
+    assert_eq!(synced(ends[2].1), [1, 2].map(|at| site.path(ends[at].0)));
+    assert!(log.durable_upto() < log.end());
+    for model in fs.crash_models(8, 4) {
+        let found = recovered(&fs.crash_image(&model, 1));
+        assert!(found.len() >= 3 && feeder.appended.starts_with(&found));
+    }
+    // A sealed one may go: what follows it is durable before, if only that it was begun.
+    assert!(log.maintain().expect("maintained"));
+    let last = log.sealed().last().map(|segment| segment.ordinal);
+    assert_eq!(last, Some(2));
+    assert_eq!(log.durable_upto().ordinal, 3);
+    for (number, _) in ends {
+        fs.remove_file(&site.path(number)).expect("it may go");
+    }
+    fs.sync_dir(Path::new(DIR)).expect("they are gone");
+    let image = Site::new(fs.crash_image(&CrashModel::Synced, 1));
+    let recovered = image.recover_with(|config| {
+        config.floor = flushed;
+        config.flushed_max = flushed;
+        config.durable_upto = Some(log.durable_upto());
+    });
+    assert_eq!(
+        recovered.expect("it is there").last_seq,
+        log.completed().seq
+    );
 }
 
 #[test]

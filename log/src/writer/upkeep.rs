@@ -8,12 +8,20 @@ use base::sync::Arc;
 use base::{FileKind, Result, SequenceNumber};
 
 use super::live::{Rotated, create_segment};
-use super::{Log, LogConfig, RESERVE_DOUBLINGS, State};
+use super::{Log, LogConfig, State};
 use crate::completion::Completed;
 use crate::segment::{SegmentWriter, end_meta};
 
+/// Space is reserved in steps of at most this.
+const RESERVE_STEP_BYTES_MAX: u64 = 4 << 20;
+/// Into so many steps a smaller segment is divided.
+const RESERVE_STEPS: u64 = 16;
+/// The first step of a segment is shorter by so many powers of two, and each doubles what there is
+/// until the steps are whole: a log that is hardly written keeps little space.
+const RESERVE_DOUBLINGS: u32 = 6;
+
 /// How far ahead of the writers pages are made ready for stores.
-const POPULATED_BYTES: u64 = 3 << 20;
+const POPULATED_BYTES: u64 = 2 << 20;
 /// In what steps.
 const POPULATE_STEP_BYTES: u64 = 1 << 19;
 /// Where so much less was written since the last sync, each would write the pages made ready.
@@ -149,7 +157,11 @@ impl Log {
         self.completion.wait_position(newest.live.writer.end())?;
         // Before the sync, which takes far longer if it finds the pages mapped.
         let unmapped: Vec<_> = rotated.iter().map(|rotated| rotated.unmap()).collect();
-        self.sync_upto(newest.live.writer.end())?;
+        // INVARIANT: a sealed segment, which may go, is followed by one that was durably begun. The
+        // switch completes with the begin record behind the end.
+        let begun = self.completion.upto().position;
+        assert!(begun.ordinal > newest.info.ordinal, "it was switched");
+        self.sync_upto(begun)?;
         // Before they are listed as sealed: from then on somebody else may unlink them.
         let mut result = Ok(true);
         for (rotated, is_unmapped) in rotated.iter().zip(unmapped) {
@@ -307,6 +319,24 @@ impl Log {
 }
 
 impl LogConfig {
+    /// In what steps space is reserved, once they are whole.
+    pub(crate) fn reserve_step_bytes(&self) -> u64 {
+        let step = self.segment_bytes.div_ceil(RESERVE_STEPS);
+        step.clamp(1, RESERVE_STEP_BYTES_MAX)
+    }
+
+    /// How far to reserve so that `needed` bytes of a segment have space: whole steps, but no more
+    /// than the segment will have.
+    pub(crate) fn reserved_upto(&self, needed: u64) -> u64 {
+        let whole = self.reserve_step_bytes();
+        let mut steps = (1..=RESERVE_DOUBLINGS)
+            .rev()
+            .map(|halvings| whole >> halvings);
+        let short = steps.find(|step| *step >= needed);
+        let stepped = short.unwrap_or_else(|| needed.next_multiple_of(whole));
+        stepped.min(self.segment_bytes.max(needed))
+    }
+
     /// A segment that holds so much is followed by one made ahead.
     fn followed_bytes(&self) -> u64 {
         self.segment_bytes.div_ceil(FOLLOWED_PART)
