@@ -85,6 +85,10 @@ fn wrong_values_are_refused_with_the_name_of_their_flag() {
         (&["--benchmarks="], "names no workload"),
         (&["--report=x.txt"], ".html"),
         (
+            &["--benchmarks=queue", "--key_size=7", "--num=9"],
+            "--key_size",
+        ),
+        (
             &["--subcompactions=0", "--benchmarks=fillseq"],
             "compaction_threads",
         ),

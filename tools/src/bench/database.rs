@@ -154,6 +154,7 @@ impl Database {
             levels,
             log_bytes: stats.log_disk_bytes,
             user_bytes: stats.user_bytes_written,
+            get_count: stats.get_count,
             live,
         }))
     }

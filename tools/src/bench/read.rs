@@ -112,15 +112,16 @@ pub(crate) fn scan(lane: &mut Lane<'_>, direction: Direction) -> Result<()> {
         Direction::Forward => cursor.seek_to_first()?,
         Direction::Backward => cursor.seek_to_last()?,
     };
-    let mut left = lane.args.read_count();
-    while is_valid && left > 0 && !lane.should_stop() {
+    let count = lane.args.read_count();
+    let mut done = 0;
+    while is_valid && lane.goes_on(done, count) {
         let bytes = cursor.key().len() + cursor.value().len();
         is_valid = match direction {
             Direction::Forward => cursor.next()?,
             Direction::Backward => cursor.prev()?,
         };
         lane.finish_step(bytes as u64);
-        left -= 1;
+        done += 1;
     }
     Ok(())
 }

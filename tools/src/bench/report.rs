@@ -190,6 +190,8 @@ pub struct Space {
     pub log_bytes: u64,
     /// What the user wrote into this database, since it was opened.
     pub user_bytes: u64,
+    /// Point reads of it.
+    pub get_count: u64,
     /// Of keys and values.
     pub live: LiveBytes,
 }

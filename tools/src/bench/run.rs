@@ -294,6 +294,7 @@ fn level_stats(db: &Db) -> String {
         levels: level_rows(&stats, &db.amplification().write),
         log_bytes: stats.log_disk_bytes,
         user_bytes: stats.user_bytes_written,
+        get_count: stats.get_count,
         live: LiveBytes::Estimated(0),
     };
     let table = text::level_table(&space);

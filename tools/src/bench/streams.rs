@@ -1,6 +1,6 @@
 //! Workloads in which data comes and goes: time series, and a queue.
 
-use base::Result;
+use base::{Error, Result};
 use siltstone::WriteOptions;
 
 use super::lane::Lane;
@@ -88,8 +88,13 @@ pub(crate) fn read_series(lane: &mut Lane<'_>) -> Result<()> {
 /// search from where it begins, so that every search meets the deletes of all entries before.
 ///
 /// # Errors
-/// As the engine's reads and writes.
+/// `InvalidArgument` if keys cannot hold the number of a queue; as the engine's reads and writes.
 pub(crate) fn queue(lane: &mut Lane<'_>, index: usize) -> Result<()> {
+    if lane.args.key_size < 8 {
+        return Err(Error::invalid_argument(
+            "queue needs a --key_size of at least 8",
+        ));
+    }
     let options = write::options(lane.args);
     let base = (index as u64) << QUEUE_SHIFT;
     let begin = lane.keys.key(base).to_vec();

@@ -98,6 +98,7 @@ impl WritePlan {
         Self {
             count: args.num,
             bytes_per_second: 0.0,
+            options: WriteOptions::new(),
             ..Self::new(Workload::FillUniqueRandom, args)
         }
     }

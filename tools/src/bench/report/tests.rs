@@ -51,6 +51,7 @@ fn sample() -> Amplification {
             }],
             log_bytes: 10 << 20,
             user_bytes: 100 << 20,
+            get_count: 10,
             live: LiveBytes::Counted(50 << 20),
         }),
         keyspaces: Vec::new(),
@@ -116,6 +117,7 @@ fn the_report_fits_its_width() {
         "write amplification 2.50",
         "space amplification 2.00",
         "L1",
+        "     0.50     1.50    0.50     0.60",
         "1.0 %",
     ] {
         assert!(text.contains(part), "{part} in\n{text}");

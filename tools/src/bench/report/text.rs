@@ -5,6 +5,8 @@ use std::fmt::{self, Write as _};
 use super::{Amplification, LiveBytes, Space, Totals, explain, ratio, theory};
 use crate::bench::line::as_f64;
 
+const NO_FAILURE: &str = "writing to a String cannot fail";
+
 /// Bytes as MiB, the unit of the result lines.
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", as_f64(bytes) / 1_048_576.0)
@@ -288,27 +290,19 @@ fn space_part(space: &Space, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     )
 }
 
-/// The levels in use, one a line; write amplification is bytes written there for each user byte,
-/// overlap is bytes that already lay there and were written again for each that arrived.
+/// The levels in use, one a line. Write amplification is bytes written there for each user byte;
+/// overlap is bytes that already lay there and were written again, for each that arrived; for each
+/// get, how many found their value there, and how many tables of it were searched.
 pub(crate) fn level_table(space: &Space) -> String {
     let mut text = "\n".to_owned();
-    let mut line = |cells: [&str; 8]| {
-        let [
-            level,
-            tables,
-            bytes,
-            entries,
-            tombstones,
-            score,
-            written,
-            overlap,
-        ] = cells;
-        writeln!(
-            text,
-            "  {level:<5} {tables:>7} {bytes:>12} {entries:>12} {tombstones:>12} {score:>7} \
-             {written:>9} {overlap:>8}"
-        )
-        .expect("writing to a String cannot fail");
+    let mut line = |cells: [&str; 10]| {
+        const WIDTHS: [usize; 9] = [6, 11, 11, 10, 6, 9, 8, 7, 8];
+        let [level, others @ ..] = cells;
+        write!(text, "  {level:<5}").expect(NO_FAILURE);
+        for (cell, width) in others.iter().zip(WIDTHS) {
+            write!(text, " {cell:>width$}").expect(NO_FAILURE);
+        }
+        text.push('\n');
     };
     line([
         "level",
@@ -319,6 +313,8 @@ pub(crate) fn level_table(space: &Space) -> String {
         "score",
         "write-amp",
         "overlap",
+        "found",
+        "searched",
     ]);
     for row in &space.levels {
         if row.table_count == 0 && row.written_bytes == 0 {
@@ -333,6 +329,8 @@ pub(crate) fn level_table(space: &Space) -> String {
             &format!("{:.2}", row.score),
             &two_digits(ratio(row.written_bytes, space.user_bytes)),
             &two_digits(row.overlap()),
+            &two_digits(ratio(row.get_hit_count, space.get_count)),
+            &two_digits(ratio(row.tables_searched, space.get_count)),
         ]);
     }
     text

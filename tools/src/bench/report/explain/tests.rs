@@ -31,6 +31,7 @@ fn report(db: &Db, tuning: Tuning) -> Amplification {
             levels: level_rows(&stats, &amplification.write),
             log_bytes: stats.log_disk_bytes,
             user_bytes: stats.user_bytes_written,
+            get_count: stats.get_count,
             live: LiveBytes::Counted(live_bytes(db).expect("scanned")),
         }),
         keyspaces: amplification.keyspaces,
