@@ -95,7 +95,8 @@ fn micros(micros: f64) -> String {
         n if n >= 9999.5 => format!("{:.0} ms", n / 1e3),
         n if n >= 999.5 => format!("{:.1} ms", n / 1e3),
         n if n >= 99.5 => format!("{n:.0} us"),
-        n => format!("{n:.1} us"),
+        n if n >= 0.995 => format!("{n:.1} us"),
+        n => format!("{n:.2} us"),
     }
 }
 

@@ -16,9 +16,9 @@ const STEPS: [(&str, f64); 7] = [
 const LINES_MAX: usize = 8;
 
 const FRAME: Frame = Frame {
-    width: 640.0,
-    height: 260.0,
-    left: 58.0,
+    width: 460.0,
+    height: 240.0,
+    left: 52.0,
     bottom: 20.0,
 };
 

@@ -4,10 +4,11 @@
 use super::chart::{Frame, round_up};
 use super::{Record, as_f64, escaped, legend, rate};
 use crate::bench::moments::PauseKind;
-use crate::bench::series::SPAN_NANOS;
+use crate::bench::series::{SPAN_NANOS, Series};
 
-/// A chart of fewer points says nothing.
+/// A chart of fewer points says nothing, and so does one of fewer operations.
 const POINTS_MIN: usize = 4;
+const OPERATIONS_MIN: u64 = 100;
 /// More points than this are put together: a line is not wider than a screen.
 const POINTS_MAX: usize = 240;
 
@@ -39,22 +40,20 @@ pub(super) fn section(records: &[(String, &Record)]) -> Option<String> {
 }
 
 fn chart(name: &str, record: &Record) -> Option<String> {
-    let series = &record.outcome.series;
-    // The last span is a part of one.
-    let whole = series.counts.len().saturating_sub(1);
-    let spans = whole.div_ceil(POINTS_MAX).max(1);
-    let mut rates = series.per_interval(spans);
-    if whole > 0 && rates.len() > POINTS_MIN {
-        rates.pop();
-    }
-    if rates.len() < POINTS_MIN {
+    let counts = whole_spans(&record.outcome.series.counts);
+    if counts.len() < POINTS_MIN || record.outcome.done < OPERATIONS_MIN {
         return None;
     }
+    let series = Series {
+        first: record.outcome.series.first + 1,
+        counts: counts.to_vec(),
+    };
+    let rates = series.per_interval(counts.len().div_ceil(POINTS_MAX));
     let top = round_up(as_f64(*rates.iter().max()?));
-    let seconds = as_f64(series.counts.len() as u64 * SPAN_NANOS) / 1e9;
+    let seconds = as_f64(counts.len() as u64 * SPAN_NANOS) / 1e9;
     let mut out = FRAME.open(&format!("Operations a second of {name}"));
     let begin = series.first * SPAN_NANOS;
-    let length = (series.counts.len() as u64 * SPAN_NANOS).max(1);
+    let length = counts.len() as u64 * SPAN_NANOS;
     let part = |nanos: u64| (as_f64(nanos.saturating_sub(begin)) / as_f64(length)).min(1.0);
     for pause in &record.pauses {
         let colour = match pause.kind {
@@ -81,4 +80,12 @@ fn chart(name: &str, record: &Record) -> Option<String> {
     FRAME.line(&mut out, "c0", &points);
     out.push_str("</svg>\n");
     Some(format!("<div><h3>{}</h3>\n{out}</div>\n", escaped(name)))
+}
+
+/// The spans without the first and the last, of which the workload had only a part.
+fn whole_spans(counts: &[u64]) -> &[u64] {
+    match counts {
+        [_, whole @ .., _] => whole,
+        _ => &[],
+    }
 }

@@ -12,6 +12,8 @@ const MEMTABLE_FACTOR: u64 = 4;
 const BATCH_FACTOR: u64 = 10;
 /// Filter bits of an advice.
 const FILTER_BITS: u32 = 10;
+/// Memtables are worth a word where each byte that arrives rewrites so many that lie there.
+const OVERLAP_MIN: f64 = 0.5;
 /// An advice must promise to save at least this part.
 const GAIN_MIN: f64 = 0.05;
 
@@ -90,7 +92,8 @@ fn per_user_byte(totals: &Totals, bytes: f64) -> f64 {
 fn larger_memtable(amplification: &Amplification) -> Option<Advice> {
     let totals = &amplification.totals;
     let (level, written) = heaviest_level(totals)?;
-    if base_level(totals) != Some(level) {
+    let overlap = overlap(totals, level)?;
+    if base_level(totals) != Some(level) || overlap < OVERLAP_MIN {
         return None;
     }
     let wanted = amplification.tuning.memtable_bytes_max * MEMTABLE_FACTOR;
@@ -101,10 +104,9 @@ fn larger_memtable(amplification: &Amplification) -> Option<Advice> {
     let now = amplification.write_amplification()?;
     let finding = format!(
         "Most of what compactions wrote went into L{level}: {:.2} bytes for each byte of yours, \
-         {:.1} already there for each that arrived. Memtables are flushed at {}, and {} flushes go \
+         {overlap:.1} already there for each that arrived. Memtables are flushed at {}, and {} flushes go \
          down together.",
         per_user_byte(totals, as_f64(written)),
-        overlap(totals, level).unwrap_or(0.0),
         bytes_for_people(amplification.tuning.memtable_bytes_max),
         amplification.tuning.level0_table_count_trigger,
     );
