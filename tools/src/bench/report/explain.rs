@@ -104,8 +104,8 @@ fn larger_memtable(amplification: &Amplification) -> Option<Advice> {
     let now = amplification.write_amplification()?;
     let finding = format!(
         "Most of what compactions wrote went into L{level}: {:.2} bytes for each byte of yours, \
-         {overlap:.1} already there for each that arrived. Memtables are flushed at {}, and {} flushes go \
-         down together.",
+         {overlap:.1} already there for each that arrived. Memtables are flushed at {}, and {} \
+         flushes go down together.",
         per_user_byte(totals, as_f64(written)),
         bytes_for_people(amplification.tuning.memtable_bytes_max),
         amplification.tuning.level0_table_count_trigger,
