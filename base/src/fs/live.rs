@@ -174,8 +174,10 @@ impl LiveAhead {
     /// Where `start` and `end`, which is behind it, lie in a mapping of the system.
     #[cfg(target_os = "linux")]
     fn pages(&self, start: u64, end: u64) -> Option<(&MmapRaw, usize, usize)> {
-        let LiveKind::Os(map, _) = &self.shared.kind else {
-            return None;
+        let map = match &self.shared.kind {
+            LiveKind::Os(map, _) => map,
+            #[cfg(any(test, feature = "testing"))]
+            LiveKind::Sim(_) => return None,
         };
         let len = end.min(self.shared.len).checked_sub(start)?;
         let (offset, len) = (usize::try_from(start).ok()?, usize::try_from(len).ok()?);
