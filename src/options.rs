@@ -105,8 +105,9 @@ impl Options {
         /// How writes come into the log. Default: [`LogAppend::Auto`], the faster form.
         ///
         /// Through a mapping, a write makes no system call; but a disk that fails in the middle of
-        /// a write ends the process with SIGBUS. No write that was acknowledged as durable is lost
-        /// by that. [`LogAppend::Positioned`] makes it an error.
+        /// a write, or somebody who cuts the file, ends the process with SIGBUS. No write that was
+        /// acknowledged as durable is lost by that. [`LogAppend::Positioned`] makes it an error.
+        /// `Auto` takes the mapping, and positioned writes while each few writes are synced.
         log_append: LogAppend,
 
         /// How tables are read. Default: mapped.

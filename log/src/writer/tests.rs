@@ -450,12 +450,45 @@ fn a_segment_made_ahead_is_switched_to_between_memtables() {
     let calls = watch_calls(&fs, &[OpKind::Create, OpKind::Sync, OpKind::Reserve]);
     let last = log.completed().seq;
     assert!(log.rotate_prepared().expect("switched"));
+    let begun = log.lock_segments().begun();
+    let first_seqs = begun.iter().map(|segment| segment.first_seq);
+    assert_eq!(first_seqs.collect::<Vec<_>>(), [seq(1), last.plus(1)]);
     assert!(!log.rotate_prepared().expect("it is empty"));
     assert_eq!(*calls.lock(), Vec::new());
     fs.set_observer(None);
     feeder.append_many(&log, 3);
     while log.maintain().expect("maintained") {}
     assert_eq!(log.sealed()[0].last_seq, last);
+    log.close().expect("closed");
+    assert_eq!(recovered(&fs), feeder.appended);
+}
+
+#[test]
+fn a_segment_whose_pages_are_being_made_ready_is_not_cut() {
+    let fs = sim(1);
+    let site = Site {
+        append: LogAppend::Mapped,
+        ..Site::new(fs.clone())
+    };
+    let log = site.start();
+    let mut feeder = Feeder::new();
+    feeder.append_many(&log, 3);
+    let path = site.path(log.live_number());
+    let len = || fs.contents(&path).expect("there").len();
+    let ahead = log.state.lock().live.writer.ahead().expect("mapped");
+    let before = len();
+    log.rotate().expect("rotated");
+    while log.maintain().expect("maintained") {}
+    assert_eq!(log.sealed().len(), 1);
+    assert_eq!(len(), before, "it is mapped");
+    drop(ahead);
+    // The next one is.
+    feeder.append_many(&log, 3);
+    let path = site.path(log.live_number());
+    let before = fs.contents(&path).expect("there").len();
+    log.rotate().expect("rotated");
+    while log.maintain().expect("maintained") {}
+    assert!(fs.contents(&path).expect("there").len() < before);
     log.close().expect("closed");
     assert_eq!(recovered(&fs), feeder.appended);
 }
