@@ -72,9 +72,10 @@ impl Options {
         ///
         /// Counted is all they have taken from the system, with flushed ones that slices or cursors
         /// still keep. Once half of it is in active ones, the largest is sealed before it is full;
-        /// writers wait when flushes cannot keep up. Slices keep at most about a quarter: beyond
-        /// that they are copies. What long-lived cursors and iterators keep is not refused: then
-        /// writers get by with an eighth. From 16 KiB.
+        /// from three quarters on writers are slowed to what flushes give back, and at the bound
+        /// they wait for that. Slices keep at most about a quarter: beyond that they are copies.
+        /// What long-lived cursors and iterators keep is not refused: then writers get by with an
+        /// eighth. From 16 KiB.
         memtable_bytes_total: usize,
 
         /// How large a segment of the log becomes, in bytes. Default: 64 MiB.

@@ -74,6 +74,16 @@ fn however_large_the_write_the_wait_is_bounded_and_the_rest_stays_owed() {
 }
 
 #[test]
+fn credit_is_a_small_part_of_a_memtable_however_fast_writes_may_come() {
+    let till = Till::new(64 << 10);
+    till.look(0, |_| slow(100e6));
+    assert!(!till.spend(1), "no credit yet");
+    assert_eq!(till.settle(1_000_000, 0), None, "a byte is not waited for");
+    let credit = (0..1000).take_while(|_| till.spend(116)).count() * 116;
+    assert!((7 << 10..=8 << 10).contains(&credit), "{credit}");
+}
+
+#[test]
 fn a_change_during_a_look_is_looked_at_again() {
     let till = Till::new(64 << 20);
     assert!(!till.is_open(), "nothing was looked at yet");
