@@ -133,11 +133,10 @@ pub(crate) fn stalled(keyspace: &str, throttled: Throttled) {
 /// Writes to `keyspace` come to be slowed down, or are not any more.
 pub(crate) fn throttled(keyspace: &str, cause: Option<ThrottleCause>) {
     #[cfg(feature = "tracing")]
-    match cause {
-        Some(cause) => {
-            tracing::info!(target: "siltstone", keyspace, cause = %cause, "writes slowed down");
-        }
-        None => tracing::info!(target: "siltstone", keyspace, "writes no longer slowed down"),
+    if let Some(cause) = cause {
+        tracing::info!(target: "siltstone", keyspace, cause = %cause, "writes slowed down");
+    } else {
+        tracing::info!(target: "siltstone", keyspace, "writes no longer slowed down");
     }
 }
 
