@@ -3,6 +3,14 @@
 //! Level 0 is measured by its depth, which is what a read pays. A compaction begins where it is
 //! deepest and takes along, of each table, the older ones that share a key with it, and no others:
 //! so it need not be all of level 0, and what is newer stays above.
+//!
+//! What one compaction may cost. It takes at most `compaction_bytes_max` out of level 0 (or one
+//! table with those that must go along), and along with it what lies below in the base level: that
+//! is `fan_out / 2` times `level_base_bytes` at most before a level above it is used (`shape`), and
+//! more only while compactions are behind, which slows writers. Until its edit it needs as much
+//! space again as it reads; memory does not depend on how much that is (`job`). Only a close ends
+//! it early: so with the defaults the largest reads 1.6 + 1.3 GB, some 6 seconds of one processor.
+//! Flushes, and level 0 elsewhere, go on beside it.
 
 use std::cmp::Reverse;
 

@@ -58,6 +58,8 @@ struct Simulation {
     compacted_bytes: u64,
     garbage_bytes: u64,
     depth_max: usize,
+    /// The most that one compaction of level 0 took from there, and in all.
+    level0_plan_max: (u64, u64),
 }
 
 impl Simulation {
@@ -88,6 +90,7 @@ impl Simulation {
             compacted_bytes: 0,
             garbage_bytes: 0,
             depth_max: 0,
+            level0_plan_max: (0, 0),
         }
     }
 
@@ -156,6 +159,11 @@ impl Simulation {
             let Some(plan) = self.pick() else { return };
             self.busy.insert(&plan);
             let bytes_left = if plan.is_move { 0 } else { plan.bytes() };
+            if plan.input_level == Level::ZERO && !plan.is_move {
+                let (above, all) = self.level0_plan_max;
+                self.level0_plan_max =
+                    (above.max(total_bytes(&plan.inputs)), all.max(plan.bytes()));
+            }
             self.running.push(Running { plan, bytes_left });
         }
     }
@@ -362,6 +370,14 @@ fn costs_stay_within_theory_at_every_size() {
         );
         assert!(cost <= cost_max);
         assert!(sim.depth_max <= 2 * sim.tuning.level0_table_count_trigger);
+        // The base level may be half a fan-out of bases large before the next one is used, and
+        // holds a table or two more than its target.
+        let (above, all) = sim.level0_plan_max;
+        let tuning = &sim.tuning;
+        let base_max = tuning.level_base_bytes * tuning.fan_out / 2;
+        println!("one compaction of level 0: {above} of it, {all} in all");
+        assert!(above <= tuning.compaction_bytes_max);
+        assert!(all <= above + base_max + base_max / 4, "{all}");
         assert!(
             space <= 1.15,
             "a ninth above the last level, and what a table overshoots"
