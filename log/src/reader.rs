@@ -113,6 +113,12 @@ impl SegmentReader {
         }
     }
 
+    /// Goes on behind damage, at the `later_offset` of [`Ending::Damaged`]: for those who save
+    /// what can be read, whatever it is worth.
+    pub fn skip_to(&mut self, offset: u64) {
+        self.seek(offset);
+    }
+
     /// Goes on at `offset`, where a record must begin.
     pub(crate) fn seek(&mut self, offset: u64) {
         self.offset = offset.max(SEGMENT_HEADER_BYTES);
