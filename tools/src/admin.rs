@@ -10,21 +10,25 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod copies;
 pub(crate) mod directory;
 mod entries;
+mod explain;
 pub(crate) mod failure;
 mod interrupt;
 mod load;
 mod manifest;
 mod operations;
 mod output;
+mod pages;
 mod records;
+mod repair;
 mod session;
 mod stats;
 mod verify;
 mod wal;
 
-use args::{Command, CommandLine, Global, Manifest, Wal, place_database};
+use args::{Command, CommandLine, Explain, Global, Manifest, Wal, place_database};
 use failure::{Failure, Outcome};
 use output::Output;
 
@@ -62,6 +66,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: &Command, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
     match command {
         Command::Load(args) => load::run(args, global, output),
+        Command::Dump(args) => copies::dump(args, global, output),
+        Command::Checkpoint(args) => copies::checkpoint(args, global, output),
+        Command::Amplification(args) => stats::amplification(args, global, output),
+        Command::Explain(Explain::Get(args)) => explain::get(args, global, output),
         Command::Get(args) => entries::get(args, global, output),
         Command::Put(args) => entries::put(args, global, output),
         Command::Delete(args) => entries::delete(args, global, output),
@@ -69,6 +77,9 @@ fn run(command: &Command, global: &Global, output: &mut Output<'_>) -> Outcome<(
         Command::Stats(args) => stats::stats(args, global, output),
         Command::Levels(args) => stats::levels(args, global, output),
         Command::Compact(args) => stats::compact(args, global, output),
+        Command::Repair(args) => repair::run(args, global, output),
+        Command::Completions(args) => pages::completions(args, output),
+        Command::Man(args) => pages::man(args, output),
         Command::Verify(args) => verify::run(args, global, output),
         Command::Wal(Wal::Dump(args)) => wal::dump(args, global, output),
         Command::Wal(Wal::Verify(args)) => wal::verify(args, output),

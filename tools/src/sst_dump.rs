@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use base::Error;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 mod args;
 mod commands;
@@ -76,6 +76,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => trouble(&format!("writing the output failed: {error}")),
     }
+}
+
+/// The command line, for those who describe it.
+pub(crate) fn command() -> clap::Command {
+    CommandLine::command()
 }
 
 fn trouble(message: &str) -> ExitCode {

@@ -16,8 +16,13 @@ Examples:
   siltstone put DB user:17 'new value' --sync
   siltstone scan DB --prefix user: --limit 5
   siltstone scan DB --json > records.ndjson  can be loaded again
+  siltstone dump DB | zstd > all.ndjson.zst  all keyspaces, for `load`
+  siltstone checkpoint DB /backup/monday     a copy at one moment
+  siltstone explain get DB user:17           where a get looks and what it finds
+  siltstone completions bash > siltstone.bash
   siltstone stats --db DB                    the database can be named by --db as well
   siltstone verify DB                        check every byte of every file
+  siltstone repair DB SAVED                  save what can be read into a new database
 
 Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused.
 Only one process can have a database open; verify, wal, manifest and keyspaces read its files
@@ -55,6 +60,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Put records from newline-delimited JSON: {"key": "...", "value": "..."} a line.
     Load(Load),
+    /// Print everything in a form that `load` makes the same database of.
+    Dump(Dump),
     /// Print the value of a key.
     Get(Get),
     /// Set a key to a value.
@@ -67,10 +74,19 @@ pub(crate) enum Command {
     Stats(OnlyDatabase),
     /// Print the levels of the tree.
     Levels(OnlyDatabase),
+    /// Print what writes, reads and space cost since the database was opened.
+    Amplification(OnlyDatabase),
+    /// Make a consistent copy in a new directory, by hard links where that is possible.
+    Checkpoint(Checkpoint),
+    /// Say how something comes about.
+    #[command(subcommand)]
+    Explain(Explain),
     /// Rewrite a key range down to the bottom of the tree.
     Compact(Compact),
     /// Check every checksum, order, bound and count of MANIFEST, tables and log.
     Verify(OnlyDirectory),
+    /// Save what can be read of a damaged database into a new one, and say what cannot.
+    Repair(Repair),
     /// Look at the log.
     #[command(subcommand)]
     Wal(Wal),
@@ -79,6 +95,41 @@ pub(crate) enum Command {
     Manifest(Manifest),
     /// List the keyspaces.
     Keyspaces(OnlyDirectory),
+    /// Print what a shell needs to complete command lines.
+    Completions(Completions),
+    /// Print a manual page, or write all of them.
+    Man(Man),
+}
+
+/// A program whose command line is described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tool {
+    /// This one.
+    Siltstone,
+    /// The one that looks into tables.
+    SstDump,
+    /// The one that measures.
+    LsmBench,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+    /// The program.
+    #[arg(long, value_enum, default_value_t = Tool::Siltstone)]
+    pub(crate) tool: Tool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// Write the pages of all programs and commands into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The program whose page is printed.
+    #[arg(long, value_enum, default_value_t = Tool::Siltstone)]
+    pub(crate) tool: Tool,
 }
 
 /// How a database is opened.
@@ -119,6 +170,14 @@ pub(crate) enum Recovery {
     TornTail,
     /// Stop at the first bad record and say what was dropped.
     PointInTime,
+}
+
+/// Which keyspace a command works on.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct InKeyspace {
+    /// The keyspace, instead of the default one.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) keyspace: String,
 }
 
 /// How a command writes.
@@ -183,6 +242,8 @@ pub(crate) struct Get {
     #[arg(long, conflicts_with_all = ["hex", "json"])]
     pub(crate) raw: bool,
     #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
+    #[command(flatten)]
     pub(crate) open: Open,
 }
 
@@ -198,6 +259,8 @@ pub(crate) struct Put {
     #[command(flatten)]
     pub(crate) writing: Writing,
     #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
+    #[command(flatten)]
     pub(crate) open: Open,
 }
 
@@ -210,6 +273,8 @@ pub(crate) struct Delete {
     pub(crate) keys: Vec<OsString>,
     #[command(flatten)]
     pub(crate) writing: Writing,
+    #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
     #[command(flatten)]
     pub(crate) open: Open,
 }
@@ -240,6 +305,8 @@ pub(crate) struct Scan {
     #[arg(long)]
     pub(crate) count: bool,
     #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
+    #[command(flatten)]
     pub(crate) open: Open,
 }
 
@@ -253,6 +320,60 @@ pub(crate) struct Compact {
     /// To before this key, instead of behind the last.
     #[arg(long, value_name = "KEY")]
     pub(crate) to: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+/// All keyspaces at one moment, in key order. Records of the default keyspace come first; others
+/// name theirs, and a line that names a keyspace alone creates it.
+#[derive(Args, Debug)]
+pub(crate) struct Dump {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// Only this keyspace; may be given several times.
+    #[arg(long = "keyspace", value_name = "NAME")]
+    pub(crate) keyspaces: Vec<String>,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Checkpoint {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// The directory of the copy, which must not exist or be empty.
+    pub(crate) copy: PathBuf,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+/// Nothing is written to the damaged database. If MANIFEST cannot be read, every table that is
+/// there counts, and what was deleted may come back where the tables that said so are gone.
+/// Keyspaces get default options.
+#[derive(Args, Debug)]
+pub(crate) struct Repair {
+    /// The directory of the damaged database.
+    pub(crate) db: PathBuf,
+    /// The directory of the new one, which must not exist or be empty.
+    pub(crate) copy: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Explain {
+    /// Show every memtable and table that a get considers, and which entry decides.
+    Get(ExplainGet),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainGet {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// The key.
+    pub(crate) key: OsString,
+    #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
     #[command(flatten)]
     pub(crate) open: Open,
 }
@@ -334,7 +455,9 @@ fn take_database(args: &mut Vec<OsString>, at: usize) -> Option<OsString> {
 fn command_end(args: &[OsString]) -> Option<usize> {
     let is_word = |arg: &OsString| !arg.as_encoded_bytes().starts_with(b"-");
     let first = 1 + args.iter().skip(1).position(is_word)?;
-    let is_nested = args[first] == "wal" || args[first] == "manifest";
+    let is_nested = ["wal", "manifest", "explain"]
+        .iter()
+        .any(|group| args[first] == *group);
     if !is_nested {
         return Some(first + 1);
     }

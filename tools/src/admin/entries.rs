@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::io::Read;
 
 use serde_json::{Value, json};
-use siltstone::{Cursor, Db, WriteBatch};
+use siltstone::{Cursor, Keyspace, WriteBatch};
 
 use super::args::{Delete, Get, Global, Put, Scan};
 use super::failure::{Failure, Outcome};
 use super::output::Output;
-use super::session::{Access, bytes_of, with_database};
+use super::session::{Access, bytes_of, keyspace_of, with_database};
 use crate::text::from_hex;
 
 /// What `put` reads from standard input at most: no value is larger.
@@ -18,7 +18,7 @@ const VALUE_BYTES_MAX: u64 = 2 << 30;
 pub(crate) fn get(args: &Get, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
     let key = bytes_of(&args.key, global)?;
     with_database(&args.db, &args.open, Access::READ, global, |db| {
-        let Some(value) = db.get(&key)? else {
+        let Some(value) = keyspace_of(db, &args.keyspace)?.get(&key)? else {
             let key = output.one_line(&key);
             return Err(Failure::trouble(format!("there is no such key: {key}")));
         };
@@ -37,7 +37,7 @@ pub(crate) fn put(args: &Put, global: &Global, output: &mut Output<'_>) -> Outco
     let value = value_of(&args.value, global)?;
     let access = Access::write(&args.writing);
     let commit = with_database(&args.db, &args.open, access, global, |db| {
-        Ok(db.put(&key, &value)?)
+        Ok(keyspace_of(db, &args.keyspace)?.put(&key, &value)?)
     })?;
     if output.json {
         output.document(&json!({ "seq": commit.seq().get() }))?;
@@ -62,16 +62,19 @@ fn value_of(argument: &OsStr, global: &Global) -> Outcome<Vec<u8>> {
 }
 
 pub(crate) fn delete(args: &Delete, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
-    let mut batch = WriteBatch::new();
-    for key in &args.keys {
-        batch.delete(bytes_of(key, global)?);
-    }
+    let keys = args.keys.iter().map(|key| bytes_of(key, global));
+    let keys = keys.collect::<Outcome<Vec<_>>>()?;
     let access = Access::write(&args.writing);
     let commit = with_database(&args.db, &args.open, access, global, |db| {
+        let keyspace = keyspace_of(db, &args.keyspace)?;
+        let mut batch = WriteBatch::new();
+        for key in &keys {
+            batch.delete_in(&keyspace, key);
+        }
         Ok(db.write(&batch)?)
     })?;
     if output.json {
-        let document = json!({ "seq": commit.seq().get(), "deleted": batch.len() });
+        let document = json!({ "seq": commit.seq().get(), "deleted": keys.len() });
         output.document(&document)?;
     }
     Ok(())
@@ -80,7 +83,8 @@ pub(crate) fn delete(args: &Delete, global: &Global, output: &mut Output<'_>) ->
 pub(crate) fn scan(args: &Scan, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
     let range = Range::new(args, global)?;
     with_database(&args.db, &args.open, Access::READ, global, |db| {
-        let count = range.walk(db, args, |key, value| {
+        let keyspace = keyspace_of(db, &args.keyspace)?;
+        let count = range.walk(&keyspace, args, |key, value| {
             if args.count {
                 return Ok(());
             }
@@ -134,12 +138,12 @@ impl Range {
     /// Visits the entries in the order and number that `args` ask for; returns how many.
     fn walk(
         &self,
-        db: &Db,
+        keyspace: &Keyspace,
         args: &Scan,
         mut visit: impl FnMut(&[u8], &[u8]) -> Outcome<()>,
     ) -> Outcome<u64> {
         let limit = args.limit.unwrap_or(u64::MAX);
-        let mut cursor = db.cursor()?;
+        let mut cursor = keyspace.cursor()?;
         let mut count = 0;
         if limit == 0 {
             return Ok(0);

@@ -3,13 +3,16 @@
 //! INVARIANT: whatever ends a load early, every record up to a line that is named has been put, and
 //! none behind it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use base::clock::{Clock, SystemClock};
 use base::key::KEY_BYTES_MAX;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use siltstone::{Db, SequenceNumber, WriteBatch, WriteOutcome};
+use siltstone::{
+    Db, ErrorKind, Keyspace, KeyspaceOptions, SequenceNumber, WriteBatch, WriteOutcome,
+};
 
 use super::args::{Global, Load};
 use super::failure::{Failure, Outcome};
@@ -46,6 +49,7 @@ pub(crate) fn run(args: &Load, global: &Global, output: &mut Output<'_>) -> Outc
             reader,
             interrupt,
             encoding: output.encoding,
+            keyspaces: BTreeMap::new(),
             batch: WriteBatch::new(),
             batch_last_line: 0,
             batch_user_bytes: 0,
@@ -78,6 +82,7 @@ struct Loader<'a> {
     reader: RecordReader,
     interrupt: Interrupt,
     encoding: Encoding,
+    keyspaces: BTreeMap<String, Keyspace>,
     batch: WriteBatch,
     /// The line of the last record in `batch`.
     batch_last_line: u64,
@@ -114,6 +119,10 @@ impl Loader<'_> {
             }
             match line {
                 Line::Blank => {}
+                Line::Keyspace(name) => {
+                    self.keyspace(&name)?;
+                    self.batch_last_line = line_number;
+                }
                 Line::Record(record) => match reason_against(&record) {
                     None => self.put(&record)?,
                     Some(reason) => self.take_bad_line(&reason)?,
@@ -124,7 +133,13 @@ impl Loader<'_> {
     }
 
     fn put(&mut self, record: &Record) -> Outcome<()> {
-        self.batch.put(&record.key, &record.value);
+        match &record.keyspace {
+            None => self.batch.put(&record.key, &record.value),
+            Some(name) => {
+                let keyspace = self.keyspace(name)?;
+                self.batch.put_in(&keyspace, &record.key, &record.value)
+            }
+        };
         self.batch_last_line = self.reader.line_number();
         self.batch_user_bytes += (record.key.len() + record.value.len()) as u64;
         let is_full = self.batch.len() >= self.args.batch_size as usize;
@@ -132,6 +147,25 @@ impl Loader<'_> {
             self.write_batch()?;
         }
         Ok(())
+    }
+
+    /// The keyspace of this name, made if it is not there yet.
+    fn keyspace(&mut self, name: &str) -> Outcome<Keyspace> {
+        if let Some(keyspace) = self.keyspaces.get(name) {
+            return Ok(keyspace.clone());
+        }
+        let keyspace = match self.db.keyspace(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.db.create_keyspace(name, &KeyspaceOptions::new())
+            }
+            found => found,
+        };
+        let keyspace = keyspace.map_err(|error| {
+            let line = self.reader.line_number();
+            Failure::from(error).and(&format!("in line {line}"))
+        })?;
+        self.keyspaces.insert(name.to_owned(), keyspace.clone());
+        Ok(keyspace)
     }
 
     fn take_bad_line(&mut self, reason: &str) -> Outcome<()> {

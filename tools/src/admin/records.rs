@@ -21,6 +21,8 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// One key and its value.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
+    /// Where it belongs, if that is not the default keyspace.
+    pub(crate) keyspace: Option<String>,
     pub(crate) key: Vec<u8>,
     pub(crate) value: Vec<u8>,
 }
@@ -28,6 +30,8 @@ pub(crate) struct Record {
 /// What came of one line.
 pub(crate) enum Line {
     Record(Record),
+    /// The name of a keyspace that is to be there.
+    Keyspace(String),
     /// Nothing but blanks.
     Blank,
     /// The reason why it is no record.
@@ -109,7 +113,7 @@ impl RecordReader {
             return Ok(Some(Line::Blank));
         }
         Ok(Some(match parse(bytes, encoding) {
-            Ok(record) => Line::Record(record),
+            Ok(line) => line,
             Err(reason) => Line::Bad(reason),
         }))
     }
@@ -132,17 +136,34 @@ pub(crate) enum Encoding {
     Hex,
 }
 
-fn parse(line: &[u8], encoding: Encoding) -> Result<Record, String> {
+fn parse(line: &[u8], encoding: Encoding) -> Result<Line, String> {
     let parsed: Value = serde_json::from_slice(line).map_err(|error| reason_of(&error))?;
     let Value::Object(mut fields) = parsed else {
         return Err(format!("expected an object, found {}", kind_of(&parsed)));
     };
+    let keyspace = match fields.remove("keyspace") {
+        None => None,
+        Some(Value::String(name)) => Some(name),
+        Some(other) => {
+            let found = kind_of(&other);
+            return Err(format!(
+                "field \"keyspace\" must be a string, found {found}"
+            ));
+        }
+    };
+    if let (Some(name), true) = (&keyspace, fields.is_empty()) {
+        return Ok(Line::Keyspace(name.clone()));
+    }
     let key = take_bytes(&mut fields, "key", encoding)?;
     let value = take_bytes(&mut fields, "value", encoding)?;
     if let Some((name, _)) = fields.iter().next() {
         return Err(format!("unknown field \"{}\"", name.escape_debug()));
     }
-    Ok(Record { key, value })
+    Ok(Line::Record(Record {
+        keyspace,
+        key,
+        value,
+    }))
 }
 
 fn take_bytes(
@@ -252,6 +273,10 @@ mod tests {
         let cases = [
             ("{", "not JSON: EOF while parsing an object at column 1"),
             ("[1]", "expected an object, found an array"),
+            (
+                r#"{"keyspace":7,"key":"a","value":"b"}"#,
+                "field \"keyspace\" must be a string, found a number",
+            ),
             (r#"{"key":"a"}"#, "missing field \"value\""),
             (
                 r#"{"key":1,"value":"b"}"#,
@@ -271,11 +296,8 @@ mod tests {
             ),
         ];
         for (line, want) in cases {
-            assert_eq!(
-                parse(line.as_bytes(), Encoding::Text),
-                Err(want.to_owned()),
-                "{line}"
-            );
+            let found = parse(line.as_bytes(), Encoding::Text);
+            assert_eq!(found.err().as_deref(), Some(want), "{line}");
         }
     }
 
@@ -287,7 +309,10 @@ mod tests {
                 put_bytes(&mut fields, "key", bytes, encoding);
                 put_bytes(&mut fields, "value", bytes, encoding);
                 let line = Value::Object(fields).to_string();
-                let record = parse(line.as_bytes(), Encoding::Text).expect("our own line");
+                let parsed = parse(line.as_bytes(), Encoding::Text);
+                let Ok(Line::Record(record)) = parsed else {
+                    panic!("our own line");
+                };
                 assert_eq!((&*record.key, &*record.value), (bytes, bytes));
             }
         }

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use siltstone::{
-    Compression, Db, Durability, ErrorKind, Event, FilterPolicy, Options, RecoveryMode,
+    Compression, Db, Durability, ErrorKind, Event, FilterPolicy, Keyspace, Options, RecoveryMode,
 };
 
-use super::args::{Global, Open, Recovery, Writing};
+use super::args::{Global, InKeyspace, Open, Recovery, Writing};
 use super::failure::{Failure, Outcome};
 use crate::text::{escape, from_hex};
 
@@ -61,6 +61,26 @@ pub(crate) fn with_database<R>(
         Err(Failure::OutputClosed) => closed.and(Err(Failure::OutputClosed)),
         Err(failure) => Err(failure),
     }
+}
+
+/// The keyspace that `wanted` names.
+pub(crate) fn keyspace_of(db: &Db, wanted: &InKeyspace) -> Outcome<Keyspace> {
+    db.keyspace(&wanted.keyspace)
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => no_keyspace(db, &wanted.keyspace),
+            _ => error.into(),
+        })
+}
+
+/// Says which keyspaces there are instead of `wanted`.
+pub(crate) fn no_keyspace(db: &Db, wanted: &str) -> Failure {
+    let names = db.keyspaces().unwrap_or_default();
+    let names: Vec<String> = names.iter().map(|name| escape(name.as_bytes())).collect();
+    Failure::trouble(format!(
+        "there is no keyspace {}; there are: {}",
+        escape(wanted.as_bytes()),
+        names.join(", ")
+    ))
 }
 
 fn options(open: &Open, access: Access, global: &Global) -> Outcome<Options> {

@@ -300,7 +300,11 @@ fn read_segment(directory: &Directory, path: &Path) -> Result<SegmentReport> {
 }
 
 /// What an open would make of the log, without touching a file.
-fn recover(directory: &Directory, state: &State, overlay: &Arc<OverlayFs>) -> Result<Prepared> {
+pub(crate) fn recover(
+    directory: &Directory,
+    state: &State,
+    overlay: &Arc<OverlayFs>,
+) -> Result<Prepared> {
     let facts = &state.facts;
     let next = facts.next_file_number.unwrap_or_default().0;
     let numbers = AtomicU64::new(next.saturating_add(NUMBER_GAP));

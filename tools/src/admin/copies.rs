@@ -1,0 +1,90 @@
+//! `dump` and `checkpoint`: everything once more, as text or as a database.
+
+use serde_json::{Map, Value, json};
+use siltstone::Db;
+
+use super::args::{Checkpoint, Dump, Global, InKeyspace};
+use super::failure::{Failure, Outcome};
+use super::interrupt::Interrupt;
+use super::output::Output;
+use super::records::{Encoding, put_bytes};
+use super::session::{Access, keyspace_of, with_database};
+use crate::text::{bytes_for_people, count_for_people};
+
+const DEFAULT_KEYSPACE: &str = "default";
+
+pub(crate) fn dump(args: &Dump, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
+    let interrupt = Interrupt::listen();
+    with_database(&args.db, &args.open, Access::READ, global, |db| {
+        let names = names(db, args)?;
+        // One moment for all.
+        let snapshot = db.snapshot()?;
+        for name in names {
+            let wanted = InKeyspace { keyspace: name };
+            let keyspace = keyspace_of(db, &wanted)?;
+            let name = wanted.keyspace;
+            let is_default = name == DEFAULT_KEYSPACE;
+            if !is_default {
+                output.document(&json!({ "keyspace": name }))?;
+            }
+            for item in snapshot.keyspace(&keyspace)?.iter()? {
+                if interrupt.is_set() {
+                    return Err(Failure::trouble("interrupted: the dump is not complete"));
+                }
+                let (key, value) = item?;
+                let mut fields = Map::new();
+                if !is_default {
+                    fields.insert("keyspace".to_owned(), Value::from(&*name));
+                }
+                // Whatever the options say: it is to be loaded again without any.
+                put_bytes(&mut fields, "key", &key, Encoding::Text);
+                put_bytes(&mut fields, "value", &value, Encoding::Text);
+                output.document(&Value::Object(fields))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What is to be dumped, the default keyspace first.
+fn names(db: &Db, args: &Dump) -> Outcome<Vec<String>> {
+    let mut names = if args.keyspaces.is_empty() {
+        db.keyspaces()?
+    } else {
+        args.keyspaces.clone()
+    };
+    names.sort();
+    names.dedup();
+    names.sort_by_key(|name| name != DEFAULT_KEYSPACE);
+    Ok(names)
+}
+
+pub(crate) fn checkpoint(
+    args: &Checkpoint,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
+    with_database(&args.db, &args.open, Access::READ, global, |db| {
+        let made = db.checkpoint(&args.copy)?;
+        if output.json {
+            return output.document(&json!({
+                "seq": made.seq.get(),
+                "table_count": made.table_count,
+                "linked_bytes": made.linked_bytes,
+                "copied_bytes": made.copied_bytes,
+                "log_bytes": made.log_bytes,
+            }));
+        }
+        let remark = match made.copied_bytes {
+            0 => String::new(),
+            bytes => format!(" ({} copied: no links here)", bytes_for_people(bytes)),
+        };
+        output.line(&format!(
+            "a copy as of sequence number {}: {} tables of {}{remark}, {} of log",
+            made.seq,
+            count_for_people(made.table_count),
+            bytes_for_people(made.linked_bytes + made.copied_bytes),
+            bytes_for_people(made.log_bytes),
+        ))
+    })
+}

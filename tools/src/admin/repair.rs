@@ -1,0 +1,339 @@
+//! `repair`: saves what can be read of a damaged database into a new one.
+//!
+//! Never writes to the damaged one. What MANIFEST says is believed as far as it can be read; where
+//! it cannot, every table that is there counts, and for each key the entry with the highest
+//! sequence number. Whatever is left out is reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use base::error::Error;
+use base::fs::{FileSystem, OsFs};
+use base::{FileKind, FileNumber, KeyspaceId, SequenceNumber};
+use compaction::VersionEdit;
+use log::{RecordKind, SegmentReader};
+use serde_json::{Map, Value, json};
+use siltstone::{Db, ErrorKind, Keyspace, KeyspaceOptions, Options};
+
+use super::args::{Global, Repair};
+use super::directory::{Directory, State};
+use super::failure::{Failure, Outcome};
+use super::interrupt::Interrupt;
+use super::output::Output;
+use super::records::{Encoding, put_bytes};
+use crate::text::{count_for_people, escape};
+
+mod replay;
+mod salvage;
+
+const DEFAULT_KEYSPACE: &str = "default";
+
+/// Something that is not in the new database, or may not be as it was.
+#[derive(Debug, Default)]
+pub(super) struct Loss {
+    pub(super) file: PathBuf,
+    pub(super) offset: u64,
+    /// How much of the file could not be read, as far as that is known.
+    pub(super) bytes: Option<u64>,
+    /// The keys that lay there: behind the first, up to the second.
+    pub(super) keys: Option<(Vec<u8>, Vec<u8>)>,
+    pub(super) message: String,
+}
+
+impl Loss {
+    /// Of a whole file.
+    pub(super) fn of(error: &Error, file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            offset: error.offset().unwrap_or(0),
+            message: error.to_string(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What was saved, and what was not.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) losses: Vec<Loss>,
+    pub(super) remarks: Vec<String>,
+    pub(super) table_count: u64,
+    pub(super) table_entry_count: u64,
+    pub(super) log_operation_count: u64,
+}
+
+/// A table that counts.
+#[derive(Clone, Debug)]
+pub(super) struct TableFile {
+    pub(super) number: FileNumber,
+    pub(super) path: PathBuf,
+    pub(super) smallest: Vec<u8>,
+    pub(super) largest: Vec<u8>,
+}
+
+/// One keyspace of the damaged database.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    pub(super) name: String,
+    /// What lies at or below is in tables, if MANIFEST could be read.
+    pub(super) flushed_upto: SequenceNumber,
+    pub(super) tables: Vec<TableFile>,
+}
+
+/// What there is to be saved.
+pub(super) struct Plan {
+    pub(super) directory: Directory,
+    /// What MANIFEST says, if it can be read.
+    pub(super) state: Option<State>,
+    pub(super) sources: BTreeMap<KeyspaceId, Source>,
+    pub(super) dropped: BTreeSet<KeyspaceId>,
+}
+
+pub(crate) fn run(args: &Repair, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
+    let interrupt = Interrupt::listen();
+    check_target(&args.copy)?;
+    let directory = Directory::open(&args.db)?;
+    let _lock = directory.lock()?;
+    let mut report = Report::default();
+    let plan = Plan::make(directory, &mut report)?;
+    let db = Options::new().open(&args.copy)?;
+    let filled = fill(&db, &plan, &mut report, &interrupt);
+    let closed = db.close().map_err(Failure::from);
+    filled.and(closed).map_err(|failure| {
+        let copy = escape(args.copy.as_os_str().as_bytes());
+        failure.and(&format!("{copy} is not complete"))
+    })?;
+    print(&report, global, output)?;
+    match report.losses.len() {
+        0 => Ok(()),
+        count => Err(Failure::Damage(format!(
+            "{count} places of the database could not be saved, or only in part"
+        ))),
+    }
+}
+
+fn check_target(path: &Path) -> Outcome<()> {
+    let is_free = match OsFs.status(path)? {
+        None => true,
+        Some(status) => status.is_dir && OsFs.list(path)?.is_empty(),
+    };
+    if is_free {
+        return Ok(());
+    }
+    let path = escape(path.as_os_str().as_bytes());
+    Err(Failure::trouble(format!(
+        "repair needs a new or an empty directory: {path}"
+    )))
+}
+
+fn fill(db: &Db, plan: &Plan, report: &mut Report, interrupt: &Interrupt) -> Outcome<()> {
+    let mut keyspaces = BTreeMap::new();
+    for (id, source) in &plan.sources {
+        let keyspace = make_keyspace(db, &source.name)?;
+        salvage::tables(db, &keyspace, plan, source, report, interrupt)?;
+        keyspaces.insert(*id, keyspace);
+    }
+    replay::log(db, &keyspaces, plan, report, interrupt)
+}
+
+fn make_keyspace(db: &Db, name: &str) -> Outcome<Keyspace> {
+    Ok(match db.keyspace(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            db.create_keyspace(name, &KeyspaceOptions::new())?
+        }
+        found => found?,
+    })
+}
+
+impl Plan {
+    /// Finds out what there is.
+    fn make(directory: Directory, report: &mut Report) -> Outcome<Self> {
+        let mut plan = Self {
+            directory,
+            state: None,
+            sources: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+        };
+        match plan.directory.state() {
+            Ok(state) => plan.take_state(state),
+            Err(error) if error.is_corruption() => {
+                let path = error.path().unwrap_or(&plan.directory.path).to_owned();
+                report.losses.push(Loss::of(&error, &path));
+                plan.rebuild(report)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(plan)
+    }
+
+    /// MANIFEST says it all.
+    fn take_state(&mut self, state: State) {
+        for (id, keyspace) in &state.keyspaces {
+            let tables = keyspace.version.tables().map(|(_, table)| TableFile {
+                number: table.meta.number,
+                path: self.directory.file(FileKind::Table, table.meta.number),
+                smallest: table.meta.smallest.user_key.clone(),
+                largest: table.meta.largest.user_key.clone(),
+            });
+            let source = Source {
+                name: String::from_utf8_lossy(&keyspace.name).into_owned(),
+                flushed_upto: keyspace.flushed_upto,
+                tables: tables.collect(),
+            };
+            self.sources.insert(*id, source);
+        }
+        self.dropped = state.dropped.keys().copied().collect();
+        self.state = Some(state);
+    }
+
+    /// Without MANIFEST: whatever tables there are, except those that its readable part removes.
+    fn rebuild(&mut self, report: &mut Report) -> Outcome<()> {
+        let mut known = Known::default();
+        known
+            .names
+            .insert(KeyspaceId::DEFAULT, DEFAULT_KEYSPACE.to_owned());
+        let numbers: Vec<_> = self.directory.numbers(FileKind::Manifest).collect();
+        for number in numbers {
+            let path = self.directory.file(FileKind::Manifest, number);
+            // What it says up to the damage is true; of the rest the report tells already.
+            let _ = known.read(&*self.directory.fs, &path);
+        }
+        replay::collect_names(&self.directory, &mut known);
+        self.dropped = known.dropped;
+        self.sources.insert(KeyspaceId::DEFAULT, Source::default());
+        let numbers: Vec<_> = self.directory.numbers(FileKind::Table).collect();
+        for number in numbers {
+            if known.removed.contains(&number) {
+                continue;
+            }
+            let path = self.directory.file(FileKind::Table, number);
+            match salvage::describe(&*self.directory.fs, number, &path) {
+                Ok((id, _)) if self.dropped.contains(&id) => {}
+                Ok((id, table)) => self.sources.entry(id).or_default().tables.push(table),
+                Err(error) if error.is_corruption() => {
+                    report.losses.push(Loss::of(&error, &path));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for id in known.names.keys().filter(|id| !self.dropped.contains(id)) {
+            self.sources.entry(*id).or_default();
+        }
+        self.name_sources(&known.names, report);
+        Ok(())
+    }
+
+    fn name_sources(&mut self, names: &BTreeMap<KeyspaceId, String>, report: &mut Report) {
+        for (id, source) in &mut self.sources {
+            source.name = names.get(id).cloned().unwrap_or_else(|| {
+                let name = format!("keyspace-{id}");
+                let remark =
+                    format!("nothing says what keyspace {id} was called; it is {name} now");
+                report.remarks.push(remark);
+                name
+            });
+        }
+    }
+}
+
+/// What can be learned of keyspaces and tables from logs of any kind.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) names: BTreeMap<KeyspaceId, String>,
+    pub(super) dropped: BTreeSet<KeyspaceId>,
+    removed: BTreeSet<FileNumber>,
+}
+
+impl Known {
+    /// Notes what the MANIFEST at `path` says, as far as it can be read.
+    fn read(&mut self, fs: &dyn FileSystem, path: &Path) -> Outcome<()> {
+        let mut reader = SegmentReader::open(fs, path)?;
+        replay::read_past_damage(&mut reader, &mut |_| {}, &mut |record| {
+            if matches!(record.meta.kind, RecordKind::Edit | RecordKind::EditPart) {
+                self.take(VersionEdit::decode(record.payload)?);
+            }
+            Ok(())
+        })
+    }
+
+    fn take(&mut self, edit: VersionEdit) {
+        for edit in edit.keyspaces {
+            if let Some(created) = &edit.created {
+                let name = String::from_utf8_lossy(&created.name).into_owned();
+                self.names.insert(edit.id, name);
+            }
+            if edit.dropped_at.is_some() {
+                self.dropped.insert(edit.id);
+            }
+            for (_, number) in &edit.removed {
+                self.removed.insert(*number);
+            }
+            for (_, meta) in &edit.added {
+                self.removed.remove(&meta.number);
+            }
+        }
+    }
+}
+
+fn print(report: &Report, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
+    if output.json {
+        let encoding = output.encoding;
+        let losses: Vec<Value> = report
+            .losses
+            .iter()
+            .map(|l| document(l, encoding))
+            .collect();
+        return output.document(&json!({
+            "tables": report.table_count,
+            "table_entries": report.table_entry_count,
+            "log_operations": report.log_operation_count,
+            "losses": losses,
+            "remarks": report.remarks,
+        }));
+    }
+    for loss in &report.losses {
+        let keys = loss.keys.as_ref().map(|(from, upto)| {
+            let (from, upto) = (output.one_line(from), output.one_line(upto));
+            format!(", keys from {from} up to {upto}")
+        });
+        let file = escape(loss.file.as_os_str().as_bytes());
+        let bytes = loss.bytes.map(|bytes| format!(", {bytes} bytes"));
+        output.line(&format!(
+            "lost: {file} at {}{}{}: {}",
+            loss.offset,
+            bytes.unwrap_or_default(),
+            keys.unwrap_or_default(),
+            escape(loss.message.as_bytes()),
+        ))?;
+    }
+    if !global.quiet {
+        for remark in &report.remarks {
+            output.line(&format!("remark: {remark}"))?;
+        }
+    }
+    let whole = if report.losses.is_empty() {
+        "; nothing was lost"
+    } else {
+        ""
+    };
+    output.line(&format!(
+        "saved {} entries of {} tables and {} operations of the log{whole}",
+        count_for_people(report.table_entry_count),
+        count_for_people(report.table_count),
+        count_for_people(report.log_operation_count),
+    ))
+}
+
+fn document(loss: &Loss, encoding: Encoding) -> Value {
+    let mut fields = Map::new();
+    fields.insert("file".to_owned(), loss.file.to_string_lossy().into());
+    fields.insert("offset".to_owned(), loss.offset.into());
+    fields.insert("bytes".to_owned(), loss.bytes.into());
+    if let Some((from, upto)) = &loss.keys {
+        put_bytes(&mut fields, "from", from, encoding);
+        put_bytes(&mut fields, "to", upto, encoding);
+    }
+    fields.insert("message".to_owned(), Value::from(&*loss.message));
+    Value::Object(fields)
+}

@@ -1,0 +1,513 @@
+//! `dump`, `load`, `checkpoint`, `explain` and `repair` of the `siltstone` binary, run as a user
+//! runs them, on databases that are whole and on some that are not.
+#![expect(clippy::disallowed_methods, reason = "damage is done from outside")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use siltstone::{Compression, Db, Durability, KeyspaceOptions, Options};
+use tempfile::TempDir;
+
+type Everything = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+struct Fixture {
+    dir: TempDir,
+}
+
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs the words of `line`; those that begin with `@` are paths in the directory.
+    fn run(&self, line: &str) -> Ended {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
+        for word in line.split(' ') {
+            match word.strip_prefix('@') {
+                Some(name) => command.arg(self.path(name)),
+                None => command.arg(word),
+            };
+        }
+        let output = command.stdin(Stdio::null()).output().expect("it was built");
+        Ended {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).expect("text"),
+            err: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+
+    #[track_caller]
+    fn good(&self, line: &str) -> String {
+        let ended = self.run(line);
+        assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
+        ended.out
+    }
+
+    #[track_caller]
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(self.good(line).trim_end()).expect("one document")
+    }
+
+    /// A database with several tables in two keyspaces and an empty one, binary keys, deletions,
+    /// and writes that only the log has; as a kill leaves it.
+    fn killed(&self, name: &str) -> Everything {
+        let live = self.path("live");
+        let options = Options::new()
+            .durability(Durability::Disk)
+            .compression(Compression::None)
+            .bottom_compression(Compression::None)
+            .table_bytes_target(16 << 10)
+            .sync_interval(None);
+        let db = options.open(&live).expect("a new database");
+        let gone = db.create_keyspace("gone", &KeyspaceOptions::new());
+        gone.expect("created").put("k", "v").expect("put");
+        let other = db.create_keyspace("\u{fc}mlaut", &KeyspaceOptions::new());
+        let other = other.expect("created");
+        db.create_keyspace("void", &KeyspaceOptions::new())
+            .expect("created");
+        db.drop_keyspace("gone").expect("dropped");
+        for n in 0..600u32 {
+            let value = [&n.to_le_bytes()[..], &[b'v'; 60]].concat();
+            db.put(format!("key{n:04}"), &value).expect("put");
+            other.put(n.to_be_bytes(), &value).expect("put");
+        }
+        db.put(b"\xff\x00", b"\xfe\n").expect("put");
+        db.put("", "the empty key").expect("put");
+        db.compact_range(..).expect("compacted");
+        other.compact_range(..).expect("compacted");
+        for n in 0..50 {
+            db.delete(format!("key{n:04}")).expect("deleted");
+            db.put(format!("key{:04}", n + 100), "flushed later")
+                .expect("put");
+        }
+        db.flush().expect("flushed");
+        db.wait_for_compactions().expect("at rest");
+        db.delete("key0599").expect("deleted");
+        for n in 0..40 {
+            db.put(format!("key{:04}", n + 200), format!("in the log {n}"))
+                .expect("put");
+            other.delete((n + 300u32).to_be_bytes()).expect("deleted");
+        }
+        let expected = everything(&db);
+        copy(&live, &self.path(name));
+        db.close().expect("closed");
+        std::fs::remove_dir_all(live).expect("removed");
+        expected
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("listed");
+        // What nothing names any more may be unlinked meanwhile.
+        let copied = std::fs::copy(entry.path(), to.join(entry.file_name()));
+        let is_fine = copied.is_ok() || !entry.path().exists();
+        assert!(is_fine, "{copied:?}");
+    }
+}
+
+fn everything(db: &Db) -> Everything {
+    let read = |name: String| {
+        let keyspace = db.keyspace(&name).expect("there");
+        let items = keyspace.iter().expect("a scan").map(|item| {
+            let (key, value) = item.expect("read");
+            (key.to_vec(), value.to_vec())
+        });
+        (name, items.collect())
+    };
+    db.keyspaces()
+        .expect("open")
+        .into_iter()
+        .map(read)
+        .collect()
+}
+
+fn opened(path: &Path) -> Everything {
+    let options = Options::new().create_if_missing(false);
+    let db = options.open(path).expect("a database");
+    let found = everything(&db);
+    db.close().expect("closed");
+    found
+}
+
+/// The files of a database whose names begin or end so, the largest last.
+fn files(dir: &Path, part: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("a directory");
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("listed").path())
+        .filter(|path| {
+            let name = path.file_name().expect("a file").to_string_lossy();
+            name.starts_with(part) || name.ends_with(part)
+        })
+        .collect();
+    paths.sort_by_key(|path| std::fs::metadata(path).expect("there").len());
+    paths
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).expect("there");
+    bytes[at] ^= 0x20;
+    std::fs::write(path, bytes).expect("writable");
+}
+
+fn place_of(path: &Path, needle: &str) -> usize {
+    let bytes = std::fs::read(path).expect("there");
+    let mut windows = bytes.windows(needle.len());
+    windows
+        .position(|w| w == needle.as_bytes())
+        .expect("it is there")
+}
+
+#[test]
+fn what_was_dumped_is_loaded_byte_for_byte() {
+    let fixture = Fixture::new();
+    let expected = fixture.killed("db");
+    let dumped = fixture.good("dump @db");
+    std::fs::write(fixture.path("all.ndjson"), &dumped).expect("written");
+    fixture.good("load @again @all.ndjson");
+    assert_eq!(opened(&fixture.path("again")), expected);
+    assert_eq!(fixture.good("dump @again"), dumped);
+    let part = fixture.good("dump @db --keyspace void");
+    assert_eq!(part, "{\"keyspace\":\"void\"}\n");
+    let ended = fixture.run("dump @db --keyspace nowhere");
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("there are: default, "), "{ended:?}");
+}
+
+#[test]
+fn commands_work_in_the_keyspace_that_is_named() {
+    let fixture = Fixture::new();
+    let line = "{\"keyspace\":\"events\",\"key\":\"a\",\"value\":\"1\"}\n{\"keyspace\":\"void\"}\n";
+    std::fs::write(fixture.path("in"), line).expect("written");
+    fixture.good("load @db @in");
+    assert_eq!(fixture.good("get @db a --keyspace events"), "1\n");
+    assert_eq!(fixture.run("get @db a").code, Some(2));
+    fixture.good("put @db b 2 --keyspace events");
+    fixture.good("delete @db a --keyspace events");
+    assert_eq!(fixture.good("scan @db --keyspace events"), "b\t2\n");
+    assert_eq!(fixture.good("scan @db --count"), "0\n");
+    fixture.good("compact @db --keyspace events");
+    let ended = fixture.run("scan @db --keyspace event");
+    assert!(
+        ended
+            .err
+            .contains("there is no keyspace event; there are: default, events, void")
+    );
+}
+
+#[test]
+fn a_checkpoint_is_a_database() {
+    let fixture = Fixture::new();
+    let expected = fixture.killed("db");
+    let made = fixture.json("checkpoint @db @copy --json");
+    assert!(made["table_count"].as_u64().expect("a count") > 2, "{made}");
+    assert_eq!(made["copied_bytes"], 0);
+    fixture.good("put @db new x");
+    assert_eq!(opened(&fixture.path("copy")), expected);
+    assert!(fixture.good("verify @copy").contains("no damage found"));
+    let ended = fixture.run("checkpoint @db @copy");
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("new or an empty directory"), "{ended:?}");
+}
+
+#[test]
+fn a_get_and_the_costs_are_explained() {
+    let fixture = Fixture::new();
+    fixture.killed("db");
+    let text = fixture.good("explain get @db key0599");
+    assert!(
+        text.contains("tombstone") && text.contains("<- decides"),
+        "{text}"
+    );
+    let found = fixture.json("explain get @db --json key0200");
+    let steps = found["steps"].as_array().expect("a list");
+    let place = found["decides"].as_u64().expect("a place");
+    let winner = &steps[usize::try_from(place).expect("small")];
+    assert_eq!(
+        (&winner["outcome"], &winner["value_bytes"]),
+        (&"value".into(), &12.into())
+    );
+    let absent = fixture.json("explain get @db --json nobody");
+    assert_eq!(absent["decides"], Value::Null);
+    let placed = fixture.good("explain get --db @db key0599");
+    // The tool has flushed what it replayed when it closed the database.
+    assert!(placed.contains("tombstone"), "{placed}");
+    assert_eq!(placed.matches("<- decides").count(), 1, "{placed}");
+}
+
+#[test]
+fn amplification_is_shown() {
+    let fixture = Fixture::new();
+    fixture.killed("db");
+    let text = fixture.good("amplification @db");
+    assert!(text.lines().count() > 3, "{text}");
+    let found = fixture.json("amplification @db --json");
+    assert!(
+        found["live_bytes"].as_u64().expect("a count") > 0,
+        "{found}"
+    );
+    assert_eq!(found["keyspaces"].as_array().expect("a list").len(), 3);
+}
+
+/// Repairs `db` and returns what it said, and what is in the new database.
+#[track_caller]
+fn repaired(fixture: &Fixture, code: i32) -> (Value, Everything) {
+    let before: Vec<_> = files(&fixture.path("db"), "");
+    let ended = fixture.run("repair @db @saved --json");
+    assert_eq!(ended.code, Some(code), "{ended:?}");
+    assert_eq!(
+        files(&fixture.path("db"), ""),
+        before,
+        "the damaged one is left alone"
+    );
+    assert!(fixture.good("verify @saved").contains("no damage found"));
+    let report = serde_json::from_str(ended.out.trim_end()).expect("one document");
+    (report, opened(&fixture.path("saved")))
+}
+
+/// How many keys of `expected` are missing, and that nothing else is.
+#[track_caller]
+fn missing(found: &Everything, expected: &Everything) -> usize {
+    assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
+    let mut missing = 0;
+    for (name, expected) in expected {
+        let found = &found[name];
+        for (key, value) in expected {
+            missing += usize::from(found.get(key) != Some(value));
+        }
+    }
+    missing
+}
+
+#[test]
+fn a_sound_database_is_repaired_to_itself() {
+    let fixture = Fixture::new();
+    let expected = fixture.killed("db");
+    let (report, found) = repaired(&fixture, 0);
+    assert_eq!(report["losses"], serde_json::json!([]));
+    assert_eq!(found, expected);
+    assert_eq!(fixture.run("repair @db @saved").code, Some(2));
+}
+
+#[test]
+fn a_damaged_block_costs_its_own_keys_and_no_more() {
+    let fixture = Fixture::new();
+    let expected = fixture.killed("db");
+    let tables = files(&fixture.path("db"), ".sst");
+    let table = tables.last().expect("there are tables");
+    flip(table, 5_000);
+    let (report, found) = repaired(&fixture, 1);
+    let losses = report["losses"].as_array().expect("a list");
+    assert_eq!(losses.len(), 1, "{report}");
+    assert!(losses[0]["file"].to_string().contains(".sst"));
+    let (offset, bytes) = (&losses[0]["offset"], &losses[0]["bytes"]);
+    let offset = offset.as_u64().expect("an offset");
+    assert!(
+        offset <= 5_000 && 5_000 < offset + bytes.as_u64().expect("a size") + 5,
+        "{report}"
+    );
+    let lost = missing(&found, &expected);
+    assert!(
+        (1..100).contains(&lost),
+        "{lost} keys of a block of 4 KiB: {report}"
+    );
+}
+
+#[test]
+fn a_damaged_filter_costs_nothing() {
+    let fixture = Fixture::new();
+    let expected = fixture.killed("db");
+    for table in files(&fixture.path("db"), ".sst") {
+        let output = Command::new(env!("CARGO_BIN_EXE_sst-dump"))
+            .arg(&table)
+            .args(["--command=raw", "--json"])
+            .output()
+            .expect("it was built");
+        let out = String::from_utf8(output.stdout).expect("text");
+        let parts = out
+            .lines()
+            .map(|line| -> Value { serde_json::from_str(line).expect("one object a line") });
+        let filter = parts.into_iter().find(|part| part["part"] == "filter");
+        let offset = filter.expect("there is one")["offset"]
+            .as_u64()
+            .expect("a place");
+        flip(&table, usize::try_from(offset).expect("small") + 70);
+    }
+    assert_eq!(fixture.run("verify @db").code, Some(1));
+    let (report, found) = repaired(&fixture, 0);
+    assert_eq!(missing(&found, &expected), 0, "{report}");
+}
+
+#[test]
+fn a_table_without_its_footer_is_lost_by_name_and_range() {
+    let fixture = Fixture::new();
+    let expected = fixture.killed("db");
+    let tables = files(&fixture.path("db"), ".sst");
+    let table = tables.last().expect("there are tables");
+    let len = std::fs::metadata(table).expect("there").len();
+    flip(table, usize::try_from(len).expect("small") - 30);
+    let (report, found) = repaired(&fixture, 1);
+    let loss = &report["losses"][0];
+    let has_range = !loss["from"].is_null() || !loss["from_hex"].is_null();
+    assert!(has_range, "{report}");
+    let lost = missing(&found, &expected);
+    assert!(lost > 20 && lost < 600, "{lost}");
+}
+
+#[test]
+fn the_log_is_saved_beyond_its_damage() {
+    let fixture = Fixture::new();
+    let expected = fixture.killed("db");
+    let logs = files(&fixture.path("db"), ".log");
+    let log = logs.iter().find(|path| {
+        let bytes = std::fs::read(path).expect("there");
+        bytes.windows(13).any(|window| window == b"in the log 20")
+    });
+    let log = log.expect("it is in the log");
+    flip(log, place_of(log, "in the log 20"));
+    assert_ne!(fixture.run("scan @db").code, Some(0));
+    let (report, found) = repaired(&fixture, 1);
+    assert!(report["losses"].to_string().contains(".log"), "{report}");
+    assert_eq!(missing(&found, &expected), 1, "{report}");
+    let later = &found["default"][&b"key0239"[..]];
+    assert_eq!(later, b"in the log 39");
+}
+
+#[test]
+fn without_manifest_or_current_tables_and_log_are_enough() {
+    for damage in [
+        "no CURRENT",
+        "no MANIFEST",
+        "torn CURRENT",
+        "damaged MANIFEST",
+    ] {
+        let fixture = Fixture::new();
+        let expected = fixture.killed("db");
+        let db = fixture.path("db");
+        let manifest = files(&db, "MANIFEST-").pop().expect("there is one");
+        match damage {
+            "no CURRENT" => std::fs::remove_file(db.join("CURRENT")).expect("removed"),
+            "no MANIFEST" => std::fs::remove_file(manifest).expect("removed"),
+            "torn CURRENT" => flip(&db.join("CURRENT"), 3),
+            _ => flip(&manifest, 560),
+        }
+        assert_ne!(fixture.run("scan @db").code, Some(0), "{damage}");
+        let (report, found) = repaired(&fixture, 1);
+        assert_eq!(
+            report["losses"].as_array().expect("a list").len(),
+            1,
+            "{damage}: {report}"
+        );
+        if found.contains_key("\u{fc}mlaut") {
+            assert_eq!(missing(&found, &expected), 0, "{damage}: {report}");
+            assert_eq!(found, expected, "{damage}: {report}");
+        } else {
+            // Only MANIFEST had the name: the log of its creation is gone.
+            assert_eq!(damage, "no MANIFEST", "{report}");
+            assert_eq!(found["default"], expected["default"], "{damage}: {report}");
+            let named = report["remarks"].to_string();
+            assert!(named.contains("keyspace-2"), "{damage}: {report}");
+            assert_eq!(
+                found["keyspace-2"], expected["\u{fc}mlaut"],
+                "{damage}: {report}"
+            );
+        }
+    }
+}
+
+#[test]
+fn shells_and_manual_pages_are_served() {
+    let fixture = Fixture::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = fixture.good(&format!("completions {shell}"));
+        assert!(script.contains("checkpoint"), "{shell}");
+        let script = fixture.good(&format!("completions {shell} --tool sst-dump"));
+        assert!(script.contains("compression_types"), "{shell}");
+    }
+    let page = fixture.good("man");
+    assert!(page.contains(".TH siltstone 1") && page.contains("siltstone repair DB SAVED"));
+    fixture.good("man --dir @pages");
+    fixture.good("man --dir @pages");
+    for name in [
+        "siltstone.1",
+        "siltstone-get.1",
+        "siltstone-wal-dump.1",
+        "sst-dump.1",
+        "lsm-bench.1",
+    ] {
+        let page = std::fs::read_to_string(fixture.path("pages").join(name)).expect(name);
+        assert!(page.contains(".TH"), "{name}");
+    }
+    let ended = fixture.run("chekpoint @db @copy");
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("'checkpoint'"), "{ended:?}");
+    let ended = fixture.run("scan @db --kespace x");
+    assert!(ended.err.contains("'--keyspace'"), "{ended:?}");
+}
+
+/// A pipe to a reader that has had enough, and a device that takes nothing.
+#[test]
+fn an_output_that_ends_is_no_panic() {
+    let fixture = Fixture::new();
+    fixture.killed("db");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let Ok(full) = full else { return };
+    let output = Command::new(env!("CARGO_BIN_EXE_siltstone"))
+        .arg("dump")
+        .arg(fixture.path("db"))
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it was built");
+    let err = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(
+        err.contains("writing the output failed: No space left"),
+        "{err}"
+    );
+}
+
+/// A file system of one megabyte, where that can be made.
+#[test]
+fn a_full_disk_is_told_in_one_line() {
+    let fixture = Fixture::new();
+    let place = fixture.path("small");
+    std::fs::create_dir(&place).expect("made");
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+        .arg(&place)
+        .stderr(Stdio::null())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("skipped: only root can mount");
+        return;
+    }
+    let line = |n: u64| {
+        let noise = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!("{{\"key\":\"key{n}\",\"value\":\"{noise:x}{noise:b}\"}}\n")
+    };
+    let lines: Vec<String> = (0..20_000).map(line).collect();
+    let lines = lines.concat();
+    std::fs::write(fixture.path("in"), lines).expect("written");
+    let ended = fixture.run("load @small/db @in");
+    let unmounted = Command::new("umount").arg("-l").arg(&place).status();
+    assert!(unmounted.is_ok_and(|status| status.success()));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("space"), "{ended:?}");
+    assert!(!ended.err.contains("panicked"), "{ended:?}");
+}
