@@ -45,7 +45,7 @@ pub(super) fn causes(amplification: &Amplification) -> Option<String> {
         .collect();
     let mut out = String::from(
         "<h2>Write amplification by cause</h2>\n<p class=\"quiet\">Bytes written for each byte \
-         that was put, over all databases of the run; the black mark is what theory expects.</p>\n",
+         that was put, over all databases of the run; upright marks are what theory expects.</p>\n",
     );
     out += &bars("Write amplification by cause", &rows);
     if let Some(device) = amplification.device {
