@@ -19,8 +19,9 @@ use crate::tuning::Settings;
 const ATTEMPT_COUNT_MAX: usize = 200;
 /// Attempts on a directory that shows no change: the log may still have been read while it grew.
 const UNCHANGED_COUNT_MAX: usize = 5;
-/// A table that was unlinked could not be opened again: none is ever closed for want of room.
-const OPEN_TABLES_MAX: usize = 1 << 30;
+/// A table that was unlinked could not be opened again: none is ever closed, neither for want of
+/// room in the block cache nor of descriptors.
+const OPEN_TABLES_MAX: usize = usize::MAX;
 
 /// Opens `dir` as it is now, every table of it, and changes nothing there.
 ///

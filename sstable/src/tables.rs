@@ -36,7 +36,8 @@ impl TableCache {
     ///
     /// Bounds mappings and memory, not only descriptors: a mapped table has closed its own. What
     /// open ones keep in memory counts against the block cache; beyond half of that those not used
-    /// for long are closed, down to eight.
+    /// for long are closed, down to eight. With `usize::MAX` none is ever closed for want of
+    /// anything: what cannot be opened again stays open.
     pub fn new(
         fs: Arc<dyn FileSystem>,
         dir: PathBuf,
@@ -70,6 +71,11 @@ impl TableCache {
             used: AtomicBool::new(false),
             opening: Mutex::new(()),
         })
+    }
+
+    /// Whether an open table stays open until its handle is dropped or closes it.
+    fn keeps_all(&self) -> bool {
+        self.open_tables_max == usize::MAX
     }
 
     /// How its tables are read.
@@ -109,6 +115,9 @@ impl TableCache {
 
     /// What open tables keep in memory beyond their share of the block cache.
     fn excess(&self) -> usize {
+        if self.keeps_all() {
+            return 0;
+        }
         let excess = self.options.cache.as_ref().map_or(0, |cache| {
             cache.charged_bytes().saturating_sub(cache.bytes_max() / 2)
         });
@@ -150,6 +159,9 @@ impl TableCache {
 
     /// Closes half of what is open, because the system refused to open more.
     fn close_half(&self) {
+        if self.keeps_all() {
+            return;
+        }
         let closed = {
             let mut clock = self.clock.lock();
             let keep = clock.len() / 2;

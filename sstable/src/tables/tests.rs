@@ -116,6 +116,37 @@ fn when_descriptors_run_out_others_are_closed() {
 }
 
 #[test]
+fn one_that_keeps_all_closes_none() {
+    let fs = Arc::new(MemFs::default());
+    let options = ReaderOptions {
+        mode: ReadMode::Positioned,
+        cache: Some(BlockCache::new(1 << 10)),
+        ..ReaderOptions::default()
+    };
+    let shared = Arc::clone(&fs) as Arc<dyn FileSystem>;
+    let cache = TableCache::new(shared, PathBuf::from("db"), options, usize::MAX);
+    let mut handles = Vec::new();
+    for number in 1..=40 {
+        let summary = write_large_table(&fs, number);
+        let handle = cache.handle(FileNumber(number), summary.file_id, summary.file_bytes);
+        if number == 40 {
+            // Out of descriptors: an error, as nothing can be given back.
+            fs.refuse_opens.store(2, Ordering::Relaxed);
+            let error = handle.reader().map(drop).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Io);
+        } else {
+            handle.reader().expect("opened");
+        }
+        handles.push(handle);
+    }
+    assert_eq!(
+        cache.open_count(),
+        39,
+        "a cache of a kilobyte, and no descriptors"
+    );
+}
+
+#[test]
 fn dropped_handles_leave_the_clock() {
     let Fixture { fs, cache, .. } = fixture(0, 4);
     for number in 1..200 {
