@@ -168,6 +168,35 @@ fn damage_after_what_was_synced_ends_the_log() {
     assert!(dropped_bytes(&events) > 0);
 }
 
+/// Writers fill their places side by side: a kill may leave one empty before others that are whole.
+#[test]
+fn a_hole_that_a_kill_left_is_refused_by_the_strict_alone_and_nothing_is_changed() {
+    let (world, states) = numbered(5, 20);
+    for index in [6, 10, 18] {
+        let _place = PrintOnPanic(format!("record {index} was never filled"));
+        let hole = damaged(&world, |bytes, places| {
+            bytes[places[index].0..places[index].1].fill(0);
+        });
+        let before = hole.files();
+        for _ in 0..2 {
+            let error = open_in(&hole, RecoveryMode::Strict).expect_err("a record is missing");
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+            assert!(
+                error.to_string().contains("another recovery mode"),
+                "{error}"
+            );
+            assert!(error.offset().is_some(), "{error}");
+        }
+        assert!(before == hole.files(), "a file was changed");
+        let (found, events) = open_in(&hole, RecoveryMode::TornTail).expect("it opens");
+        assert_eq!(found, states[index], "nothing behind a hole is replayed");
+        assert!(dropped_bytes(&events) > 0);
+        // That was written down: from then on there is no hole.
+        let (again, _) = open_in(&hole, RecoveryMode::Strict).expect("it opens");
+        assert_eq!(again, states[index]);
+    }
+}
+
 #[test]
 fn handles_are_closed_by_a_close_and_slices_are_not() {
     let world = World::new(9);

@@ -21,6 +21,8 @@ mod fault_threads;
 mod history;
 mod idle;
 mod images;
+mod keyspace_model;
+mod keyspace_threads;
 mod keyspaces;
 mod ledger;
 mod model;
