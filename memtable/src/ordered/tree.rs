@@ -178,6 +178,7 @@ impl Tree {
 
     #[cold]
     fn first_leaf(&self) -> NodeRef<'_> {
+        node::step();
         let guard = self.growing.lock();
         if let Some(root) = self.root() {
             drop(guard);
@@ -306,6 +307,7 @@ impl Tree {
     ) -> Option<NodeRef<'_>> {
         let root = self.root().expect("something was split");
         if root.level() < level {
+            node::step();
             let _growing = self.growing.lock();
             let root = self.root().expect("something was split");
             if root.level() < level {

@@ -28,6 +28,11 @@ impl World {
     }
 
     fn insert(&self, key: u64) {
+        assert!(self.offer(key), "it is new");
+    }
+
+    /// Inserts `key` unless it is there; returns whether it was new.
+    fn offer(&self, key: u64) -> bool {
         let key = key.to_be_bytes();
         let record = Record::store(
             &self.arena,
@@ -35,7 +40,7 @@ impl World {
             b"",
         );
         // SAFETY: the tree is dropped before the arena, and spots are dropped before both.
-        assert!(unsafe { self.tree.insert(record) });
+        unsafe { self.tree.insert(record) }
     }
 
     fn key_at(spot: &Spot) -> u64 {
@@ -265,4 +270,101 @@ fn reads_that_are_interrupted_by_splits_find_what_was_there() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_there_already_is_refused_wherever_it_lies() {
+    for count in counts().filter(|count| *count > 0) {
+        let world = World::new((0..count).map(|n| n * GAP));
+        for n in 0..count {
+            assert!(!world.offer(n * GAP), "key {n} of {count}");
+        }
+        let olds: Vec<u64> = (0..count).map(|n| n * GAP).collect();
+        world.assert_reads(&olds);
+        world.assert_whole();
+        assert_eq!(world.tree.len(), olds.len());
+    }
+}
+
+#[test]
+fn of_two_inserts_of_the_same_one_is_refused() {
+    for count in counts() {
+        for key in [GAP / 2, count / 2 * GAP + GAP / 2, count * GAP + GAP / 2] {
+            for before in [0, SLOT_COUNT as u64 * 2] {
+                at_every_step(|step| {
+                    let world = World::new((0..count).map(|n| n * GAP));
+                    let other = Arc::clone(&world);
+                    let was_new = Arc::new(AtomicUsize::new(0));
+                    let counted = Arc::clone(&was_new);
+                    let act = move || {
+                        // Splits whatever the other insert has found.
+                        (1..=before).for_each(|n| other.insert(key - n));
+                        counted.fetch_add(usize::from(other.offer(key)), Ordering::Relaxed);
+                    };
+                    let Some(is_new) = steps::interrupted(step, act, || world.offer(key)) else {
+                        return false;
+                    };
+                    let new_count = was_new.load(Ordering::Relaxed) + usize::from(is_new);
+                    assert_eq!(new_count, 1, "step {step} of an insert into {count}");
+                    let olds = (0..count).map(|n| n * GAP);
+                    let all = sorted(olds.chain((0..=before).map(|n| key - n)));
+                    world.assert_reads(&all);
+                    world.assert_whole();
+                    true
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_locked_node_keeps_every_other_writer_out() {
+    let world = World::new([1]);
+    let leaf = world.tree.root().expect("it is not empty");
+    let waits = Arc::new(AtomicUsize::new(0));
+    let entered = AtomicUsize::new(0);
+    leaf.lock();
+    std::thread::scope(|scope| {
+        let (world, waits, entered) = (&world, &waits, &entered);
+        scope.spawn(move || {
+            steps::count_waits(waits);
+            let leaf = world.tree.root().expect("it is not empty");
+            leaf.lock();
+            entered.store(1, Ordering::Release);
+            leaf.unlock();
+        });
+        // It has come to the lock and looked again, or it has passed.
+        while waits.load(Ordering::Acquire) < 3 && entered.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(entered.load(Ordering::Acquire), 0, "two writers at once");
+        leaf.unlock();
+    });
+    assert_eq!(entered.load(Ordering::Acquire), 1);
+}
+
+#[test]
+fn writers_of_one_node_take_turns() {
+    const THREAD_COUNT: usize = 3;
+    let rounds = if cfg!(miri) { 20 } else { 2_000 };
+    let world = World::new([1]);
+    let held = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREAD_COUNT {
+            scope.spawn(|| {
+                let leaf = world.tree.root().expect("it is not empty");
+                for round in 0..rounds {
+                    leaf.lock();
+                    // Not one step: whoever is in between loses the count.
+                    let before = held.load(Ordering::Relaxed);
+                    if round % 16 == 0 {
+                        std::thread::yield_now();
+                    }
+                    held.store(before + 1, Ordering::Relaxed);
+                    leaf.unlock();
+                }
+            });
+        }
+    });
+    assert_eq!(held.load(Ordering::Relaxed), THREAD_COUNT * rounds);
 }

@@ -391,7 +391,7 @@ impl<'a> NodeRef<'a> {
 
 /// Where tests let another thread come between; nothing otherwise.
 #[inline]
-fn step() {
+pub(super) fn step() {
     #[cfg(test)]
     super::steps::reached();
 }
@@ -399,6 +399,8 @@ fn step() {
 #[inline]
 fn wait(spins: &mut u32) {
     *spins += 1;
+    #[cfg(test)]
+    super::steps::waited();
     if spins.is_multiple_of(SPIN_COUNT) {
         thread::yield_now();
     } else {

@@ -2,7 +2,10 @@
 //! moment is done there, by this one. Not at work while this thread holds the lock of a node, for
 //! which the other would wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+
+use base::sync::Arc;
+use base::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is to happen, and when.
 struct Plan {
@@ -16,6 +19,20 @@ thread_local! {
     static PLAN: RefCell<Plan> = const {
         RefCell::new(Plan { left: 0, held_count: 0, act: None })
     };
+    static WAITS: Cell<Option<Arc<AtomicUsize>>> = const { Cell::new(None) };
+}
+
+/// Called whenever a thread finds a node locked and will look again.
+pub(super) fn waited() {
+    if let Some(waits) = WAITS.take() {
+        waits.fetch_add(1, Ordering::AcqRel);
+        WAITS.set(Some(waits));
+    }
+}
+
+/// From here on `waits` counts how often this thread finds a node locked.
+pub(super) fn count_waits(waits: &Arc<AtomicUsize>) {
+    WAITS.set(Some(Arc::clone(waits)));
 }
 
 /// Called by nodes wherever another thread could come between.
