@@ -25,6 +25,7 @@ use crate::tree::Tree;
 use crate::tuning::Settings;
 
 mod compact;
+mod fit;
 mod idle;
 mod later;
 mod level0;
@@ -57,6 +58,7 @@ pub(crate) struct Background {
     pub(crate) listener: Listener,
     /// The last segment of the log that the listener was told of.
     told_segment: AtomicU64,
+    last_fit: fit::LastFit,
     /// Somebody asked for a flush and waits for it: it is tried, however full the disk was.
     pub(crate) is_flush_asked: AtomicBool,
     /// The same for compaction, whose old failure would otherwise end that wait.
@@ -94,6 +96,7 @@ impl Background {
             workers: Mutex::default(),
             listener: seams.listener.clone(),
             told_segment: AtomicU64::new(0),
+            last_fit: fit::LastFit::default(),
             is_flush_asked: AtomicBool::new(false),
             is_compacting: AtomicBool::new(false),
             is_compaction_asked: AtomicBool::new(false),
@@ -273,6 +276,7 @@ impl Background {
 
     fn helper_step(&self) -> Step {
         self.tell_segment();
+        self.fit_tables();
         if !self.health.is_poisoned() {
             if let Err(error) = self.tree.versions().settle() {
                 self.health.poison(&error);
@@ -298,7 +302,12 @@ impl Background {
         // While it is spent and there is no room, puts are refused and nothing is wrong here.
         let _ = self.reserve.refill();
         let is_held = self.keyspaces.clear_dropped(&self.snapshots);
-        match self.sweeper.sweep() {
+        let taken_bytes = self.memtables.memory().taken_bytes();
+        let swept = self.sweeper.sweep();
+        if self.memtables.memory().taken_bytes() < taken_bytes {
+            self.signals.progress.ring();
+        }
+        match swept {
             Swept::Clean if !is_held => Step::Idle,
             Swept::More => {
                 self.executor.pause(SWEEP_PAUSE);

@@ -152,6 +152,11 @@ pub(crate) fn table_maker(rooms: &Rooms) -> impl FnMut(TableMeta) -> Arc<Table> 
 }
 
 impl VersionSet {
+    /// Where its tables are opened.
+    pub(crate) fn tables(&self) -> &TableCache {
+        &self.rooms.tables
+    }
+
     /// Writes and installs a fresh MANIFEST that holds what was loaded, with a new `identity`.
     ///
     /// # Errors

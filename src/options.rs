@@ -111,11 +111,15 @@ impl Options {
         /// `Auto` takes the mapping, and positioned writes while each few writes are synced.
         log_append: LogAppend,
 
-        /// How tables are read. Default: mapped.
+        /// How tables are read. Default: [`ReadMode::Auto`].
         ///
         /// Mapped reads cost no copy and leave caching to the operating system. Positioned reads go
         /// through the block cache of `cache_bytes`: choose them when the data is much larger than
-        /// memory, or where a failing disk must not end the process.
+        /// memory, or where a failing disk must not end the process. `Auto` maps while the tables
+        /// of all keyspaces take no more than four fifths of the memory that the system, or the
+        /// control group of the process, has for cached files, and changes back at half of it. It
+        /// looks when the database is opened and, after flushes and compactions, at most every five
+        /// seconds; never on the path of a read.
         read_mode: ReadMode,
 
         /// When checksums are checked. Default: at the first touch of a block.

@@ -15,6 +15,7 @@ use base::{
     Error, ErrorKind, FileKind, FileNumber, HashSeed, KeyspaceId, Level, PinLedger, Result,
     SequenceNumber, ids,
 };
+use compaction::Version;
 use log::recovery::{Prepared, RecoverConfig};
 use log::{Log, LogConfig, Position, Successor};
 use sstable::{BlockCache, ReaderOptions, TableCache};
@@ -169,6 +170,7 @@ impl<'a> Recovery<'a> {
         let config = self.recover_config(&loaded, identity, &late, &on_progress);
         let inspection = log::recovery::inspect(&config)?;
         let versions = Arc::new(VersionSet::install(self.rooms.clone(), loaded, identity)?);
+        self.fit_tables(&versions);
         late.set(Arc::clone(&versions))
             .expect("set here and nowhere else");
         let prepared = inspection.settle(&config)?;
@@ -213,6 +215,17 @@ impl<'a> Recovery<'a> {
             hash_seed,
             next_seq,
         })
+    }
+
+    /// Chooses how tables are read before the first one is opened.
+    fn fit_tables(&self, versions: &VersionSet) {
+        let keyspaces = versions.keyspaces();
+        let all = keyspaces.alive.values().map(|record| &record.version);
+        let bytes_of = |version: &Arc<Version>| -> u64 {
+            let bytes = Level::all().map(|level| version.level_bytes(level));
+            bytes.sum()
+        };
+        self.rooms.tables.fit(all.map(bytes_of).sum());
     }
 
     /// Begins the segment that new writes go to, and notes it.

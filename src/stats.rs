@@ -3,6 +3,7 @@
 //! `gather` reads them; each by itself is exact, together they are of about one moment.
 
 use base::{Level, PinReport, SequenceNumber};
+use sstable::ReadMode;
 
 use crate::throttle::{ThrottleCause, Verdict};
 use crate::till::Till;
@@ -93,6 +94,8 @@ pub struct Stats {
     pub get_bytes_read: u64,
     /// Positionings of cursors and iterators.
     pub seek_count: u64,
+    /// How tables are read that are opened now: mapped or positioned.
+    pub read_mode: ReadMode,
     /// Held by the block cache.
     pub cache_bytes: u64,
     /// Slices that keep a table, block or memtable alive.

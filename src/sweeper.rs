@@ -158,6 +158,13 @@ impl Sweeper {
         }
     }
 
+    /// Frees what nobody holds any more, and unlinks nothing.
+    pub(crate) fn free(&self) {
+        let mut graves = std::mem::take(&mut self.state.lock().graves);
+        graves.retain(|grave| Arc::strong_count(grave) > 1);
+        self.state.lock().graves.append(&mut graves);
+    }
+
     /// Does all that can be done, without a pause: where nobody waits for a sync.
     pub(crate) fn sweep_all(&self) {
         while self.sweep() == Swept::More {}

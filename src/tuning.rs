@@ -79,7 +79,7 @@ impl Default for Settings {
             log_keep_bytes: 0,
             log_keep_age: Duration::ZERO,
             log_append: LogAppend::Auto,
-            read_mode: ReadMode::Mapped,
+            read_mode: ReadMode::Auto,
             verify_reads: Verify::Once,
             cache_bytes: 256 * MIB,
             open_tables_max: 512,

@@ -150,12 +150,50 @@ fn read(db: &Db, keyspaces: &[Keyspace], seed: u64, is_done: &AtomicBool) -> u64
     found_count
 }
 
-#[test]
+fn taken_now() -> usize {
+    HEAP_BYTES.load(Ordering::Relaxed) + pages::mapped_bytes()
+}
+
+/// A log of many times the memory is replayed within the same bound: what is flushed on the way is
+/// given back on the way.
+fn recover_within_the_bound() {
+    const VALUE_BYTES: usize = 500;
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let options = |bytes: usize| {
+        Options::new()
+            .memtable_bytes_total(bytes)
+            .cache_bytes(MIB as u64)
+            .compaction_threads(1)
+            .log_segment_bytes(8 << 20)
+            .read_mode(ReadMode::Positioned)
+    };
+    let bounded = 8 * MIB;
+    let db = options(16 * bounded).open(dir.path()).expect("it opens");
+    let mut state = 1;
+    for _ in 0..6 * bounded / VALUE_BYTES {
+        let key = random(&mut state).to_be_bytes();
+        db.put(key, [1; VALUE_BYTES]).expect("written");
+    }
+    assert!(
+        db.stats().memtable_bytes > 5 * bounded as u64,
+        "it is all in the log"
+    );
+    drop(db);
+    let before = taken_now();
+    PEAK_BYTES.store(0, Ordering::Relaxed);
+    let db = options(bounded).open(dir.path()).expect("it opens again");
+    let peak = PEAK_BYTES.load(Ordering::Relaxed) - before;
+    println!("peak of recovery={peak}");
+    assert!(db.stats().flush_count > 0);
+    let allowed = bounded + bounded / 100 * 15 + 2 * JOB_BYTES;
+    assert!(peak <= allowed, "peak={peak} allowed={allowed}");
+}
+
 fn two_hundred_keyspaces_stay_within_the_bounds() {
     let seed = 0x5eed;
     println!("seed={seed}");
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
-    let before = HEAP_BYTES.load(Ordering::Relaxed) + pages::mapped_bytes();
+    let before = taken_now();
     let options = Options::new()
         .memtable_bytes_total(MEMTABLE_BYTES)
         .cache_bytes(CACHE_BYTES as u64)
@@ -170,7 +208,7 @@ fn two_hundred_keyspaces_stay_within_the_bounds() {
                 .expect("created")
         })
         .collect();
-    let idle = HEAP_BYTES.load(Ordering::Relaxed) + pages::mapped_bytes() - before;
+    let idle = taken_now() - before;
     println!("idle={idle}");
     PEAK_BYTES.store(0, Ordering::Relaxed);
     let is_done = AtomicBool::new(false);
@@ -219,4 +257,11 @@ fn two_hundred_keyspaces_stay_within_the_bounds() {
         peak <= bounded + bounded / 100 * 15 + fixed,
         "peak={peak} bounded={bounded} fixed={fixed}"
     );
+}
+
+/// One after the other: what is counted is of the whole process.
+#[test]
+fn memory_stays_within_the_bounds() {
+    two_hundred_keyspaces_stay_within_the_bounds();
+    recover_within_the_bound();
 }

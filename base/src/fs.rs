@@ -118,6 +118,12 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// If the system refuses.
     fn free_bytes(&self, dir: &Path) -> Result<u64>;
 
+    /// Memory that could hold files in the cache of the system: what is free, and what already
+    /// does. `None` where it does not say, as for a file system that is not on a disk.
+    fn cache_memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Watches the files of `dir` for changes by anybody.
     ///
     /// # Errors

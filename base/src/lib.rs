@@ -23,6 +23,7 @@ pub mod hash;
 pub mod hint;
 pub mod ids;
 pub mod key;
+mod machine;
 pub mod memory;
 pub mod pages;
 pub mod pins;

@@ -226,6 +226,8 @@ impl<'a> Replayer<'a> {
         let snapshots = Snapshots::new(self.replayed_upto);
         self.tree.flush(keyspace, &snapshots, None)?;
         self.keyspaces.note_flushed(keyspace);
+        // There is no helper yet, and what is replayed may be many times the memory there is.
+        self.rooms.sweeper.free();
         Ok(())
     }
 }

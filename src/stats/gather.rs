@@ -114,6 +114,7 @@ impl Handle {
             oldest_snapshot_seq: snapshots.capture().registered.first().copied(),
             visible_seq: snapshots.visible(),
             throttle: self.throttle(self.default_keyspace()),
+            read_mode: self.background.tree.versions().tables().mode(),
             memtable_taken_bytes: self.commit.memtables.memory().taken_bytes() as u64,
             memtable_pinned_bytes: self.commit.memtables.memory().pinned_bytes() as u64,
             ..Stats::default()

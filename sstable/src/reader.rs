@@ -136,12 +136,12 @@ impl TableReader {
                 .with_value("found_id", format_args!("{:#018x}", footer.file_id)));
         }
         let resident = match (options.mode, options.verify) {
-            (ReadMode::Mapped, Verify::Once) => None,
+            (ReadMode::Mapped | ReadMode::Auto, Verify::Once) => None,
             _ => Some(Resident::read(&*file, &footer)?),
         };
         let source = match options.mode {
             ReadMode::Positioned => Source::Positioned(file),
-            ReadMode::Mapped => {
+            ReadMode::Mapped | ReadMode::Auto => {
                 let map = file.map(Access::Random)?;
                 if map.len() as u64 != file_bytes {
                     return Err(Error::corruption(

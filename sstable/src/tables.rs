@@ -14,7 +14,9 @@ use base::sync::atomic::{AtomicBool, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{Error, ErrorKind, FileKind, FileNumber, Result};
 
-use crate::reader::{ReaderOptions, TableReader};
+use crate::reader::{ReadMode, ReaderOptions, TableReader};
+
+mod fit;
 
 /// So many tables stay open whatever they keep in memory: a read of a few runs must not open each
 /// anew.
@@ -25,6 +27,8 @@ pub struct TableCache {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     options: ReaderOptions,
+    /// Whether tables are mapped that are opened now. Changes only if the mode is `Auto`.
+    is_mapping: AtomicBool,
     open_tables_max: usize,
     /// The open tables, in the order in which the hand of the clock passes them: a table that was
     /// used since the last pass is spared once.
@@ -47,6 +51,7 @@ impl TableCache {
         Arc::new(Self {
             fs,
             dir,
+            is_mapping: AtomicBool::new(options.mode != ReadMode::Positioned),
             options,
             open_tables_max: open_tables_max.max(1),
             clock: Mutex::new(VecDeque::new()),
@@ -295,7 +300,11 @@ impl TableHandle {
                 .with_value("expected", self.file_bytes)
                 .with_value("found", found));
         }
-        TableReader::open(file, &self.cache.options, Some(self.file_id), self.number.0)
+        let options = ReaderOptions {
+            mode: self.cache.mode(),
+            ..self.cache.options.clone()
+        };
+        TableReader::open(file, &options, Some(self.file_id), self.number.0)
     }
 }
 

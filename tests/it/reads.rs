@@ -3,9 +3,12 @@
 
 use std::ops::Bound;
 
+use base::fs::fault::OpKind;
 use siltstone::{
-    Compression, Cursor, Db, Iter, Keyspace, Options, PinKind, Result, Slice, Snapshot,
+    Compression, Cursor, Db, Iter, Keyspace, Options, PinKind, ReadMode, Result, Slice, Snapshot,
 };
+
+use crate::support::{DIR, Model, World};
 
 /// A range in each form that the standard library has.
 #[derive(Clone, Debug)]
@@ -125,6 +128,91 @@ macro_rules! reads {
 reads!(Db);
 reads!(Keyspace);
 reads!(Snapshot);
+
+/// Tables that have outgrown the memory there is are read by positioned reads, those in use
+/// included, and mapped again when there is much more.
+#[test]
+fn tables_are_mapped_for_as_long_as_they_fit_in_memory() {
+    let world = World::new(7);
+    let options = || {
+        world
+            .options()
+            .read_mode(ReadMode::Auto)
+            .cache_bytes(1 << 20)
+    };
+    let db = options().open(DIR).expect("it opens");
+    let mut model = Model::new();
+    for n in 0..600u32 {
+        let (key, value) = (n.to_be_bytes().to_vec(), vec![7; 100]);
+        db.put(&key, &value).expect("written");
+        model.insert(key, value);
+    }
+    db.flush().expect("flushed");
+    let table_bytes = db.stats().table_bytes();
+    let maps = || world.fs.calls(OpKind::Map);
+    let look = |memory_bytes| {
+        world.fs.set_cache_memory_bytes(memory_bytes);
+        world.clock.advance(5_000_000);
+        for _ in 0..3 {
+            world.executor.step_named("siltstone-helper");
+        }
+        for (key, value) in &model {
+            let found = db.get(key).expect("read").expect("it is there");
+            assert_eq!(*found, value[..]);
+        }
+        db.stats().read_mode
+    };
+    assert_eq!(
+        look(None),
+        ReadMode::Mapped,
+        "nobody says how much there is"
+    );
+    let mut kept = db.iter().expect("open");
+    assert!(kept.next().is_some(), "it has opened a table");
+    let map_count = maps();
+    assert!(map_count > 0);
+    assert_eq!(look(Some(table_bytes * 2)), ReadMode::Mapped);
+    assert_eq!(maps(), map_count, "and stays open");
+    let misses = db.stats().cache_misses;
+    assert_eq!(look(Some(table_bytes)), ReadMode::Positioned);
+    assert!(db.stats().cache_misses > misses, "through the cache");
+    assert_eq!(
+        look(Some(table_bytes * 3 / 2)),
+        ReadMode::Positioned,
+        "not to and fro"
+    );
+    assert_eq!(maps(), map_count);
+    assert_eq!(look(Some(table_bytes * 3)), ReadMode::Mapped);
+    assert!(maps() > map_count, "opened anew");
+    assert_eq!(kept.count(), model.len() - 1, "what was open goes on");
+    drop(db);
+    world.fs.set_cache_memory_bytes(Some(table_bytes / 2));
+    let db = options().open_read_only(DIR).expect("it opens");
+    assert_eq!(
+        db.stats().read_mode,
+        ReadMode::Positioned,
+        "looked at when it is opened"
+    );
+    world.fs.set_cache_memory_bytes(None);
+}
+
+/// What a read unpacked stays in the block cache, by default too.
+#[test]
+fn a_compressed_block_is_unpacked_once() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let db = Db::open(dir.path()).expect("it opens");
+    for n in 0..1000u32 {
+        db.put(n.to_be_bytes(), [b'v'; 100]).expect("written");
+    }
+    db.flush().expect("flushed");
+    db.compact_range(..).expect("compacted");
+    for _ in 0..5 {
+        assert!(db.get(7u32.to_be_bytes()).expect("read").is_some());
+    }
+    let stats = db.stats();
+    assert_eq!((stats.loaded_blocks, stats.cache_misses), (1, 1));
+    assert_eq!(stats.cache_hits, 4);
+}
 
 /// Whatever keeps memtables, tables or old versions alive is told by kind, with its bytes and age.
 #[test]

@@ -11,8 +11,9 @@ const MODULE_ORDER: [(&str, &[&str]); 5] = [
     (
         "base",
         &[
-            "sync", "error", "fork", "ids", "coding", "hint", "random", "pages", "memory", "pins",
-            "hash", "key", "slice", "filter", "cursor", "checksum", "clock", "executor", "fs",
+            "sync", "error", "fork", "ids", "coding", "hint", "machine", "random", "pages",
+            "memory", "pins", "hash", "key", "slice", "filter", "cursor", "checksum", "clock",
+            "executor", "fs",
         ],
     ),
     (

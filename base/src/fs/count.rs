@@ -119,6 +119,10 @@ impl FileSystem for CountingFs {
         self.inner.free_bytes(dir)
     }
 
+    fn cache_memory_bytes(&self) -> Option<u64> {
+        self.inner.cache_memory_bytes()
+    }
+
     fn watch(&self, dir: &Path) -> Result<Box<dyn Watch>> {
         self.inner.watch(dir)
     }

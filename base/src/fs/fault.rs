@@ -128,6 +128,10 @@ impl FileSystem for FaultFs {
         self.plan.around(OpKind::FreeBytes, dir, free)
     }
 
+    fn cache_memory_bytes(&self) -> Option<u64> {
+        self.inner.cache_memory_bytes()
+    }
+
     fn watch(&self, dir: &Path) -> Result<Box<dyn Watch>> {
         let watch = || self.inner.watch(dir);
         self.plan.around(OpKind::Watch, dir, watch)

@@ -127,6 +127,10 @@ impl FileSystem for OsFs {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    fn cache_memory_bytes(&self) -> Option<u64> {
+        crate::machine::available_bytes()
+    }
+
     #[cfg(target_os = "linux")]
     fn watch(&self, dir: &Path) -> Result<Box<dyn Watch>> {
         use rustix::fs::inotify;

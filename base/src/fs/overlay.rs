@@ -164,6 +164,10 @@ impl FileSystem for OverlayFs {
         self.below.free_bytes(dir)
     }
 
+    fn cache_memory_bytes(&self) -> Option<u64> {
+        self.below.cache_memory_bytes()
+    }
+
     fn watch(&self, dir: &Path) -> Result<Box<dyn Watch>> {
         self.below.watch(dir)
     }

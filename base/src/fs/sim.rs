@@ -340,6 +340,10 @@ impl FileSystem for SimFs {
         })
     }
 
+    fn cache_memory_bytes(&self) -> Option<u64> {
+        self.shared.state.lock().cache_memory_bytes
+    }
+
     fn watch(&self, dir: &Path) -> Result<Box<dyn Watch>> {
         self.faults().around(OpKind::Watch, dir, || {
             let mut state = self.look(OpKind::Watch, dir)?;

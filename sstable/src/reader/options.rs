@@ -20,6 +20,10 @@ pub enum ReadMode {
     /// By positioned reads through the block cache; index and filter are kept in memory. For data
     /// that outgrows memory, and for files of unknown origin.
     Positioned,
+    /// Mapped while the tables fit in the memory that the system has for cached files, positioned
+    /// when they have outgrown it. The table cache chooses, whenever it is told how large they
+    /// are; a reader that is opened by itself is mapped.
+    Auto,
 }
 
 /// How often the checksum of a mapped block is compared. Positioned reads check each load.

@@ -261,6 +261,8 @@ pub enum ReadModeName {
     Mapped,
     /// By positioned reads, through the block cache.
     Positioned,
+    /// Mapped while tables fit in memory.
+    Auto,
 }
 
 /// The values of `--log_append`.

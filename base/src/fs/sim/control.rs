@@ -45,6 +45,13 @@ impl SimFs {
         self.shared.state.lock().quota = quota;
     }
 
+    /// Says what [`FileSystem::cache_memory_bytes`] tells; nothing until then.
+    ///
+    /// [`FileSystem::cache_memory_bytes`]: crate::fs::FileSystem::cache_memory_bytes
+    pub fn set_cache_memory_bytes(&self, bytes: Option<u64>) {
+        self.shared.state.lock().cache_memory_bytes = bytes;
+    }
+
     /// The sum that [`SimFs::set_quota`] bounds.
     pub fn used_bytes(&self) -> u64 {
         self.shared.state.lock().used_bytes()

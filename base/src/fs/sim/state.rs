@@ -162,6 +162,7 @@ pub(super) struct State {
     /// Decides what the call at which the system crashes still does.
     pub(super) chance: Random,
     pub(super) quota: Option<u64>,
+    pub(super) cache_memory_bytes: Option<u64>,
     used_bytes: u64,
     pub(super) locked: HashSet<NodeId>,
     pub(super) mutations: u64,
@@ -184,6 +185,7 @@ impl State {
             random: Random::new(seed),
             chance: Random::new(!seed),
             quota: None,
+            cache_memory_bytes: None,
             used_bytes: 0,
             locked: HashSet::new(),
             mutations: 0,

@@ -30,14 +30,18 @@ impl Args {
                 .block_bytes_target(bytes)
                 .compressed_block_bytes_target(bytes);
         }
-        let is_mapped = self
-            .mmap_read
-            .or(self.read_mode.map(|m| m == ReadModeName::Mapped));
-        if let Some(is_mapped) = is_mapped {
-            options = options.read_mode(if is_mapped {
-                ReadMode::Mapped
+        let asked = self.mmap_read.map(|is_mapped| {
+            if is_mapped {
+                ReadModeName::Mapped
             } else {
-                ReadMode::Positioned
+                ReadModeName::Positioned
+            }
+        });
+        if let Some(mode) = asked.or(self.read_mode) {
+            options = options.read_mode(match mode {
+                ReadModeName::Mapped => ReadMode::Mapped,
+                ReadModeName::Positioned => ReadMode::Positioned,
+                ReadModeName::Auto => ReadMode::Auto,
             });
         }
         if let Some(mode) = self.log_append {
