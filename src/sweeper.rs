@@ -1,8 +1,8 @@
 //! What may be deleted, and deleting it away from every hot path.
 //!
-//! Whoever drops the last holder of something only puts it in line here. The helper closes, unmaps,
-//! frees and unlinks, a few at a time: file systems that discard what is unlinked make every sync
-//! wait for that.
+//! Whoever drops the last holder of something only puts it in line here. The helper frees it; files
+//! it closes, unmaps and unlinks a few at a time: file systems that discard what is unlinked make
+//! every sync wait for that.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -50,7 +50,8 @@ pub(crate) const GRAVE_INTERVAL: Duration = Duration::from_millis(50);
 /// The pause between one handful and the next, so that syncs pass in between: some four hundred
 /// files a second go all the same.
 pub(crate) const SWEEP_PAUSE: Duration = Duration::from_millis(10);
-/// So many files are unlinked, and so many views freed, in one go.
+/// So many files are unlinked in one go. Views are freed as they come: writers wait for the memory,
+/// and it costs the disk nothing.
 const SWEEP_COUNT_MAX: usize = 4;
 
 impl std::fmt::Debug for State {
@@ -121,11 +122,7 @@ impl Sweeper {
             // Nothing hands out new references to what was buried, so that the count of one is
             // final.
             let is_free = |grave: &mut Arc<_>| Arc::strong_count(grave) == 1;
-            let free: Vec<_> = state
-                .graves
-                .extract_if(.., is_free)
-                .take(SWEEP_COUNT_MAX)
-                .collect();
+            let free: Vec<_> = state.graves.extract_if(.., is_free).collect();
             let count = state.files.len().min(SWEEP_COUNT_MAX);
             (state.files.drain(..count).collect::<Vec<_>>(), free)
         };

@@ -1,11 +1,6 @@
 //! How much memory the system could still give to cached files: what it says itself, bounded by
 //! what the groups of this process are allowed. Reads small files of the system; called by `fs`.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the system's own files, which no seam knows"
-)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
