@@ -60,6 +60,11 @@ impl Later {
         had_failed
     }
 
+    /// Those that failed when they were last tried.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &Arc<KeyspaceState>> {
+        self.failing.values()
+    }
+
     fn next_wait(&mut self) -> Duration {
         let wait = self
             .wait

@@ -28,8 +28,8 @@ impl Background {
             return Step::Idle;
         }
         let queue = &self.keyspaces.to_compact_level0;
-        // Acquire: pairs with the Release in `compaction_step`, which looks by itself next, and at
-        // what failed here too.
+        // Acquire: pairs with the Release in `compaction_step`, which looks by itself next. What
+        // failed here it has in its queue.
         if !self.is_compacting.load(Ordering::Acquire) {
             while queue.pop().is_some() {}
             *later = Later::default();
@@ -48,6 +48,11 @@ impl Background {
             return Step::Again;
         };
         let step = self.run_plans(later, queue, &[(keyspace, plan)]);
+        // The other step may have come to rest meanwhile, since level 0 was taken when it looked:
+        // what failed here is then its own to try again.
+        for keyspace in later.failing() {
+            self.keyspaces.to_compact.push(keyspace);
+        }
         // Deeper levels may have become due.
         self.signals.compaction.wake();
         step

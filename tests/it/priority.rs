@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use base::executor::Stepped;
-use base::fs::fault::OpKind;
+use base::fs::fault::{Fault, FaultError, OpKind};
 use base::fs::sim::SimFs;
-use siltstone::{Compression, Db, Event, Options};
+use siltstone::{Compression, Db, Event, KeyspaceOptions, Options};
 
 /// No compaction of these few entries takes so long.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -208,4 +208,111 @@ fn level_0_goes_on_while_another_compaction_has_the_whole_pool() {
     assert!(ends.try_recv().is_ok(), "the first one ended");
     let value = db.get("a000500").expect("a sound disk");
     assert_eq!(value.as_deref(), Some(format!("{:0100}", 2).as_bytes()));
+}
+
+/// Holds a compaction at the first file it creates, until told.
+struct Hold {
+    reached: Mutex<Option<mpsc::Sender<()>>>,
+    release: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Hold {
+    /// The hold, what tells that it was reached, and what ends it.
+    fn new() -> (Self, mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let (reached, reaches) = mpsc::channel();
+        let (end, release) = mpsc::channel();
+        let hold = Self {
+            reached: Mutex::new(Some(reached)),
+            release: Mutex::new(release),
+        };
+        (hold, reaches, end)
+    }
+
+    /// Returns whether it was free.
+    fn meet(&self) -> bool {
+        let Some(reached) = self.reached.lock().expect("no panic").take() else {
+            return false;
+        };
+        // Nobody waits any more if the test has failed.
+        let _ = reached.send(());
+        let release = self.release.lock().expect("no panic");
+        let _ = release.recv_timeout(WATCHDOG);
+        true
+    }
+}
+
+fn is_compacting() -> bool {
+    let current = std::thread::current();
+    let compacts = ["siltstone-compact", "siltstone-level0", "siltstone-pool"];
+    let name = current.name().unwrap_or_default();
+    compacts.iter().any(|begin| name.starts_with(begin))
+}
+
+/// A compaction of level 0 fails after the step that compacts everything else has found level 0
+/// taken, and come to rest: somebody must try it again.
+#[test]
+fn what_fails_beside_a_compaction_that_has_ended_is_tried_again() {
+    for error in [FaultError::Enospc, FaultError::Eio] {
+        let sim = SimFs::new(10);
+        let (ended, ends) = mpsc::channel();
+        let (failed, failures) = mpsc::channel();
+        let listener = move |event: &Event| match event {
+            // At the end nobody listens any more.
+            Event::Compacted { is_move: false, .. } => drop(ended.send(())),
+            Event::BackgroundError { .. } => drop(failed.send(())),
+            _ => {}
+        };
+        let db = options(&sim)
+            .compaction_threads(1)
+            .keep_space_for_deletes(false)
+            .on_event(Arc::new(listener))
+            .open("/db")
+            .expect("an empty disk");
+        let other = db.create_keyspace(
+            "other",
+            &KeyspaceOptions::new().level0_table_count_trigger(2),
+        );
+        let other = other.expect("a new name");
+        let put_other = |round: u32| {
+            for n in 0..100 {
+                let value = format!("{round:010}");
+                other.put(format!("{n:03}"), value).expect("a sound disk");
+            }
+            other.flush().expect("a sound disk");
+        };
+        bottom(&db);
+        put_other(0);
+        db.compact_range(..).expect("a sound disk");
+        db.wait_for_compactions().expect("a sound disk");
+        while ends.try_recv().is_ok() {}
+
+        let (first, first_reaches, first_end) = Hold::new();
+        let (second, second_reaches, second_end) = Hold::new();
+        sim.set_observer(Some(Arc::new(move |_, op| {
+            if op.kind == OpKind::Create && is_compacting() {
+                let _ = first.meet() || second.meet();
+            }
+        })));
+        level0(&db, "a");
+        first_reaches.recv_timeout(WATCHDOG).expect("it compacts a");
+        level0(&db, "z");
+        second_reaches
+            .recv_timeout(WATCHDOG)
+            .expect("it compacts z");
+        first_end.send(()).expect("it is held");
+        ends.recv_timeout(WATCHDOG).expect("a is compacted");
+        // Behind this one in the line: level 0 of `default` was looked at again, and is taken.
+        for round in 1..3 {
+            put_other(round);
+        }
+        ends.recv_timeout(WATCHDOG).expect("the other is compacted");
+        sim.fail(Fault::new(OpKind::Write, error));
+        second_end.send(()).expect("it is held");
+        failures.recv_timeout(WATCHDOG).expect("z fails");
+        ends.recv_timeout(WATCHDOG).expect("z is tried again");
+        sim.set_observer(None);
+        db.wait_for_compactions().expect("a sound disk");
+        let value = db.get("z050").expect("a sound disk");
+        assert_eq!(value.as_deref(), Some(&b"0000000002"[..]));
+    }
 }
