@@ -196,6 +196,32 @@ fn tables_are_mapped_for_as_long_as_they_fit_in_memory() {
     world.fs.set_cache_memory_bytes(None);
 }
 
+/// A slice of each memtable would keep them all: from about a quarter of the bound on, slices are
+/// copies, and flushed memtables are given back.
+#[test]
+fn slices_keep_no_more_than_a_part_of_the_memory_for_memtables() {
+    const TOTAL: usize = 1 << 20;
+    let world = World::new(3);
+    let options = world.options().memtable_bytes_total(TOTAL);
+    let db = options.open(DIR).expect("it opens");
+    let mut kept = Vec::new();
+    for n in 0..150u32 {
+        let value = vec![n.to_le_bytes()[0]; 3000];
+        db.put(n.to_be_bytes(), &value).expect("written");
+        kept.push(db.get(n.to_be_bytes()).expect("read").expect("it is there"));
+        assert_eq!(kept.last().map(|slice| slice.to_vec()), Some(value));
+        db.flush().expect("flushed");
+        while world.executor.step() {}
+        let stats = db.stats();
+        assert!(stats.memtable_pinned_bytes <= TOTAL as u64 / 4, "after {n}");
+        assert!(stats.memtable_taken_bytes <= TOTAL as u64 / 2, "after {n}");
+    }
+    let pinned_count = kept.iter().filter(|slice| slice.is_pinned()).count();
+    assert!((20..100).contains(&pinned_count), "{pinned_count}");
+    drop(kept);
+    assert_eq!(db.stats().memtable_pinned_bytes, 0);
+}
+
 /// What a read unpacked stays in the block cache, by default too.
 #[test]
 fn a_compressed_block_is_unpacked_once() {
