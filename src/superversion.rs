@@ -211,8 +211,14 @@ impl KeyspaceState {
     #[inline]
     pub(crate) fn check_readable(&self, snapshot: Option<SequenceNumber>) -> Result<()> {
         // Acquire: pairs with the Release in `finish_drop`.
-        let dropped_at = self.dropped_at.load(Ordering::Acquire);
-        if dropped_at == 0 || snapshot.is_some_and(|seq| seq.get() < dropped_at) {
+        let Some(seq) = snapshot else {
+            let is_dropped = self.dropped_at.load(Ordering::Acquire) != 0;
+            return if is_dropped { Err(self.gone()) } else { Ok(()) };
+        };
+        // A snapshot that sees the drop sees it from the first read on, durable or not. Acquire:
+        // pairs with the Release in `begin_drop`, before the number was published.
+        let dropping_at = self.dropping_at.load(Ordering::Acquire);
+        if dropping_at == 0 || seq.get() < dropping_at {
             return Ok(());
         }
         Err(self.gone())
