@@ -207,12 +207,17 @@ impl Background {
         }
         let is_asked = self.is_flush_asked.swap(false, Ordering::AcqRel);
         if !is_asked && let Some(step) = self.still_full(later) {
-            return step;
+            return match later.full_error() {
+                Some(error) if !self.refuse_flushes(later, &error) => Step::Idle,
+                _ => step,
+            };
         }
         let Some(keyspace) = self.keyspaces.to_flush.pop() else {
             return later.rest(&self.keyspaces.to_flush);
         };
         if keyspace.check_writable().is_err() {
+            // Dropped, and not what was asked for.
+            self.is_flush_asked.fetch_or(is_asked, Ordering::AcqRel);
             return Step::Again;
         }
         let taken = |view: &Superversion| {
@@ -241,19 +246,47 @@ impl Background {
                 self.signals.progress.ring();
             }
             Err(error) => {
-                let is_full = error.is_no_space();
-                if !self.failed(Job::Flush, &keyspace, error) {
+                if !self.failed(Job::Flush, &keyspace, error.clone()) {
                     return Step::Idle;
                 }
                 if keyspace.check_writable().is_ok() {
                     later.push(keyspace);
-                    if is_full {
-                        return self.found_full(later, &self.keyspaces.to_flush);
+                    if error.is_no_space() {
+                        return self.no_flush_fits(later, &error);
                     }
                 }
             }
         }
         Step::Again
+    }
+
+    /// A flush found no space. The others are not tried before there is more.
+    fn no_flush_fits(&self, later: &mut Later, error: &Error) -> Step {
+        if !self.refuse_flushes(later, error) {
+            return Step::Idle;
+        }
+        self.found_full(later, &self.keyspaces.to_flush, error)
+    }
+
+    /// Whoever waits for a flush that is not tried learns it now, not when its turn has come.
+    /// Returns whether it may be tried later.
+    fn refuse_flushes(&self, later: &mut Later, error: &Error) -> bool {
+        let queue = &self.keyspaces.to_flush;
+        let mut refused = Vec::new();
+        while let Some(keyspace) = queue.pop() {
+            let is_known = later.is_failing(keyspace.id);
+            if !is_known && !self.failed(Job::Flush, &keyspace, error.clone()) {
+                return false;
+            }
+            if keyspace.check_writable().is_ok() {
+                refused.push(keyspace);
+            }
+        }
+        for keyspace in refused {
+            later.push(keyspace);
+        }
+        later.put_back(queue);
+        true
     }
 
     fn sync_step(&self) -> Step {

@@ -78,9 +78,11 @@ impl Background {
         let failures = self
             .tree
             .run_plans(&self.snapshots, &self.log, plans, &ended);
-        let (mut can_go_on, mut is_full) = (true, false);
+        let (mut can_go_on, mut full) = (true, None);
         for (keyspace, error) in failures {
-            is_full |= error.is_no_space();
+            if error.is_no_space() {
+                full = Some(error.clone());
+            }
             can_go_on &= self.failed(Job::Compaction, &keyspace, error);
             if keyspace.check_writable().is_ok() {
                 later.push(keyspace);
@@ -95,11 +97,10 @@ impl Background {
             self.health.job_succeeded_in(Job::Compaction, keyspace.id);
             self.keyspaces.to_compact.push(keyspace);
         }
-        if can_go_on && is_full {
-            self.signals.progress.ring();
-            return self.found_full(later, queue);
-        }
         self.signals.progress.ring();
+        if can_go_on && let Some(error) = full {
+            return self.found_full(later, queue, &error);
+        }
         if can_go_on { Step::Again } else { Step::Idle }
     }
 

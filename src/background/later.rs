@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base::executor::Step;
 use base::sync::Arc;
-use base::{KeyspaceId, SequenceNumber};
+use base::{Error, KeyspaceId, SequenceNumber};
 
 use super::Background;
 use super::idle::Lull;
@@ -32,8 +32,9 @@ pub(super) struct Later {
 }
 
 /// How a job that found no space left the disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct FullDisk {
+    error: Error,
     free_bytes: u64,
     retry_micros: u64,
 }
@@ -60,6 +61,22 @@ impl Later {
         had_failed
     }
 
+    /// Puts those that failed back in line.
+    pub(super) fn put_back(&mut self, queue: &Queue) {
+        for keyspace in self.waiting.drain(..) {
+            queue.push(&keyspace);
+        }
+    }
+
+    /// Why no job is run for now.
+    pub(super) fn full_error(&self) -> Option<Error> {
+        self.full.as_ref().map(|full| full.error.clone())
+    }
+
+    pub(super) fn is_failing(&self, id: KeyspaceId) -> bool {
+        self.failing.contains_key(&id)
+    }
+
     /// Those that failed when they were last tried.
     pub(super) fn failing(&self) -> impl Iterator<Item = &Arc<KeyspaceState>> {
         self.failing.values()
@@ -78,9 +95,7 @@ impl Later {
         if self.waiting.is_empty() {
             return Step::Idle;
         }
-        for keyspace in self.waiting.drain(..) {
-            queue.push(&keyspace);
-        }
+        self.put_back(queue);
         Step::IdleFor(self.next_wait())
     }
 }
@@ -88,13 +103,12 @@ impl Later {
 impl Background {
     /// Notes that a job found no space: it is not tried again, nor is that of another keyspace,
     /// before there is more space or the pause is over.
-    pub(super) fn found_full(&self, later: &mut Later, queue: &Queue) -> Step {
-        for keyspace in std::mem::take(&mut later.waiting) {
-            queue.push(&keyspace);
-        }
+    pub(super) fn found_full(&self, later: &mut Later, queue: &Queue, error: &Error) -> Step {
+        later.put_back(queue);
         let pause = later.next_wait();
         let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         later.full = Some(FullDisk {
+            error: error.clone(),
             free_bytes: self.tree.free_bytes(),
             retry_micros: self.clock.monotonic_micros().saturating_add(micros),
         });
@@ -105,7 +119,7 @@ impl Background {
     /// Whoever woke it learns that it still fails. It runs when there is more space than it left,
     /// or when its pause is over, since a quota may have been raised unseen.
     pub(super) fn still_full(&self, later: &Later) -> Option<Step> {
-        let full = later.full?;
+        let full = later.full.as_ref()?;
         let left = full
             .retry_micros
             .saturating_sub(self.clock.monotonic_micros());

@@ -27,6 +27,7 @@ mod keyspaces;
 mod ledger;
 mod model;
 mod order;
+mod owed;
 mod priority;
 mod processes;
 mod reads;
