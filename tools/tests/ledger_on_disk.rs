@@ -20,9 +20,17 @@ fn written(arguments: &[&str]) -> serde_json::Value {
     document["amplification"]["write"].clone()
 }
 
+/// What a mapped log may be charged too much where memtables are as small as these, in percent: of
+/// the pages that were made ready ahead the ledger cannot know which the system had in hand when a
+/// sync came. Up to 4.9 were seen; with memtables of 64 MiB it is less than one.
+const MADE_READY_PERCENT: f64 = 8.0;
+
 /// Whether the causes of a workload add up, within so many percent, to what the system counted.
 fn check(arguments: &[&str], tolerance: f64) {
-    for append in ["--log_append=mapped", "--log_append=positioned"] {
+    for (append, tolerance) in [
+        ("--log_append=mapped", tolerance.max(MADE_READY_PERCENT)),
+        ("--log_append=positioned", tolerance),
+    ] {
         let write = written(&[arguments, &[append]].concat());
         println!("{append} {arguments:?}: {write:#}");
         if write["write_bytes"].as_u64().unwrap_or(0) == 0 {
