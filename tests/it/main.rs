@@ -41,7 +41,5 @@ mod throttle;
 mod throttle_memory;
 mod throttle_sim;
 mod tidy;
-#[cfg(feature = "tracing")]
-mod tracing_spans;
 mod walks;
 mod writers;

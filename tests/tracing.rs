@@ -1,18 +1,25 @@
 //! The feature `tracing`: what a subscriber is told, and that nothing is measured for nobody.
+//!
+//! Alone in its binary, because the crate `tracing` keeps for each place of the code whether anyone
+//! wants to be told of it, for all threads: a thread without a subscriber that comes to a place
+//! first can switch it off for the others. Here one subscriber for all threads is there before any.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
+use base::clock::ManualClock;
+use base::executor::Stepped;
 use base::fs::fault::{Fault, FaultError, OpKind};
-use siltstone::{KeyspaceOptions, WriteOptions};
+use base::fs::sim::SimFs;
+use base::random::Random;
+use siltstone::{Db, KeyspaceOptions, Options, WriteOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::with_default;
+use tracing::subscriber::{Interest, set_global_default};
 use tracing::{Event, Level, Metadata, Subscriber};
-
-use crate::support::{World, tagged};
 
 /// What was told of one span or event.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +83,67 @@ impl Notes {
     }
 }
 
-impl Subscriber for Notes {
+thread_local! {
+    /// Who is told of what happens on this thread.
+    static LISTENER: RefCell<Option<Notes>> = const { RefCell::new(None) };
+}
+
+/// The one subscriber of this process: hands what happens on a thread to that thread's listener.
+struct Router;
+
+impl Router {
+    fn tell<T>(tell: impl FnOnce(&Notes) -> T) -> T {
+        LISTENER.with_borrow(|notes| tell(notes.as_ref().expect("only who listens is told")))
+    }
+}
+
+impl Subscriber for Router {
+    fn register_callsite(&self, _metadata: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        LISTENER.with_borrow(|notes| notes.as_ref().is_some_and(|notes| notes.enabled(metadata)))
+    }
+
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        Self::tell(|notes| notes.new_span(attributes))
+    }
+
+    fn record(&self, id: &Id, values: &Record<'_>) {
+        Self::tell(|notes| notes.record(id, values));
+    }
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        Self::tell(|notes| notes.event(event));
+    }
+
+    fn enter(&self, id: &Id) {
+        Self::tell(|notes| notes.enter(id));
+    }
+
+    fn exit(&self, id: &Id) {
+        Self::tell(|notes| notes.exit(id));
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        Self::tell(|notes| notes.close(&id))
+    }
+}
+
+/// Runs `run` with `notes` as the listener of this thread.
+fn told_to<T>(notes: &Notes, run: impl FnOnce() -> T) -> T {
+    static ROUTER: Once = Once::new();
+    ROUTER.call_once(|| set_global_default(Router).expect("there is none yet"));
+    LISTENER.set(Some(notes.clone()));
+    let result = run();
+    LISTENER.set(None);
+    result
+}
+
+impl Notes {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "siltstone" && *metadata.level() <= self.level
     }
@@ -98,8 +165,6 @@ impl Subscriber for Notes {
         values.record(spans.get_mut(&id.into_u64()).expect("it is there"));
     }
 
-    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-
     fn event(&self, event: &Event<'_>) {
         let mut told = Told {
             parent: self.parent(),
@@ -119,7 +184,7 @@ impl Subscriber for Notes {
         assert_eq!(left, Some(id.into_u64()), "spans end in order");
     }
 
-    fn try_close(&self, id: Id) -> bool {
+    fn close(&self, id: &Id) -> bool {
         let mut spans = self.spans.lock().expect("unbroken");
         spans
             .get_mut(&id.into_u64())
@@ -129,14 +194,38 @@ impl Subscriber for Notes {
     }
 }
 
+/// A value of 60 bytes that no other number has.
+fn value(number: u64) -> Vec<u8> {
+    let mut random = Random(number);
+    (0..60)
+        .map(|_| random.next_u64().to_le_bytes()[0])
+        .collect()
+}
+
+/// A database on `fs` whose background jobs run on the thread that waits for them, of sizes at
+/// which a thousand puts flush and compact.
+fn open(fs: &Arc<SimFs>) -> Db {
+    Options::new()
+        .memtable_bytes_max(4 << 10)
+        .table_bytes_target(4 << 10)
+        .level0_table_count_trigger(2)
+        .level_base_bytes(32 << 10)
+        .level_fan_out(2)
+        .sync_interval(None)
+        .file_system(Arc::clone(fs) as _)
+        .executor(Stepped::new(1))
+        .clock(Arc::new(ManualClock::new(1_700_000_000_000_000)))
+        .open("/db")
+        .expect("opens")
+}
+
 /// Opens, writes, compacts and closes.
-fn live(world: &World) -> siltstone::Stats {
-    let db = world.open().expect("opens");
+fn live() -> siltstone::Stats {
+    let db = open(&SimFs::new(1));
     let other = db.create_keyspace("other", &KeyspaceOptions::new());
     let other = other.expect("created");
     for number in 0..1000_u64 {
-        db.put(number.to_be_bytes(), tagged(number, 60))
-            .expect("a put");
+        db.put(number.to_be_bytes(), value(number)).expect("a put");
     }
     let mut batch = siltstone::WriteBatch::new();
     batch.put("a", "1").put_in(&other, "b", "2");
@@ -149,9 +238,8 @@ fn live(world: &World) -> siltstone::Stats {
 
 #[test]
 fn every_commit_and_job_is_a_span_with_what_it_did() {
-    let world = World::new(1);
     let notes = Notes::upto(Level::DEBUG);
-    let stats = with_default(notes.clone(), || live(&world));
+    let stats = told_to(&notes, live);
     let commits = notes.spans("commit");
     assert_eq!(commits.len(), 1001);
     assert_eq!(commits[0].fields["keyspace"], "default");
@@ -191,29 +279,28 @@ fn every_commit_and_job_is_a_span_with_what_it_did() {
 
 #[test]
 fn who_does_not_want_commits_is_not_told_of_them() {
-    let world = World::new(1);
     let notes = Notes::upto(Level::INFO);
-    with_default(notes.clone(), || live(&world));
+    told_to(&notes, live);
     assert!(notes.spans("commit").is_empty());
     assert!(!notes.spans("flush").is_empty());
 }
 
 #[test]
 fn stalls_and_failures_are_told_as_events() {
-    let world = World::new(1);
+    let fs = SimFs::new(1);
     let notes = Notes::upto(Level::INFO);
-    with_default(notes.clone(), || {
-        let db = world.open().expect("opens");
+    told_to(&notes, || {
+        let db = open(&fs);
         let no_wait = WriteOptions::new().no_wait();
         let mut number = 0_u64;
         while db
-            .put_with(number.to_be_bytes(), tagged(number, 60), &no_wait)
+            .put_with(number.to_be_bytes(), value(number), &no_wait)
             .is_ok()
         {
             number += 1;
         }
         db.put("key", "value").expect("waits for a flush");
-        world.fs.fail(Fault::new(OpKind::Sync, FaultError::Eio));
+        fs.fail(Fault::new(OpKind::Sync, FaultError::Eio));
         db.put("key", "value").expect("a put");
         db.sync().expect_err("the sync fails");
     });
