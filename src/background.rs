@@ -195,7 +195,7 @@ impl Background {
             self.health.poison(&error);
         }
         self.health.job_failed_in(job, keyspace.id, error);
-        keyspace.job_failed();
+        self.tell_failed(job, keyspace);
         self.signals.job_failed();
         !self.health.is_poisoned()
     }
@@ -206,7 +206,7 @@ impl Background {
             return Step::Idle;
         }
         let is_asked = self.is_flush_asked.swap(false, Ordering::AcqRel);
-        if !is_asked && let Some(step) = self.still_full(later) {
+        if !is_asked && let Some(step) = self.still_full(later, Job::Flush) {
             return match later.full_error() {
                 Some(error) if !self.refuse_flushes(later, &error) => Step::Idle,
                 _ => step,

@@ -225,12 +225,26 @@ impl HealthState {
         causes.failed_syncs.remove(&job);
     }
 
+    /// Why one kind of job is not getting on, in whatever keyspace, if so.
+    pub(crate) fn job_anywhere(&self, job: Job) -> Option<Error> {
+        let causes = self.causes.lock();
+        let mut failed = causes.background.iter();
+        let found = failed.find(|((failing, _), _)| *failing == job);
+        found.map(|(_, error)| error.clone())
+    }
+
     /// Why flush or compaction of one keyspace is not getting on, if so.
     pub(crate) fn background_in(&self, keyspace: KeyspaceId) -> Option<Error> {
         let causes = self.causes.lock();
         let mut failed = causes.background.iter();
         let found = failed.find(|((_, id), _)| *id == Some(keyspace));
         found.map(|(_, error)| error.clone())
+    }
+
+    /// Why one kind of job of one keyspace is not getting on, if so.
+    pub(crate) fn job_in(&self, job: Job, keyspace: KeyspaceId) -> Option<Error> {
+        let causes = self.causes.lock();
+        causes.background.get(&(job, Some(keyspace))).cloned()
     }
 
     /// Why flush or compaction is not getting on, if so.

@@ -94,7 +94,8 @@ impl Options {
         /// Five quarters of `log_segment_bytes`, in a file called `RESERVE`, where the file system
         /// can reserve space, and only once no more than sixteen times as much is free. How much is
         /// free is looked at once for every `sync_interval` and MiB of log. Once deletes have used
-        /// the space up, puts fail with `NoSpace` until twice as much is free.
+        /// the space up, puts fail with `NoSpace` until twice as much is free. An open for which
+        /// there is no room uses it up as well.
         keep_space_for_deletes: bool,
 
         /// How much of the log is kept although it is flushed, in bytes. Default: 0.

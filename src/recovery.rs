@@ -68,14 +68,43 @@ pub(crate) struct Opened {
     pub(crate) memtables: MemtableMaker,
     pub(crate) hash_seed: HashSeed,
     pub(crate) next_seq: SequenceNumber,
+    /// The space kept back for deletes was given up for the open itself.
+    pub(crate) is_reserve_spent: bool,
 }
 
-/// Opens `dir`.
+/// Opens `dir`. If the disk is too full for that, it gives up the space kept back for deletes.
 ///
 /// # Errors
 /// Named file and remedy for everything that is wrong with the directory; nothing is changed on
-/// disk when what is there cannot be opened.
+/// disk when what is there cannot be opened. `NoSpace` leaves what was begun for the next open to
+/// remove.
 pub(crate) fn open(dir: &Path, settings: &Settings, seams: &Seams) -> Result<Opened> {
+    let reserve = dir.join(ids::RESERVE);
+    let opened = match open_once(dir, settings, seams, None) {
+        Err(error) if error.is_no_space() && seams.fs.status(&reserve)?.is_some() => {
+            open_once(dir, settings, seams, Some(&reserve))
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| {
+        if !error.is_no_space() {
+            return error;
+        }
+        let message = "no room for the MANIFEST and the log of an open: free some space, or open \
+                       it for reading only";
+        error
+            .context(message)
+            .with_value("directory", dir.display())
+    })
+}
+
+/// As [`open`], after `spent` was unlinked.
+fn open_once(
+    dir: &Path,
+    settings: &Settings,
+    seams: &Seams,
+    spent: Option<&Path>,
+) -> Result<Opened> {
     fork::watch()?;
     let span = Span::recovery(dir);
     let began = seams.clock.monotonic_micros();
@@ -91,7 +120,11 @@ pub(crate) fn open(dir: &Path, settings: &Settings, seams: &Seams) -> Result<Ope
         // making its name durable.
         seams.fs.sync_dir(parent_of(dir))?;
     }
-    let opened = Recovery::new(dir, settings, seams).run(&directory, lock)?;
+    if let Some(reserve) = spent {
+        seams.fs.remove_file(reserve)?;
+    }
+    let mut opened = Recovery::new(dir, settings, seams).run(&directory, lock)?;
+    opened.is_reserve_spent = spent.is_some();
     let micros = seams.clock.monotonic_micros().saturating_sub(began);
     span.record(opened.log.total_bytes(), micros);
     Ok(opened)
@@ -214,6 +247,7 @@ impl<'a> Recovery<'a> {
             memtables,
             hash_seed,
             next_seq,
+            is_reserve_spent: false,
         })
     }
 

@@ -47,6 +47,14 @@ impl SpaceReserve {
         })
     }
 
+    /// Notes that the open gave the space up: what is left is for deletes.
+    pub(crate) fn note_spent(&self) {
+        let _changing = self.changing.lock();
+        if self.state.load(Ordering::Acquire) == MISSING {
+            self.state.store(SPENT, Ordering::Release);
+        }
+    }
+
     /// Whether puts are to be refused.
     #[inline]
     pub(crate) fn is_spent(&self) -> bool {

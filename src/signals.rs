@@ -20,6 +20,8 @@ pub(crate) struct Signals {
     /// The log needs space ahead of the writers.
     pub(crate) ahead: WorkerSlot,
     failures: AtomicU64,
+    /// How many of them were flushes.
+    flush_failures: AtomicU64,
 }
 
 impl Signals {
@@ -32,6 +34,16 @@ impl Signals {
     /// How many jobs have failed so far.
     pub(crate) fn failure_count(&self) -> u64 {
         self.failures.load(Ordering::Acquire)
+    }
+
+    /// Notes that a flush is about to be told as failed.
+    pub(crate) fn flush_failed(&self) {
+        self.flush_failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many flushes have failed so far.
+    pub(crate) fn flush_failure_count(&self) -> u64 {
+        self.flush_failures.load(Ordering::Acquire)
     }
 
     /// Forgets every worker and returns them, to be stopped.

@@ -55,6 +55,29 @@ impl Snapshots {
         self.visible.fetch_max(seq.get(), Ordering::Release);
     }
 
+    /// A view together with the sequence number up to which it is complete. `load` gives the
+    /// current view, `is_same` says whether two are one.
+    ///
+    /// The view is taken first: a number read before could name versions that a compaction
+    /// installed in between no longer keeps. Then the view must still be current, or writes up to
+    /// the number could lie in a memtable that the view does not have.
+    #[inline]
+    pub(crate) fn with_visible<V>(
+        &self,
+        load: impl Fn() -> V,
+        is_same: impl Fn(&V, &V) -> bool,
+    ) -> (V, SequenceNumber) {
+        let mut view = load();
+        loop {
+            let seq = self.visible();
+            let again = load();
+            if is_same(&view, &again) {
+                return (view, seq);
+            }
+            view = again;
+        }
+    }
+
     /// Pins what is visible now.
     pub(crate) fn register(self: &Arc<Self>) -> Registration {
         let mut registered = self.registered.lock();

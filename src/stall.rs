@@ -12,7 +12,7 @@ use base::sync::atomic::{AtomicUsize, Ordering};
 use base::{Error, ErrorKind, Result, WriteOutcome};
 
 use crate::events::{Event, Listener};
-use crate::health::HealthState;
+use crate::health::{HealthState, Job};
 use crate::ledger::Ledger;
 use crate::registry::Keyspaces;
 use crate::signals::Signals;
@@ -212,30 +212,26 @@ impl Gate {
     /// Returns whether there is progress enough to go on, rather than no patience left.
     fn wait_for_progress(&self, counter: Counter<'_>, patience: Patience) -> Result<bool> {
         let keyspace = counter.keyspace();
-        let failures = keyspace.failure_count();
-        let failures_of_all = self.signals.failure_count();
+        let before = self.failures(keyspace);
         let mut failed = None;
         // Once: whatever is done from here on wakes what it makes possible. A writer that woke them
         // again at each ring would keep them running in a circle.
         self.signals.flush.wake();
         self.signals.compaction.wake();
-        let must_stop = || matches!(self.look(counter), Verdict::Stop(_));
         let mut done = || {
             if let Err(error) = self.health.check_writable() {
                 failed = Some(error);
-            } else if keyspace.check_writable().is_err() {
+                return true;
+            }
+            if keyspace.check_writable().is_err() {
                 // Dropped: the commit itself finds it out.
                 return true;
-            } else if keyspace.failure_count() != failures {
-                failed = self.health.background_in(keyspace.id);
-            } else if matches!(counter, Counter::Memory(..))
-                && self.signals.failure_count() != failures_of_all
-                && must_stop()
-            {
-                // Any keyspace may hold what is waited for.
-                failed = self.health.background();
             }
-            failed.is_some() || !must_stop()
+            let Verdict::Stop(cause) = self.look(counter) else {
+                return true;
+            };
+            failed = self.failure_behind(cause, keyspace, before);
+            failed.is_some()
         };
         let bell = &self.signals.progress;
         let is_done = match patience {
@@ -247,6 +243,49 @@ impl Gate {
         };
         failed.map_or(Ok(is_done), Err)
     }
+
+    fn failures(&self, keyspace: &KeyspaceState) -> Failures {
+        Failures {
+            jobs: keyspace.failure_count(),
+            flushes: keyspace.flush_failure_count(),
+            flushes_of_all: self.signals.flush_failure_count(),
+        }
+    }
+
+    /// Why a stop for `cause` will not end soon, if so: what would end it has failed since
+    /// `before`. That something else fails is no reason to refuse a write.
+    fn failure_behind(
+        &self,
+        cause: ThrottleCause,
+        keyspace: &KeyspaceState,
+        before: Failures,
+    ) -> Option<Error> {
+        let now = self.failures(keyspace);
+        match cause {
+            ThrottleCause::Memtables if now.flushes != before.flushes => {
+                self.health.job_in(Job::Flush, keyspace.id)
+            }
+            // Any keyspace may hold what is waited for.
+            ThrottleCause::Memory if now.flushes_of_all != before.flushes_of_all => {
+                self.health.job_anywhere(Job::Flush)
+            }
+            ThrottleCause::Level0 | ThrottleCause::Debt if now.jobs != before.jobs => {
+                self.health.background_in(keyspace.id)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How many jobs have failed so far.
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    /// Of one keyspace.
+    jobs: u64,
+    /// Those of them that were flushes.
+    flushes: u64,
+    /// The flushes of all keyspaces.
+    flushes_of_all: u64,
 }
 
 /// Both together, under the cause that took longer.

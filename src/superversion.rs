@@ -57,6 +57,8 @@ pub(crate) struct KeyspaceState {
     pub(crate) cancel: Arc<AtomicBool>,
     /// How many of its jobs have failed.
     failure_count: AtomicU64,
+    /// How many of those were flushes.
+    flush_failure_count: AtomicU64,
     /// LOCK: last in the order commit, manifest, superversion. Never held over I/O.
     replacing: Mutex<()>,
     sweeper: Arc<Sweeper>,
@@ -93,6 +95,7 @@ impl KeyspaceState {
             in_progress: Mutex::default(),
             cancel: Arc::default(),
             failure_count: AtomicU64::new(0),
+            flush_failure_count: AtomicU64::new(0),
             replacing: Mutex::new(()),
             sweeper,
             till,
@@ -118,25 +121,16 @@ impl KeyspaceState {
         self.current.load()
     }
 
-    /// Pins a view together with the sequence number up to which it is complete.
-    ///
-    /// The view is taken first: a number read before could name versions that a compaction
-    /// installed in between no longer keeps. Then the view must still be current, or writes up to
-    /// the number could lie in a memtable that the view does not have.
+    /// Looks at a view together with the sequence number up to which it is complete.
     #[inline]
     pub(crate) fn peek_visible(
         &self,
         snapshots: &Snapshots,
     ) -> (arc_swap::Guard<Arc<Superversion>>, SequenceNumber) {
-        let mut view = self.current.load();
-        loop {
-            let seq = snapshots.visible();
-            let again = self.current.load();
-            if Arc::ptr_eq(&view, &again) {
-                return (view, seq);
-            }
-            view = again;
-        }
+        snapshots.with_visible(
+            || self.current.load(),
+            |view, again| Arc::ptr_eq(view, again),
+        )
     }
 
     fn replace(&self, change: impl FnOnce(&Superversion) -> Superversion) {
@@ -246,6 +240,16 @@ impl KeyspaceState {
     /// How many of its jobs have failed so far.
     pub(crate) fn failure_count(&self) -> u64 {
         self.failure_count.load(Ordering::Acquire)
+    }
+
+    /// Notes that it was a flush that failed.
+    pub(crate) fn flush_failed(&self) {
+        self.flush_failure_count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many of its flushes have failed so far.
+    pub(crate) fn flush_failure_count(&self) -> u64 {
+        self.flush_failure_count.load(Ordering::Acquire)
     }
 
     /// Seals the active memtable and puts `fresh` in its place. The caller holds the commit lock.

@@ -12,6 +12,7 @@ use compaction::policy::ManualStep;
 use super::Background;
 use super::idle::Idle;
 use super::later::Later;
+use super::wait::Waited;
 use crate::health::Job;
 use crate::registry::Queue;
 use crate::superversion::KeyspaceState;
@@ -24,7 +25,7 @@ impl Background {
             return Step::Idle;
         }
         let is_asked = self.is_compaction_asked.swap(false, Ordering::AcqRel);
-        if !is_asked && let Some(step) = self.still_full(later) {
+        if !is_asked && let Some(step) = self.still_full(later, Job::Compaction) {
             return step;
         }
         let oldest = self.snapshots.oldest();
@@ -146,7 +147,7 @@ impl Background {
         loop {
             self.health.check_writable()?;
             let mut step = ManualStep::Wait;
-            self.wait_for(Some(keyspace), &mut || {
+            self.wait_for(Waited::Room(keyspace), &mut || {
                 step = Tree::step_manual(keyspace, &mut request);
                 !matches!(step, ManualStep::Wait)
             })?;

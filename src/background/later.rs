@@ -9,6 +9,7 @@ use base::{Error, KeyspaceId, SequenceNumber};
 
 use super::Background;
 use super::idle::Lull;
+use crate::health::Job;
 use crate::registry::Queue;
 use crate::superversion::KeyspaceState;
 
@@ -118,7 +119,7 @@ impl Background {
     /// How long a job that found no space is not to run: it would write as much again in vain.
     /// Whoever woke it learns that it still fails. It runs when there is more space than it left,
     /// or when its pause is over, since a quota may have been raised unseen.
-    pub(super) fn still_full(&self, later: &Later) -> Option<Step> {
+    pub(super) fn still_full(&self, later: &Later, job: Job) -> Option<Step> {
         let full = later.full.as_ref()?;
         let left = full
             .retry_micros
@@ -127,9 +128,18 @@ impl Background {
             return None;
         }
         for keyspace in later.failing.values() {
-            keyspace.job_failed();
+            self.tell_failed(job, keyspace);
         }
         self.signals.job_failed();
         Some(Step::IdleFor(Duration::from_micros(left)))
+    }
+
+    /// Counts a failure where those look who wait.
+    pub(super) fn tell_failed(&self, job: Job, keyspace: &KeyspaceState) {
+        keyspace.job_failed();
+        if job == Job::Flush {
+            keyspace.flush_failed();
+            self.signals.flush_failed();
+        }
     }
 }

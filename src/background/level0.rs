@@ -12,6 +12,7 @@ use base::sync::atomic::Ordering;
 
 use super::Background;
 use super::later::Later;
+use crate::health::Job;
 use crate::superversion::KeyspaceState;
 use crate::tree::Tree;
 
@@ -35,7 +36,7 @@ impl Background {
             *later = Later::default();
             return Step::Idle;
         }
-        if let Some(step) = self.still_full(later) {
+        if let Some(step) = self.still_full(later, Job::Compaction) {
             return step;
         }
         let Some(keyspace) = queue.pop() else {

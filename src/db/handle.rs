@@ -196,6 +196,15 @@ pub(super) fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Ha
         is_log_switched: true,
         is_closing: false,
     };
+    let reserve_bytes = settings.reserve_bytes();
+    let reserve = SpaceReserve::new(
+        Arc::clone(&opened.rooms.fs),
+        &opened.rooms.dir,
+        reserve_bytes,
+    );
+    if opened.is_reserve_spent {
+        reserve.note_spent();
+    }
     let commit = CommitPath {
         log: Arc::clone(&opened.log),
         keyspaces: opened.keyspaces,
@@ -205,11 +214,7 @@ pub(super) fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Ha
         health: Arc::clone(&opened.health),
         memtables: opened.memtables,
         hash_seed: opened.hash_seed,
-        reserve: SpaceReserve::new(
-            Arc::clone(&opened.rooms.fs),
-            &opened.rooms.dir,
-            settings.reserve_bytes(),
-        ),
+        reserve,
         log_bytes_max: settings.log_bytes_max,
         value_bytes_max: settings.value_bytes_max,
         durability: settings.durability,

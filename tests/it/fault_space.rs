@@ -6,13 +6,18 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base::fs::FileSystem;
 use base::fs::fault::{Fault, FaultError, FaultFs, OpKind};
+use base::fs::sim::SimFs;
 use base::ids;
 use siltstone::{
     Db, Durability, ErrorKind, Health, Options, WriteBatch, WriteOptions, WriteOutcome,
 };
 
-use crate::support::{DIR, Model, World, assert_same, contents, for_each_seed, tagged};
+use crate::images::check_no_leak;
+use crate::support::{
+    DIR, Model, PrintOnPanic, World, assert_same, contents, for_each_seed, tagged,
+};
 
 fn key(index: u64) -> Vec<u8> {
     format!("key{index:06}").into_bytes()
@@ -241,7 +246,7 @@ impl SmallDisk {
     fn mount(bytes: u64) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let place = dir.path().join("disk");
-        base::fs::FileSystem::create_dir(&base::fs::OsFs, &place).expect("a new directory");
+        FileSystem::create_dir(&base::fs::OsFs, &place).expect("a new directory");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "siltstone"])
             .arg(&place)
@@ -282,7 +287,7 @@ fn a_small_real_disk_fills_up_and_the_same_handle_resumes() {
     }
     db.wait_for_compactions().expect("there is space");
     // Somebody else takes the rest of the disk.
-    let other = base::fs::FileSystem::create(&base::fs::OsFs, &ballast).expect("a file");
+    let other = FileSystem::create(&base::fs::OsFs, &ballast).expect("a file");
     let mut taken = 0;
     while other.write_at(taken, &[1; 8 << 10]).is_ok() {
         taken += 8 << 10;
@@ -303,7 +308,7 @@ fn a_small_real_disk_fills_up_and_the_same_handle_resumes() {
         }
     }
     assert!(!matches!(db.health(), Health::Poisoned(_)));
-    base::fs::FileSystem::remove_file(&base::fs::OsFs, &ballast).expect("it is there");
+    FileSystem::remove_file(&base::fs::OsFs, &ballast).expect("it is there");
     drop(other);
     let disk_durable = WriteOptions::new().durability(Durability::Disk);
     db.put_with("again", "there is space", &disk_durable)
@@ -315,4 +320,61 @@ fn a_small_real_disk_fills_up_and_the_same_handle_resumes() {
     let db = options.open(&dir).expect("a reopen");
     assert!(contents(&db).expect("a scan") == model);
     db.close().expect("a clean close");
+}
+
+#[test]
+fn an_open_on_a_full_disk_takes_what_is_kept_back_or_says_what_to_do() {
+    for seed in 0..6 {
+        let _place = PrintOnPanic(format!("seed {seed}"));
+        let world = World::new(seed);
+        let with_reserve = |world: &World| options(world).log_segment_bytes(48 << 10);
+        // So little is free that space is kept back.
+        world.fs.set_quota(Some(12 * (48 << 10)));
+        let db = with_reserve(&world).open(DIR).expect("a new database");
+        let mut model = Model::new();
+        for index in 0..60 {
+            db.put(key(index), tagged(index, 80)).expect("a put");
+            model.insert(key(index), tagged(index, 80));
+        }
+        world.executor.run_until_idle();
+        drop(db);
+        let reserve = Path::new(DIR).join(ids::RESERVE);
+        assert!(world.fs.contents(&reserve).is_some(), "no space was kept");
+        let full = |fs: &Arc<SimFs>| fs.set_quota(Some(fs.used_bytes()));
+        full(&world.fs);
+        // Reading needs no room.
+        let reader = with_reserve(&world).file_system(world.fs.for_reading());
+        let reader = reader.open_read_only(DIR).expect("it only reads");
+        assert_eq!(contents(&reader).expect("a scan"), model);
+        drop(reader);
+        if seed % 2 == 0 {
+            let db = with_reserve(&world).open(DIR).expect("room was kept back");
+            assert_eq!(contents(&db).expect("a scan"), model);
+            assert_put_is_refused(&db);
+            db.delete(key(3)).expect("a delete");
+            model.remove(&key(3));
+            assert_eq!(contents(&db).expect("a scan"), model);
+            drop(db);
+            full(&world.fs);
+        }
+        // What was kept back is used up, or was never there.
+        if world.fs.contents(&reserve).is_some() {
+            FileSystem::remove_file(&*world.fs, &reserve).expect("it is there");
+            full(&world.fs);
+        }
+        for _ in 0..3 {
+            let error = with_reserve(&world).open(DIR).expect_err("no room");
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            let message = error.to_string();
+            for word in [DIR, "free some space", "reading only"] {
+                assert!(message.contains(word), "{message}");
+            }
+        }
+        world.fs.set_quota(None);
+        let db = with_reserve(&world).open(DIR).expect("there is room");
+        assert_eq!(contents(&db).expect("a scan"), model);
+        db.put("key", "value").expect("a put");
+        db.close().expect("a clean close");
+        check_no_leak(&world.fs);
+    }
 }

@@ -11,6 +11,7 @@ mod endings;
 mod explain;
 mod fault;
 mod fault_clock;
+mod fault_keyspaces;
 mod fault_loop;
 mod fault_process;
 mod fault_read;
