@@ -8,7 +8,7 @@
 use std::fmt;
 
 use base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use base::sync::{Condvar, Mutex, MutexGuard};
+use base::sync::{Condvar, Mutex, MutexGuard, spin};
 use base::{Error, Result, SequenceNumber};
 
 use crate::record::Position;
@@ -144,14 +144,11 @@ impl Completion {
     /// If an earlier one failed: it never will be.
     #[inline]
     pub(crate) fn wait(&self, ticket: u64) -> Result<()> {
-        for _ in 0..LOOK_COUNT {
-            if self.is_complete(ticket) {
-                return Ok(());
-            }
-            if self.is_failed.load(Ordering::Acquire) {
-                break;
-            }
-            std::hint::spin_loop();
+        spin(LOOK_COUNT, || {
+            self.is_complete(ticket) || self.is_failed.load(Ordering::Acquire)
+        });
+        if self.is_complete(ticket) {
+            return Ok(());
         }
         self.wait_until(|prefix| prefix.head > ticket)
     }
