@@ -19,8 +19,10 @@ mod database;
 mod diskfull;
 mod distribution;
 pub mod engine;
+mod input;
 mod lane;
 pub mod line;
+mod live;
 mod machine;
 pub mod measure;
 mod mix;
@@ -42,12 +44,15 @@ mod work;
 pub mod workload;
 mod write;
 
-use args::Args;
+use args::{Args, LoadArgs};
 use compare::turns::CHILD_WORD;
 use engine::EngineSet;
+use input::Input;
 use run::Runner;
 use workload::Workload;
 
+/// The word on the command line in front of a file that is loaded.
+const LOAD_WORD: &str = "load";
 /// The exit code for wrong usage and for failures of the machine.
 const EXIT_FAILED: u8 = 2;
 
@@ -59,9 +64,17 @@ pub fn main(engines: &impl EngineSet) -> ExitCode {
     {
         return child_main(engines);
     }
-    let args = Args::parse_from(std::env::args_os().map(with_two_dashes));
+    let words = std::env::args_os().map(with_two_dashes);
+    let is_load = std::env::args()
+        .nth(1)
+        .is_some_and(|word| word == LOAD_WORD);
     let stop = stop_on_ctrl_c();
-    let result = run(&args, engines, &stop, &mut std::io::stdout().lock());
+    let out = &mut std::io::stdout().lock();
+    let result = if is_load {
+        load(&LoadArgs::parse_words(words), &stop, out)
+    } else {
+        run(&Args::parse_from(words), engines, &stop, out)
+    };
     match result {
         Ok(()) if stop.is_set() => ExitCode::from(EXIT_INTERRUPTED),
         Ok(()) => ExitCode::SUCCESS,
@@ -122,13 +135,26 @@ pub fn run(args: &Args, engines: &impl EngineSet, stop: &Stop, out: &mut dyn Wri
         return compare::run(args, engines, stop, out);
     }
     let requests = args.requests()?;
-    let mut runner = Runner::new(args, stop, out)?;
+    let mut runner = Runner::new(args, stop, None, out)?;
     for request in requests {
         if stop.is_set() {
             break;
         }
         runner.run(request)?;
     }
+    runner.finish()
+}
+
+/// Loads the file that `load` names, and writes what that took to `out`.
+///
+/// # Errors
+/// `InvalidArgument` for a line that is no record, and for flags that are of no use here; otherwise
+/// as the engine says.
+pub fn load(load: &LoadArgs, stop: &Stop, out: &mut dyn Write) -> Result<()> {
+    load.validate()?;
+    let mut input = Input::open(load, stop)?;
+    let mut runner = Runner::new(&load.args, stop, Some(&input), out)?;
+    runner.put_all(&mut input)?;
     runner.finish()
 }
 

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod bench;
 pub mod interrupt;
+mod lines;
 pub mod random;
 pub mod read_only_fs;
 pub mod scratch;

@@ -154,17 +154,145 @@ fn unique_keys_are_written_once_each() {
 fn an_unknown_engine_is_answered_with_the_nearest_name() {
     let errors = refusal(&["--engine=siltstone,leveldbb"]);
     assert!(errors.contains("the nearest is 'leveldb'"), "{errors}");
+    let errors = refusal(&["--engine=rocksdb-dbbench"]);
+    assert!(errors.contains("'rocksdb-db_bench'"), "{errors}");
     let errors = refusal(&["--engine=siltstone,siltstone"]);
     assert!(errors.contains("twice"), "{errors}");
 }
 
 #[test]
 fn an_engine_that_is_not_built_in_says_how_to_build_it() {
-    let errors = refusal(&["--engine=siltstone,leveldb,fjall,lmdb,redb"]);
-    let features = "--features peer-leveldb,peer-fjall,peer-lmdb,peer-redb";
+    let errors = refusal(&["--engine=siltstone,leveldb,fjall,lmdb,redb,rocksdb"]);
+    let features = "--features peer-leveldb,peer-fjall,peer-lmdb,peer-redb,peer-rocksdb";
     for part in ["tools/peers/Cargo.toml", features] {
         assert!(errors.contains(part), "{errors}");
     }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_with_its_package() {
+    let nowhere = tempfile::tempdir().expect("made");
+    let output = command(&["--engine=siltstone,rocksdb-db_bench"])
+        .env("PATH", nowhere.path())
+        .env_remove("DB_BENCH")
+        .output()
+        .expect("the binary starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("apt-get install rocksdb-tools"), "{errors}");
+}
+
+/// Does as db_bench does, but for the work: prints a line as it was once printed.
+const STAND_IN: &str = r#"#!/bin/sh
+echo "RocksDB:    version 7.8.3" >&2
+for flag in "$@"; do case "$flag" in --benchmarks=*) name=${flag#--benchmarks=};; esac; done
+echo "WARNING: Assertions are enabled; benchmarks unnecessarily slow"
+case "$name" in
+fillrandom)
+    echo "fillrandom : 9.193 micros/op 108752 ops/sec 0.184 seconds 20000 operations; 12.0 MB/s"
+    echo "Percentiles: P50: 2.47 P75: 3.07 P99: 13.44 P99.9: 240.00 P99.99: 9900.00";;
+readrandom*W1*)
+    echo "readrandom : 5.386 micros/op 342512 ops/sec 0.058 seconds 20000 operations;"
+    echo "readrandom : 5.010 micros/op 368459 ops/sec 0.054 seconds 20000 operations;";;
+compact) echo "it cannot" >&2; exit 1;;
+esac
+"#;
+
+#[test]
+fn a_program_beside_takes_its_turns_like_any_engine() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("made");
+    let program = dir.path().join("db_bench");
+    let file = OsFs.create(&program).expect("made");
+    file.write_at(0, STAND_IN.as_bytes()).expect("written");
+    drop(file);
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).expect("made to run");
+    let run = |benchmarks: &str| {
+        command(&["--engine=siltstone,rocksdb-db_bench", "--num=500", "--json"])
+            .arg(format!("--benchmarks={benchmarks}"))
+            .env("DB_BENCH", &program)
+            .output()
+            .expect("the binary starts")
+    };
+    let text = stdout(&run("fillrandom,readrandom"));
+    let document: Value = serde_json::from_str(&text).expect("JSON");
+    let rate = |label| line(&document, label)["figures"]["rocksdb-db_bench"].clone();
+    assert!(near(&rate("fillrandom"), 108_752.0), "{document}");
+    assert!(
+        near(&rate("readrandom"), 368_459.0),
+        "the second run counts"
+    );
+    let settings = &document["settings"]["rocksdb-db_bench"];
+    assert_eq!(settings["version"], "7.8.3, its own db_bench");
+    assert!(settings["it warns"].is_string(), "{settings}");
+    // What it complains of is told, and nothing goes on.
+    let output = run("fillrandom,compact");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("it cannot"), "{errors}");
+}
+
+#[test]
+fn the_real_program_is_understood() {
+    let output = command(&[
+        "--engine=siltstone,rocksdb-db_bench",
+        "--num=2000",
+        "--json",
+    ])
+    .arg("--benchmarks=fillrandom,overwrite,readrandom,seekrandom,readseq,compact")
+    .env_remove("DB_BENCH")
+    .output()
+    .expect("the binary starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if errors.contains("apt-get install rocksdb-tools") {
+        eprintln!("skipped: no db_bench here");
+        return;
+    }
+    let document: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    for label in [
+        "fillrandom",
+        "overwrite",
+        "readrandom",
+        "seekrandom",
+        "readseq",
+    ] {
+        let figure = line(&document, label)["figures"]["rocksdb-db_bench"].as_f64();
+        assert!(figure.is_some_and(|rate| rate > 0.0), "{label}: {document}");
+    }
+    // What a child wrote is in the account of who waited for it, where the system keeps one.
+    let written =
+        |engine: &str| document["rows"][0]["turns"][engine][0]["device_write_bytes"].clone();
+    let (own, theirs) = (written("siltstone"), written("rocksdb-db_bench"));
+    let was_counted = |bytes: &Value| bytes.as_u64().expect("a number") > 0;
+    assert!(was_counted(&theirs) || !was_counted(&own), "{document}");
+}
+
+#[test]
+fn a_preset_writes_three_reports_and_a_name_without_ending_all() {
+    let dir = tempfile::tempdir().expect("made");
+    let output = command(&["--engine=null", "--preset=peers", "--num=1000"])
+        .current_dir(dir.path())
+        .output()
+        .expect("the binary starts");
+    let text = stdout(&output);
+    let names = |dir: &std::path::Path| {
+        let entries = OsFs.list(dir).expect("listed").into_iter();
+        let mut names: Vec<String> = entries.map(|entry| entry.name).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(dir.path()), ["peers.html", "peers.json", "peers.md"]);
+    assert!(text.contains("report written to peers.html"), "{text}");
+    let other = tempfile::tempdir().expect("made");
+    let output = command(&["--engine=null", "--benchmarks=fillseq", "--num=1000"])
+        .args(["--report=all", "--report=one.json"])
+        .current_dir(other.path())
+        .output()
+        .expect("the binary starts");
+    stdout(&output);
+    let all = ["all.html", "all.json", "all.md", "all.tsv", "one.json"];
+    assert_eq!(names(other.path()), all);
 }
 
 #[test]

@@ -82,6 +82,12 @@ fn wrong_values_are_refused_with_the_name_of_their_flag() {
         (&["--arrival_rate=0"], "--arrival_rate"),
         (&["--benchmarks=fillseq[3]"], "[X5-W2]"),
         (&["--benchmarks=ycsbg"], "'ycsb"),
+        (&["--benchmark=fillseq"], "--benchmarks"),
+        (&["--sync=maybe"], "--sync"),
+        (
+            &["--report_interval_seconds=1", "--report_file=/no/where"],
+            "/no/where",
+        ),
         (&["--benchmarks="], "names no workload"),
         (&["--report=x.txt"], ".html"),
         (
@@ -100,6 +106,61 @@ fn wrong_values_are_refused_with_the_name_of_their_flag() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
         assert!(text.contains(part), "{arguments:?}: {text}");
     }
+}
+
+fn is_table(name: &str) -> bool {
+    matches!(
+        base::FileKind::parse(name),
+        Some((base::FileKind::Table, _))
+    )
+}
+
+#[test]
+fn a_database_that_is_damaged_or_in_use_is_told_and_left_alone() {
+    let dir = tempfile::tempdir().expect("made");
+    let db = format!("--db={}", dir.path().join("db").display());
+    let made = lsm_bench(&[&db, "--benchmarks=fillseq,compact", "--num=3000"]);
+    assert!(made.status.success(), "{}", errors(&made));
+    let again = ["--use_existing_db", "--benchmarks=readseq,readrandom"];
+    {
+        let _open = siltstone::Db::open(dir.path().join("db")).expect("opens");
+        for more in [&again[..], &["--benchmarks=fillseq"]] {
+            let output = lsm_bench(&[&[&*db, "--num=3000"], more].concat());
+            assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+            let text = errors(&output);
+            assert!(text.contains("LOCK") || text.contains("open"), "{text}");
+        }
+    }
+    let find = |is_wanted: &dyn Fn(&str) -> bool| {
+        let dir = dir.path().join("db");
+        let names = OsFs.list(&dir).expect("listed");
+        let found = names.iter().find(|entry| is_wanted(&entry.name));
+        dir.join(&found.expect("there is one").name)
+    };
+    let path = find(&is_table);
+    let damage = |path: &Path, bytes: &[u8]| {
+        OsFs.remove_file(path).expect("removed");
+        let file = OsFs.create(path).expect("made");
+        file.write_at(0, bytes).expect("written");
+    };
+    let whole = base::fs::read_small_file(&OsFs, &path, 16 << 20).expect("readable");
+    let mut bytes = whole.clone();
+    for byte in &mut bytes[100..200] {
+        *byte ^= 0xff;
+    }
+    damage(&path, &bytes);
+    let output = lsm_bench(&[&[&*db, "--num=3000"], &again[..]].concat());
+    let text = errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains(".sst"), "the file is named: {text}");
+    damage(&path, &whole);
+    // Each open makes a new one.
+    let path = find(&|name| name.starts_with("MANIFEST"));
+    damage(&path, b"no manifest");
+    let output = lsm_bench(&[&[&*db, "--num=3000"], &again[..]].concat());
+    let text = errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("MANIFEST"), "the file is named: {text}");
 }
 
 /// A file system of so many bytes, unmounted when dropped.

@@ -57,6 +57,18 @@ impl Engine for Fjall {
                 .index_block_compression_policy(CompressionPolicy::disabled())
         };
         let keyspace = db.keyspace("default", options).map_err(error)?;
+        let (memtable, filter, compression) = match setup.tuning {
+            Tuning::Same => (
+                format!("{} B", setup.memtable_bytes),
+                format!("{} bits a key on every level", setup.filter_bits),
+                "none",
+            ),
+            Tuning::Best => (
+                "its default".to_owned(),
+                "its default".to_owned(),
+                "its default",
+            ),
+        };
         let settings = settings(&[
             ("version", "3.1".to_owned()),
             (
@@ -67,12 +79,9 @@ impl Engine for Fjall {
                 },
             ),
             ("cache", format!("{} B", setup.cache_bytes)),
-            ("memtable", format!("{} B", setup.memtable_bytes)),
-            (
-                "filter",
-                format!("{} bits a key on every level", setup.filter_bits),
-            ),
-            ("compression", "none".to_owned()),
+            ("memtable", memtable),
+            ("filter", filter),
+            ("compression", compression.to_owned()),
             ("else", "its defaults".to_owned()),
         ]);
         Ok(Self {

@@ -15,6 +15,8 @@ mod leveldb;
 mod lmdb;
 #[cfg(feature = "peer-redb")]
 mod redb;
+#[cfg(feature = "peer-rocksdb")]
+mod rocksdb;
 
 /// siltstone, the yardsticks, and the engines whose features are on.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,7 @@ impl EngineSet for AllEngines {
             EngineName::Fjall => cfg!(feature = "peer-fjall"),
             EngineName::Lmdb => cfg!(feature = "peer-lmdb"),
             EngineName::Redb => cfg!(feature = "peer-redb"),
+            EngineName::RocksDb => cfg!(feature = "peer-rocksdb"),
             _ => OwnEngines.has(name),
         }
     }
@@ -41,6 +44,8 @@ impl EngineSet for AllEngines {
             EngineName::Lmdb => visitor.visit::<lmdb::Lmdb>(),
             #[cfg(feature = "peer-redb")]
             EngineName::Redb => visitor.visit::<redb::Redb>(),
+            #[cfg(feature = "peer-rocksdb")]
+            EngineName::RocksDb => visitor.visit::<rocksdb::RocksDb>(),
             _ => OwnEngines.visit(name, visitor),
         }
     }
@@ -51,7 +56,8 @@ impl EngineSet for AllEngines {
     feature = "peer-leveldb",
     feature = "peer-fjall",
     feature = "peer-lmdb",
-    feature = "peer-redb"
+    feature = "peer-redb",
+    feature = "peer-rocksdb"
 ))]
 fn failed(engine: EngineName, message: &dyn std::fmt::Display) -> base::Error {
     base::Error::new(
@@ -65,7 +71,8 @@ fn failed(engine: EngineName, message: &dyn std::fmt::Display) -> base::Error {
     feature = "peer-leveldb",
     feature = "peer-fjall",
     feature = "peer-lmdb",
-    feature = "peer-redb"
+    feature = "peer-redb",
+    feature = "peer-rocksdb"
 ))]
 fn settings(pairs: &[(&str, String)]) -> Vec<(String, String)> {
     let owned = |(name, value): &(&str, String)| ((*name).to_owned(), value.clone());

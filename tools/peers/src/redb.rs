@@ -48,7 +48,7 @@ impl Engine for Redb {
                 ("version", "4".to_owned()),
                 ("a write returns", promise.to_owned()),
                 ("cache", format!("{} B", setup.cache_bytes)),
-                ("else", "its defaults".to_owned()),
+                ("else", "its defaults, which are also its best".to_owned()),
             ]),
         };
         redb.put_all(std::iter::empty())?;

@@ -4,19 +4,13 @@
 //! hexadecimal digits under `key_hex` or `value_hex`, so that what `scan --json` prints can always
 //! be loaded again.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use zstd::stream::read::Decoder;
 
+use crate::lines::LineReader;
 use crate::text::{from_hex, to_hex};
-
-/// The longest line that is read: no value is larger than 2 GiB.
-const LINE_BYTES_MAX: u64 = 2 << 30;
-const READ_BUFFER_BYTES: usize = 256 << 10;
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// One key and its value.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,52 +34,22 @@ pub(crate) enum Line {
 
 /// Reads lines and counts them.
 pub(crate) struct RecordReader {
-    input: Box<dyn BufRead>,
-    line: Vec<u8>,
-    /// The number of the line that was read last, counted from 1.
-    line_number: u64,
+    lines: LineReader,
 }
 
 impl RecordReader {
-    /// Reads `path`, or standard input for `-`; unpacks zstd, which it knows by the first bytes or
-    /// by the name ending in `.zst`. Calls `on_bytes` with how many bytes it took from the file.
+    /// As [`LineReader::open`].
     ///
     /// # Errors
     /// If the file cannot be opened or its first bytes cannot be read.
     pub(crate) fn open(path: &Path, on_bytes: Box<dyn Fn(u64) + Send>) -> io::Result<Self> {
-        let raw: Box<dyn Read> = if path.as_os_str() == "-" {
-            Box::new(io::stdin().lock())
-        } else {
-            Box::new(open_input(path)?)
-        };
-        let mut counted = Counted {
-            inner: raw,
-            on_bytes,
-        };
-        let mut first = Vec::with_capacity(ZSTD_MAGIC.len());
-        counted.by_ref().take(4).read_to_end(&mut first)?;
-        let is_zstd = first == ZSTD_MAGIC || path.extension().is_some_and(|name| name == "zst");
-        let whole = io::Cursor::new(first).chain(counted);
-        let input: Box<dyn BufRead> = if is_zstd {
-            let decoder = Decoder::new(whole)?;
-            Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, decoder))
-        } else {
-            Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, whole))
-        };
-        Ok(Self::new(input))
-    }
-
-    fn new(input: Box<dyn BufRead>) -> Self {
-        Self {
-            input,
-            line: Vec::new(),
-            line_number: 0,
-        }
+        let lines = LineReader::open(path, on_bytes, Box::new(|| false))?;
+        Ok(Self { lines })
     }
 
     /// The number of the line that [`RecordReader::next_line`] returned last, counted from 1.
     pub(crate) fn line_number(&self) -> u64 {
-        self.line_number
+        self.lines.line_number()
     }
 
     /// The next line, or `None` at the end.
@@ -93,22 +57,9 @@ impl RecordReader {
     /// # Errors
     /// If the input cannot be read or unpacked, or a line is longer than any record can be.
     pub(crate) fn next_line(&mut self, encoding: Encoding) -> io::Result<Option<Line>> {
-        self.line.clear();
-        let mut limited = self.input.by_ref().take(LINE_BYTES_MAX);
-        if limited.read_until(b'\n', &mut self.line)? == 0 {
+        let Some(bytes) = self.lines.next_line()? else {
             return Ok(None);
-        }
-        self.line_number += 1;
-        if self.line.len() as u64 == LINE_BYTES_MAX {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("line {} is too long", self.line_number),
-            ));
-        }
-        let mut bytes = self.line.trim_ascii();
-        if self.line_number == 1 {
-            bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        }
+        };
         if bytes.is_empty() {
             return Ok(Some(Line::Blank));
         }
@@ -117,14 +68,6 @@ impl RecordReader {
             Err(reason) => Line::Bad(reason),
         }))
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what the user names may be a pipe, which no positioned read can take"
-)]
-fn open_input(path: &Path) -> io::Result<File> {
-    File::open(path)
 }
 
 /// What the strings under `key` and `value` mean.
@@ -225,26 +168,14 @@ pub(crate) fn put_bytes(
     }
 }
 
-/// Tells how many bytes were read.
-struct Counted {
-    inner: Box<dyn Read>,
-    on_bytes: Box<dyn Fn(u64) + Send>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        (self.on_bytes)(read as u64);
-        Ok(read)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn reader(text: &'static [u8]) -> RecordReader {
-        RecordReader::new(Box::new(text))
+        RecordReader {
+            lines: LineReader::new(Box::new(text)),
+        }
     }
 
     #[test]

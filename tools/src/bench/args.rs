@@ -8,15 +8,35 @@ use base::{Error, Result};
 
 use super::workload::{self, Request};
 
+mod load;
 mod mix;
 mod options;
+mod switches;
 
+pub use load::LoadArgs;
 pub use mix::MixArgs;
+pub use switches::Switches;
+use switches::flag;
 
 /// What runs when nothing is asked for: each path of the engine once, a minute at most.
 pub const DEFAULT_BENCHMARKS: &str = "fillseq,readseq,fillrandom,readrandom,overwrite,\
     waitforcompaction,readrandom,readmissing,multireadrandom,seekrandom,readseq,readreverse,\
     deleterandom,compact,readrandom,levelstats";
+
+/// What the reports of a preset are called unless --report says otherwise.
+const PRESET_REPORT: &str = "peers";
+
+/// Below the help.
+const EXAMPLES: &str = "\
+Examples:
+  lsm-bench                                    a short run of everything, then the report
+  lsm-bench --benchmarks=fillrandom,readrandom[X5-W1] --num=5000000 --histogram
+  lsm-bench --benchmarks=ycsba,mixgraph,stallprobe --report=out.html
+  lsm-bench --benchmarks=overwrite --duration=60 --report_interval_seconds=1
+  lsm-bench load records.ndjson.zst --key_field=id
+  lsm-bench --engine=siltstone,rocksdb-db_bench --preset=peers --num=1000000
+
+Result lines are those of db_bench. Exit codes: 0 good, 2 usage or I/O, 130 ended by Ctrl-C.";
 
 /// More repeats than anybody waits for.
 const REPEATS_MAX: usize = 100;
@@ -31,8 +51,13 @@ const KEY_BYTES_MIN: usize = 4;
 /// Keys are db_bench's: the number in 8 bytes, big-endian, then '0' up to key_size. A flag's value
 /// follows after `=`, as in --num=5000000.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "lsm-bench", version, max_term_width = 100)]
-#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+#[command(
+    name = "lsm-bench",
+    version,
+    max_term_width = 100,
+    rename_all = "snake_case",
+    after_help = EXAMPLES
+)]
 pub struct Args {
     /// Workloads to run in this order, with commas between. `--list` names them all.
     #[arg(long, value_name = "NAMES", default_value = DEFAULT_BENCHMARKS,
@@ -59,28 +84,24 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub duration: u64,
     /// Bytes of each value.
-    #[arg(long = "value_size", value_name = "BYTES", default_value_t = 100)]
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
     pub value_size: usize,
     /// How the lengths of values vary: fixed is --value_size, uniform and normal lie between
     /// --value_size_min and --value_size_max.
-    #[arg(long = "value_size_distribution_type", value_name = "TYPE", value_enum,
+    #[arg(long, value_name = "TYPE", value_enum,
         ignore_case = true, default_value_t = ValueSizeType::Fixed)]
     pub value_size_distribution_type: ValueSizeType,
     /// Shortest value of a distribution that is not fixed.
-    #[arg(long = "value_size_min", value_name = "BYTES", default_value_t = 100)]
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
     pub value_size_min: usize,
     /// Longest value of a distribution that is not fixed.
-    #[arg(
-        long = "value_size_max",
-        value_name = "BYTES",
-        default_value_t = 102_400
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 102_400)]
     pub value_size_max: usize,
     /// Bytes of each key.
-    #[arg(long = "key_size", value_name = "BYTES", default_value_t = 16)]
+    #[arg(long, value_name = "BYTES", default_value_t = 16)]
     pub key_size: usize,
     /// Entries of each commit; fillbatch takes 1000 and multireadrandom 32 unless it is above 1.
-    #[arg(long = "batch_size", value_name = "COUNT", default_value_t = 1)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub batch_size: u64,
     /// Threads that do the same work side by side, each all of it.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
@@ -89,130 +110,100 @@ pub struct Args {
     /// the database there.
     #[arg(long, value_name = "DIR")]
     pub db: Option<PathBuf>,
-    /// Keeps the database that is in --db; workloads that start afresh are then skipped.
-    #[arg(long = "use_existing_db", value_parser = flag, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub use_existing_db: bool,
     /// Where the random numbers start: the same seed, the same operations.
     #[arg(long, value_name = "NUMBER", default_value_t = 301)]
     pub seed: u64,
-    /// Every commit waits until it is on the disk.
-    #[arg(long, value_parser = flag, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub sync: bool,
     /// Entries read after each seek of seekrandom.
-    #[arg(long = "seek_nexts", value_name = "COUNT", default_value_t = 0)]
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub seek_nexts: u64,
-    /// seekrandom uses one cursor for all seeks instead of making one for each, as db_bench does.
-    #[arg(long = "reuse_cursor", value_parser = flag, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub reuse_cursor: bool,
     /// What a value shrinks to when compressed, as a part of 1.
-    #[arg(long = "compression_ratio", value_name = "PART", default_value_t = 0.5)]
+    #[arg(long, value_name = "PART", default_value_t = 0.5)]
     pub compression_ratio: f64,
     /// Compression of tables; the engine's default if absent.
-    #[arg(long = "compression_type", value_name = "TYPE", value_enum)]
+    #[arg(long, value_name = "TYPE", value_enum)]
     pub compression_type: Option<CompressionType>,
     /// Level of zstd.
     #[arg(
-        long = "compression_level",
+        long,
         value_name = "LEVEL",
         default_value_t = 1,
         allow_negative_numbers = true
     )]
     pub compression_level: i32,
     /// Filter bits for each key; 0 for no filters, negative for the engine's default.
-    #[arg(long = "bloom_bits", value_name = "BITS", default_value_t = -1,
+    #[arg(long, value_name = "BITS", default_value_t = -1,
         allow_negative_numbers = true)]
     pub bloom_bits: i32,
     /// Bytes of the block cache; negative for the engine's default.
-    #[arg(long = "cache_size", value_name = "BYTES", default_value_t = -1,
+    #[arg(long, value_name = "BYTES", default_value_t = -1,
         allow_negative_numbers = true)]
     pub cache_size: i64,
     /// Bytes a memtable may take; the engine's default if absent.
-    #[arg(long = "write_buffer_size", value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES")]
     pub write_buffer_size: Option<usize>,
     /// Bytes a table should have; the engine's default if absent.
-    #[arg(long = "target_file_size_base", value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES")]
     pub target_file_size_base: Option<u64>,
     /// Bytes of the first sorted level; the engine's default if absent.
-    #[arg(long = "max_bytes_for_level_base", value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES")]
     pub max_bytes_for_level_base: Option<u64>,
     /// How many times larger each level is than the one above; the engine's default if absent.
-    #[arg(long = "max_bytes_for_level_multiplier", value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT")]
     pub max_bytes_for_level_multiplier: Option<u64>,
     /// Depth at which level 0 is compacted; the engine's default if absent.
-    #[arg(long = "level0_file_num_compaction_trigger", value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT")]
     pub level0_file_num_compaction_trigger: Option<usize>,
     /// Bytes of a data block; the engine's default if absent.
-    #[arg(long = "block_size", value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES")]
     pub block_size: Option<usize>,
     /// Threads that compact; the engine's default if absent.
-    #[arg(long = "max_background_jobs", value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT")]
     pub max_background_jobs: Option<usize>,
     /// Threads that may share one compaction. They come out of the same pool, which gets as many
     /// as the larger of this and --max_background_jobs.
     #[arg(long, value_name = "COUNT")]
     pub subcompactions: Option<usize>,
     /// Tables are read through mappings (1) or by positioned reads (0); as --read_mode.
-    #[arg(long = "mmap_read", value_parser = flag, num_args = 0..=1, require_equals = true,
+    #[arg(long, value_parser = flag, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", conflicts_with = "read_mode")]
     pub mmap_read: Option<bool>,
     /// How tables are read; the engine's default if absent.
-    #[arg(long = "read_mode", value_name = "MODE", value_enum)]
+    #[arg(long, value_name = "MODE", value_enum)]
     pub read_mode: Option<ReadModeName>,
     /// How the log is written; the engine's default if absent.
-    #[arg(long = "log_append", value_name = "MODE", value_enum)]
+    #[arg(long, value_name = "MODE", value_enum)]
     pub log_append: Option<LogAppendName>,
-    /// Prints the distribution of latencies below each result.
-    #[arg(long, value_parser = flag, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub histogram: bool,
     /// Percentage of reads in readrandomwriterandom.
     #[arg(long, value_name = "PERCENT", default_value_t = 90,
         value_parser = clap::value_parser!(u8).range(0..=100))]
     pub readwritepercent: u8,
     /// Bytes a second that writes are held to, all threads together; 0 for no limit.
-    #[arg(
-        long = "benchmark_write_rate_limit",
-        value_name = "BYTES",
-        default_value_t = 0
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub benchmark_write_rate_limit: u64,
     /// Operations a second that arrive in stallprobe, whether the engine keeps up or not.
-    #[arg(long = "arrival_rate", value_name = "COUNT", default_value_t = 20_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
     pub arrival_rate: u64,
-    /// Prints every counter of the engine at the end.
-    #[arg(long, value_parser = flag, num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub statistics: bool,
     /// How often a line goes into --report_file; 0 for never.
-    #[arg(
-        long = "report_interval_seconds",
-        value_name = "SECONDS",
-        default_value_t = 0
-    )]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub report_interval_seconds: u64,
     /// Where operations a second go, as comma-separated values.
-    #[arg(
-        long = "report_file",
-        value_name = "FILE",
-        default_value = "report.csv"
-    )]
+    #[arg(long, value_name = "FILE", default_value = "report.csv")]
     pub report_file: PathBuf,
-    /// The model of mixgraph.
-    #[command(flatten)]
-    pub mix: MixArgs,
     /// Keeps the database open at the end until standard input ends or the process is killed.
-    #[arg(long = "hold_open", hide = true)]
+    #[arg(long, hide = true)]
     pub hold_open: bool,
-    /// Engines to compare, with commas between: siltstone, leveldb, fjall, lmdb, redb, null.
+    /// Engines to compare, with commas between: siltstone, leveldb, fjall, lmdb, redb, rocksdb,
+    /// rocksdb-db_bench, null.
     ///
     /// Each works in a process of its own, on a database of its own, with the same keys and values
     /// in the same order, and all get the same memory, filters and durability. For each row they
     /// take turns; who does not have its turn is stopped, its background work included. Ends with
-    /// a table of medians and ratios. Takes --benchmarks or --preset. Engines of others are built
-    /// in by features of tools/peers.
+    /// a table of medians and ratios. Takes --preset, or --benchmarks of: fillseq, fillrandom,
+    /// filluniquerandom, fillbatch, fillsync, overwrite, readrandom, readmissing, seekrandom,
+    /// readseq, readreverse, readwhilewriting, compact, waitforcompaction. The other workloads
+    /// are for siltstone alone. Engines of others are built in by features of tools/peers;
+    /// rocksdb-db_bench is the program db_bench (apt-get install rocksdb-tools), which draws keys
+    /// of its own.
     #[arg(long, value_name = "NAMES", verbatim_doc_comment)]
     pub engine: Option<String>,
     /// A whole table of rows for --engine, at --num=5000000 unless that is given.
@@ -222,16 +213,24 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub repeats: usize,
     /// Settings of the engines that are compared: same for all, or what the makers advise.
-    #[arg(long = "engine_settings", value_name = "WHICH", value_enum,
+    #[arg(long, value_name = "WHICH", value_enum,
         default_value_t = EngineSettings::Same)]
     pub engine_settings: EngineSettings,
     /// Writes the results to this file too: .html for a page with charts, .json, .tsv (the columns
-    /// of RocksDB's benchmark.sh first), or with --engine .md for Markdown.
+    /// of RocksDB's benchmark.sh first), or with --engine .md for Markdown. May be given again;
+    /// without an ending all of these are written. With --preset, peers.md, .json and .html unless
+    /// others are named.
     #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
+    pub report: Vec<PathBuf>,
     /// Prints one JSON document instead of lines.
     #[arg(long)]
     pub json: bool,
+    /// What is either so or not.
+    #[command(flatten)]
+    pub switches: Switches,
+    /// The model of mixgraph.
+    #[command(flatten)]
+    pub mix: MixArgs,
 }
 
 /// The compressions that tables know.
@@ -291,15 +290,6 @@ pub enum EngineSettings {
     Best,
 }
 
-/// A switch as gflags writes it: `--sync`, `--sync=1`, `--sync=true`.
-fn flag(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "true" | "t" | "yes" | "y" => Ok(true),
-        "0" | "false" | "f" | "no" | "n" => Ok(false),
-        _ => Err("a switch is true or false, 1 or 0".to_owned()),
-    }
-}
-
 impl Args {
     /// The workloads, in order.
     ///
@@ -333,7 +323,7 @@ impl Args {
         if !(self.compression_ratio > 0.0 && self.compression_ratio <= 1.0) {
             return wrong("--compression_ratio must be above 0 and at most 1");
         }
-        if self.use_existing_db && self.db.is_none() {
+        if self.switches.use_existing_db && self.db.is_none() {
             return wrong("--use_existing_db needs --db");
         }
         if self.value_size_min > self.value_size_max {
@@ -354,32 +344,54 @@ impl Args {
             if self.preset.is_some() {
                 return wrong("--preset needs --engine");
             }
-            return self.validate_report(&["html", "json", "tsv"]);
+            return self.report_files().map(drop);
         }
         if !(1..=REPEATS_MAX).contains(&self.repeats) {
             return wrong("--repeats must be between 1 and 100");
         }
-        if self.use_existing_db {
+        if self.switches.use_existing_db {
             return wrong("--engine always begins with new databases: leave --use_existing_db out");
         }
         if self.preset.is_some() && self.benchmarks != DEFAULT_BENCHMARKS {
             return wrong("--preset and --benchmarks exclude each other");
         }
-        self.validate_report(&["html", "json", "md", "tsv"])
+        self.report_files().map(drop)
     }
 
-    fn validate_report(&self, endings: &[&str]) -> Result<()> {
-        let Some(path) = &self.report else {
-            return Ok(());
+    /// The files that results are to be written to, each with one of `endings`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a file with another ending.
+    pub fn report_files(&self) -> Result<Vec<PathBuf>> {
+        let endings: &[&str] = match self.engine {
+            Some(_) => &["md", "json", "html", "tsv"],
+            None => &["html", "json", "tsv"],
         };
-        let is_known = |ending: &std::ffi::OsStr| endings.iter().any(|known| ending == *known);
-        if path.extension().is_some_and(is_known) {
-            return Ok(());
+        if self.report.is_empty() && self.preset.is_some() {
+            let endings = ["md", "json", "html"].iter();
+            return Ok(endings
+                .map(|ending| PathBuf::from(PRESET_REPORT).with_extension(ending))
+                .collect());
         }
-        let known = endings.join(", .");
-        Err(Error::invalid_argument(format!(
-            "--report must end in one of .{known}"
-        )))
+        let mut files = Vec::new();
+        for path in &self.report {
+            match path.extension() {
+                None if path.file_name().is_some() => {
+                    files.extend(endings.iter().map(|ending| path.with_extension(ending)));
+                }
+                Some(ending) if endings.iter().any(|known| ending == *known) => {
+                    files.push(path.clone());
+                }
+                _ => {
+                    let known = endings.join(", .");
+                    return Err(Error::invalid_argument(format!(
+                        "--report must end in one of .{known}, or in none of them for all"
+                    ))
+                    .with_path(path));
+                }
+            }
+        }
+        Ok(files)
     }
 
     /// Reads of each thread.

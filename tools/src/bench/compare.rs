@@ -14,6 +14,7 @@ use crate::interrupt::Stop;
 use crate::scratch::Scratch;
 
 pub(crate) mod child;
+mod db_bench;
 mod drive;
 mod html;
 mod markdown;
@@ -53,10 +54,13 @@ pub(crate) fn run(
     let missing: Vec<_> = wanted
         .iter()
         .copied()
-        .filter(|&e| !engines.has(e))
+        .filter(|&e| !engines.has(e) && !e.is_outside())
         .collect();
     if !missing.is_empty() {
         return Err(engine::not_built_in(&missing));
+    }
+    if wanted.iter().any(|engine| engine.is_outside()) {
+        db_bench::find()?;
     }
     let groups = plan::groups(args)?;
     let place = Place::new(args)?;
@@ -241,15 +245,16 @@ impl Comparison<'_> {
             self.say("")?;
             self.say(page.trim_end())?;
         }
-        let Some(path) = &self.args.report else {
-            return Ok(());
-        };
-        let text = match path.extension().and_then(std::ffi::OsStr::to_str) {
-            Some("json") => format!("{document:#}\n"),
-            Some("html") => html::page(&self.results, self.args, &table),
-            Some("tsv") => table.to_tsv(),
-            _ => page,
-        };
-        files::replace(path, &text)
+        for path in self.args.report_files()? {
+            let text = match path.extension().and_then(std::ffi::OsStr::to_str) {
+                Some("json") => format!("{document:#}\n"),
+                Some("html") => html::page(&self.results, self.args, &table, is_interrupted),
+                Some("tsv") => table.to_tsv(),
+                _ => page.clone(),
+            };
+            files::replace(&path, &text)?;
+            self.say(&format!("report written to {}", path.display()))?;
+        }
+        Ok(())
     }
 }

@@ -48,7 +48,7 @@ impl Database {
             _scratch: scratch,
             db: None,
             totals: Totals::default(),
-            is_cleared: args.use_existing_db,
+            is_cleared: args.switches.use_existing_db,
             moments,
         })
     }

@@ -30,6 +30,10 @@ pub enum EngineName {
     Lmdb,
     /// redb.
     Redb,
+    /// RocksDB, through its crate.
+    RocksDb,
+    /// RocksDB, through its own `db_bench`: a program beside this one, which draws keys of its own.
+    RocksDbBench,
     /// Does nothing: what is measured of it is the cost of the driver.
     Null,
     /// Appends records to one file, synced if asked for: what the machine can do.
@@ -49,12 +53,14 @@ pub enum EngineKind {
 
 impl EngineName {
     /// Every one, yardsticks last.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Siltstone,
         Self::LevelDb,
         Self::Fjall,
         Self::Lmdb,
         Self::Redb,
+        Self::RocksDb,
+        Self::RocksDbBench,
         Self::Null,
         Self::Raw,
     ];
@@ -67,6 +73,8 @@ impl EngineName {
             Self::Fjall => "fjall",
             Self::Lmdb => "lmdb",
             Self::Redb => "redb",
+            Self::RocksDb => "rocksdb",
+            Self::RocksDbBench => "rocksdb-db_bench",
             Self::Null => "null",
             Self::Raw => "raw",
         }
@@ -75,7 +83,9 @@ impl EngineName {
     /// What it is made of.
     pub const fn kind(self) -> EngineKind {
         match self {
-            Self::Siltstone | Self::LevelDb | Self::Fjall => EngineKind::Lsm,
+            Self::Siltstone | Self::LevelDb | Self::Fjall | Self::RocksDb | Self::RocksDbBench => {
+                EngineKind::Lsm
+            }
             Self::Lmdb | Self::Redb => EngineKind::BTree,
             Self::Null | Self::Raw => EngineKind::Yardstick,
         }
@@ -88,8 +98,14 @@ impl EngineName {
             Self::Fjall => Some("peer-fjall"),
             Self::Lmdb => Some("peer-lmdb"),
             Self::Redb => Some("peer-redb"),
-            Self::Siltstone | Self::Null | Self::Raw => None,
+            Self::RocksDb => Some("peer-rocksdb"),
+            Self::Siltstone | Self::RocksDbBench | Self::Null | Self::Raw => None,
         }
+    }
+
+    /// Whether it is a program beside this one, which no [`EngineSet`] has.
+    pub const fn is_outside(self) -> bool {
+        matches!(self, Self::RocksDbBench)
     }
 
     /// Whether it rewrites its data into one run when told to.
@@ -101,7 +117,7 @@ impl EngineName {
     pub const fn can_reseek(self) -> bool {
         matches!(
             self,
-            Self::Siltstone | Self::LevelDb | Self::Lmdb | Self::Null
+            Self::Siltstone | Self::LevelDb | Self::Lmdb | Self::RocksDb | Self::Null
         )
     }
 
@@ -160,10 +176,16 @@ pub fn not_built_in(wanted: &[EngineName]) -> Error {
         .iter()
         .filter_map(|engine| engine.feature())
         .collect();
+    let other_way = if wanted.contains(&EngineName::RocksDb) {
+        ", or take rocksdb-db_bench, which needs no build"
+    } else {
+        ""
+    };
     Error::invalid_argument(format!(
-        "this lsm-bench is built without {}; run: {PEERS_BUILD} --features {} -- --engine ...",
+        "this lsm-bench is built without {}; run: {PEERS_BUILD} --features {} -- --engine ...{}",
         names.join(", "),
         features.join(","),
+        other_way,
     ))
 }
 
@@ -362,7 +384,7 @@ pub struct OwnEngines;
 
 impl EngineSet for OwnEngines {
     fn has(&self, name: EngineName) -> bool {
-        name.feature().is_none()
+        name.feature().is_none() && !name.is_outside()
     }
 
     fn visit<V: Visitor>(&self, name: EngineName, visitor: V) -> Result<V::Output> {
@@ -402,6 +424,10 @@ mod tests {
     fn a_missing_engine_says_how_to_build_it() {
         let text = not_built_in(&[EngineName::LevelDb, EngineName::Lmdb]).to_string();
         assert!(text.contains("--features peer-leveldb,peer-lmdb"), "{text}");
+        assert!(!text.contains("db_bench"), "{text}");
+        let text = not_built_in(&[EngineName::RocksDb]).to_string();
+        assert!(text.contains("--features peer-rocksdb"), "{text}");
+        assert!(text.contains("rocksdb-db_bench"), "{text}");
     }
 
     #[test]

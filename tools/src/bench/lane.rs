@@ -5,6 +5,7 @@ use std::path::Path;
 use base::Result;
 use base::clock::SystemClock;
 use base::sync::Arc;
+use base::sync::atomic::{AtomicU64, Ordering};
 use indicatif::ProgressBar;
 use siltstone::Db;
 
@@ -25,6 +26,8 @@ pub(crate) struct Track<'a> {
     pub(crate) stop: &'a Stop,
     pub(crate) clock: &'a Arc<SystemClock>,
     pub(crate) progress: ProgressBar,
+    /// Operations that the lanes have told of.
+    pub(crate) told: Arc<AtomicU64>,
     /// The how-manieth workload of the run this is: part of the seed of every lane, so that
     /// `overwrite` does not repeat the keys of `fillrandom`.
     pub(crate) ordinal: u64,
@@ -35,6 +38,7 @@ impl<'a> Track<'a> {
     pub(crate) fn part(&self, part: u64) -> Track<'a> {
         Track {
             progress: self.progress.clone(),
+            told: Arc::clone(&self.told),
             ordinal: self.ordinal | part << 32,
             ..*self
         }
@@ -48,6 +52,7 @@ impl<'a> Track<'a> {
         Track {
             db,
             progress: self.progress.clone(),
+            told: Arc::clone(&self.told),
             ..*self
         }
     }
@@ -66,6 +71,7 @@ pub(crate) struct Lane<'a> {
     deadline_nanos: u64,
     stop: &'a Stop,
     progress: ProgressBar,
+    told: Arc<AtomicU64>,
     told_nanos: u64,
     told_done: u64,
 }
@@ -90,6 +96,7 @@ impl<'a> Lane<'a> {
             meter: Meter::new(Arc::clone(track.clock)),
             stop: track.stop,
             progress: track.progress.clone(),
+            told: Arc::clone(&track.told),
             told_nanos: 0,
             told_done: 0,
         }
@@ -164,11 +171,37 @@ impl<'a> Lane<'a> {
     fn tell(&mut self) {
         let now = self.meter.last_nanos();
         if now.saturating_sub(self.told_nanos) >= TELL_INTERVAL_NANOS {
-            self.progress.inc(self.meter.done - self.told_done);
             self.told_nanos = now;
-            self.told_done = self.meter.done;
+            self.tell_all();
         }
     }
+
+    fn tell_all(&mut self) {
+        let more = self.meter.done - self.told_done;
+        self.progress.inc(more);
+        self.told.fetch_add(more, Ordering::Relaxed);
+        self.told_done = self.meter.done;
+    }
+
+    fn stop_counting(mut self) -> Meter {
+        self.meter.stop();
+        self.tell_all();
+        self.meter
+    }
+}
+
+/// Runs `work` in one lane, on the calling thread.
+///
+/// # Errors
+/// That of `work`.
+pub(crate) fn run_lane<'a>(
+    track: &Track<'a>,
+    work: impl FnOnce(&mut Lane<'a>) -> Result<()>,
+) -> Result<Meter> {
+    let mut lane = Lane::new(track, 0);
+    lane.start();
+    work(&mut lane)?;
+    Ok(lane.stop_counting())
 }
 
 /// Runs `work` in `count` lanes side by side; the time of each starts when all are ready.
@@ -186,8 +219,7 @@ pub(crate) fn run_lanes<'a>(
         ready.wait();
         lane.start();
         work(index, &mut lane)?;
-        lane.meter.stop();
-        Ok(lane.meter)
+        Ok(lane.stop_counting())
     };
     let results: Vec<Result<Meter>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..count)

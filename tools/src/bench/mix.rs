@@ -175,8 +175,8 @@ fn sine_rate(args: &Args, seconds: f64) -> f64 {
 pub(crate) fn mixgraph(lane: &mut Lane<'_>, plan: &MixPlan) -> Result<()> {
     let mix = lane.args.mix.clone();
     let start = lane.meter.last_nanos();
-    let mut pace = mix
-        .sine_mix_rate
+    let is_paced = lane.args.switches.sine_mix_rate;
+    let mut pace = is_paced
         .then(|| Pace::new(lane.clock, sine_rate(lane.args, 0.0)))
         .flatten();
     let interval = mix.sine_mix_rate_interval_milliseconds * 1_000_000;

@@ -12,7 +12,7 @@ use super::measure::Outcome;
 use super::output_failed;
 use super::page;
 use super::record::{Cost, Record};
-use super::report::{self, Amplification};
+use super::report::{self, Amplification, Returned};
 
 pub(crate) mod files;
 mod histogram;
@@ -41,7 +41,7 @@ impl<'a> Output<'a> {
         Self {
             out,
             is_json: args.json,
-            has_histograms: args.histogram,
+            has_histograms: args.switches.histogram,
             results: Vec::new(),
             records: Vec::new(),
         }
@@ -91,6 +91,17 @@ impl<'a> Output<'a> {
         self.say(&"-".repeat(48))
     }
 
+    /// Prints what is loaded: a name and a text in each line.
+    pub(crate) fn header_of(&mut self, about: &[(&str, String)], database: &str) -> Result<()> {
+        let version = env!("CARGO_PKG_VERSION");
+        self.say(&format!("siltstone:  version {version}"))?;
+        for (name, text) in about {
+            self.say(&format!("{:<11} {text}", format!("{name}:")))?;
+        }
+        self.say(&format!("Database:   {database}"))?;
+        self.say(&"-".repeat(48))
+    }
+
     /// Prints the result of one workload, the `ordinal`-th of the run.
     pub(crate) fn result(&mut self, record: &Record, ordinal: u64) -> Result<()> {
         if self.is_json {
@@ -134,6 +145,20 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// What the workloads that only get had to read, and what came of it.
+    pub(crate) fn returned(&self) -> Returned {
+        let mut sum = Returned::default();
+        for record in &self.records {
+            let (cost, bytes) = (&record.cost, record.outcome.bytes);
+            let does_only_get = cost.user_bytes + cost.seek_count == 0;
+            if does_only_get && cost.block_bytes_read > 0 && bytes > 0 {
+                sum.block_bytes += cost.block_bytes_read;
+                sum.bytes += bytes;
+            }
+        }
+        sum
+    }
+
     /// Keeps results for the reports.
     pub(crate) fn keep(&mut self, records: Vec<Record>) {
         self.records.extend(records);
@@ -173,8 +198,7 @@ impl<'a> Output<'a> {
             self.say("")?;
             self.say(amplification.to_string().trim_end())?;
         }
-        self.write_series(args)?;
-        if !self.is_json && args.report.is_none() {
+        if !self.is_json && args.report.is_empty() {
             return Ok(());
         }
         let results = if self.is_json {
@@ -192,35 +216,30 @@ impl<'a> Output<'a> {
         if self.is_json {
             writeln!(self.out, "{document:#}").map_err(output_failed)?;
         }
-        self.write_report(args, amplification, &document)
+        self.write_reports(args, amplification, &document)
     }
 
-    /// Operations a second into the file that was named for them, in db_bench's form.
-    fn write_series(&self, args: &Args) -> Result<()> {
-        if args.report_interval_seconds == 0 {
-            return Ok(());
-        }
-        let text = tsv::intervals(&self.records, args.report_interval_seconds);
-        files::replace(&args.report_file, &text)
-    }
-
-    fn write_report(
+    fn write_reports(
         &mut self,
         args: &Args,
         amplification: &Amplification,
         document: &Value,
     ) -> Result<()> {
-        let Some(path) = &args.report else {
-            return Ok(());
-        };
-        let ending = path.extension().and_then(std::ffi::OsStr::to_str);
-        let text = match ending {
-            Some("tsv") => tsv::table(&self.records),
-            Some("html") => page::run(args, &self.records, amplification),
-            _ => format!("{document:#}\n"),
-        };
-        files::replace(path, &text)?;
-        self.say(&format!("\nreport written to {}", path.display()))
+        let files = args.report_files()?;
+        if !files.is_empty() {
+            self.say("")?;
+        }
+        for path in files {
+            let ending = path.extension().and_then(std::ffi::OsStr::to_str);
+            let text = match ending {
+                Some("tsv") => tsv::table(&self.records),
+                Some("html") => page::run(args, &self.records, amplification),
+                _ => format!("{document:#}\n"),
+            };
+            files::replace(&path, &text)?;
+            self.say(&format!("report written to {}", path.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -244,8 +263,12 @@ fn cost_line(cost: &Cost) -> String {
     let device = cost
         .device_bytes
         .map_or_else(|| "? MB".to_owned(), megabytes);
+    let read = match cost.block_bytes_read {
+        0 => String::new(),
+        bytes => format!("; blocks of {} read", megabytes(bytes)),
+    };
     format!(
-        "  {cpu} of processor time; {device} written to the device; {} tables, {}",
+        "  {cpu} of processor time; {device} written to the device; {} tables, {}{read}",
         cost.table_count,
         megabytes(cost.table_bytes)
     )
@@ -295,6 +318,8 @@ fn result_json(record: &Record) -> Value {
         "threads": record.threads,
         "user_bytes": cost.user_bytes,
         "written_bytes": cost.written_bytes(),
+        "block_bytes_read": cost.block_bytes_read,
+        "returned_bytes": outcome.bytes,
         "stalls": cost.stall_count,
         "stall_seconds": cost.stall_seconds,
         "throttle_seconds": cost.throttle_seconds,
@@ -321,7 +346,7 @@ fn options_json(args: &Args) -> Value {
         "writes": args.write_count(),
         "duration": args.duration,
         "seed": args.seed,
-        "sync": args.sync,
+        "sync": args.switches.sync,
         "seek_nexts": args.seek_nexts,
         "compression_ratio": args.compression_ratio,
     })

@@ -15,6 +15,7 @@ mod amplification;
 mod chart;
 mod latency;
 mod peers;
+mod reads;
 mod throughput;
 
 pub(crate) use peers::{Peer, PeerLine, peers};
@@ -122,6 +123,7 @@ pub(crate) fn run(args: &Args, records: &[Record], amplification: &Amplification
         latency::section(&named),
         amplification::causes(amplification),
         amplification::workloads(&named),
+        reads::section(amplification),
         amplification::levels(amplification),
     ];
     let sections: Vec<String> = sections.into_iter().flatten().collect();

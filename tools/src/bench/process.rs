@@ -59,6 +59,11 @@ impl MemoryBytes {
         Self::parse(&std::fs::read_to_string("/proc/self/status").ok()?)
     }
 
+    /// The same of another process; `None` also if it is gone.
+    pub fn of(pid: u32) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let value = |name: &str| {
             text.lines().find_map(|line| {
@@ -88,10 +93,21 @@ pub fn cpu_parts() -> Option<(f64, f64)> {
     parse_cpu_parts(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
+/// Processor time of the processes that this one started and waited for, in seconds.
+pub fn children_cpu_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    parse_cpu_fields(&text, 13).map(|(user, system)| user + system)
+}
+
 fn parse_cpu_parts(text: &str) -> Option<(f64, f64)> {
+    parse_cpu_fields(text, 11)
+}
+
+/// The two fields of ticks from the `first` one behind the name on.
+fn parse_cpu_fields(text: &str, first: usize) -> Option<(f64, f64)> {
     // The second field is a name in parentheses that may hold anything, spaces included.
     let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
+    let mut fields = fields.split_whitespace().skip(first);
     let user: f64 = fields.next()?.parse().ok()?;
     let system: f64 = fields.next()?.parse().ok()?;
     Some((user / TICKS_PER_SECOND, system / TICKS_PER_SECOND))
@@ -133,5 +149,7 @@ mod tests {
     fn a_name_with_spaces_does_not_shift_the_fields() {
         let text = "7 (a b) c) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 5 0 0";
         assert_eq!(parse_cpu_parts(text), Some((1.5, 0.5)));
+        let text = "7 (a b) c) R 1 2 3 4 5 6 7 8 9 10 150 50 25 75 20 0 1 0 5 0 0";
+        assert_eq!(parse_cpu_fields(text, 13), Some((0.25, 0.75)));
     }
 }

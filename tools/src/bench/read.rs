@@ -174,7 +174,7 @@ pub(crate) fn seek_random(lane: &mut Lane<'_>) -> Result<()> {
         let number = lane.random.below(lane.args.num);
         let key = lane.keys.key(number);
         let cursor = match &mut kept {
-            Some(cursor) if lane.args.reuse_cursor => cursor,
+            Some(cursor) if lane.args.switches.reuse_cursor => cursor,
             kept => kept.insert(lane.db.cursor()?),
         };
         let mut is_valid = cursor.seek(key)?;

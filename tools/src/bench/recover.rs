@@ -71,7 +71,7 @@ fn inherited(args: &Args) -> Vec<String> {
         format!("--compression_ratio={}", args.compression_ratio),
         format!("--bloom_bits={}", args.bloom_bits),
         format!("--cache_size={}", args.cache_size),
-        format!("--sync={}", args.sync),
+        format!("--sync={}", args.switches.sync),
     ];
     let sizes = [
         (

@@ -10,6 +10,7 @@ use super::process::DeviceBytes;
 
 pub mod explain;
 pub(crate) mod json;
+pub(crate) mod read;
 pub(crate) mod text;
 pub mod theory;
 
@@ -65,9 +66,10 @@ pub struct Totals {
     pub index_blocks: u64,
     pub data_blocks: u64,
     pub get_bytes_read: u64,
-    pub seek_count: u64,
+    pub loaded_blocks: u64,
     pub cache_hits: u64,
     pub cache_misses: u64,
+    pub seek_count: u64,
     pub stall_micros: u64,
     /// Paid by writes that were merely slowed down.
     pub throttle_micros: u64,
@@ -97,9 +99,10 @@ impl Totals {
         self.index_blocks += stats.index_blocks;
         self.data_blocks += stats.data_blocks;
         self.get_bytes_read += stats.get_bytes_read;
-        self.seek_count += stats.seek_count;
+        self.loaded_blocks += stats.loaded_blocks;
         self.cache_hits += stats.cache_hits;
         self.cache_misses += stats.cache_misses;
+        self.seek_count += stats.seek_count;
         self.stall_micros += stats.stall_micros;
         self.throttle_micros += stats.throttle_micros;
         let level_count = write.compaction.len().max(self.compaction_by_level.len());
@@ -117,6 +120,15 @@ impl Totals {
             sum.add(*written);
         }
     }
+}
+
+/// What was read for what was returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Returned {
+    /// Bytes of blocks that were touched in mappings or read from files, as stored.
+    pub block_bytes: u64,
+    /// Bytes of the keys and values that came of it.
+    pub bytes: u64,
 }
 
 /// Bytes written for one reason, by its name.
@@ -210,6 +222,8 @@ pub struct Amplification {
     pub totals: Totals,
     /// What the system counted meanwhile; `None` where it does not.
     pub device: Option<DeviceBytes>,
+    /// What the workloads that only get had to read for what they returned.
+    pub returned: Returned,
     /// What is there at the end; `None` if no database was left.
     pub space: Option<Space>,
     /// The keyspaces of the last database one by one.

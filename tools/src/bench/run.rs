@@ -12,8 +12,10 @@ use super::amp;
 use super::args::Args;
 use super::database::{Database, level_rows};
 use super::diskfull::{self, SmallDisk};
-use super::lane::{Track, run_lanes};
+use super::input::Input;
+use super::lane::{Track, run_lane, run_lanes};
 use super::line::{ResultLine, as_f64};
+use super::live::Live;
 use super::measure::Outcome;
 use super::moments::Moments;
 use super::output::Output;
@@ -36,16 +38,22 @@ pub(crate) struct Runner<'a> {
     database: Database,
     moments: Moments,
     device_before: Option<DeviceBytes>,
+    live: Option<Live>,
     output: Output<'a>,
     ordinal: u64,
 }
 
 impl<'a> Runner<'a> {
-    /// Nothing run yet; prints the header.
+    /// Nothing run yet; prints the header, about the `input` if there is one.
     ///
     /// # Errors
     /// If no temporary directory can be made, or nothing can be printed.
-    pub(crate) fn new(args: &'a Args, stop: &'a Stop, out: &'a mut dyn Write) -> Result<Self> {
+    pub(crate) fn new(
+        args: &'a Args,
+        stop: &'a Stop,
+        input: Option<&Input>,
+        out: &'a mut dyn Write,
+    ) -> Result<Self> {
         let clock = Arc::new(SystemClock::new());
         let moments = Moments::new(Arc::clone(&clock));
         let database = Database::new(args, moments.clone())?;
@@ -55,7 +63,12 @@ impl<'a> Runner<'a> {
         } else {
             ""
         };
-        output.header(args, &format!("{}{note}", database.dir().display()))?;
+        let place = format!("{}{note}", database.dir().display());
+        match input {
+            Some(input) => output.header_of(&input.about(), &place)?,
+            None => output.header(args, &place)?,
+        }
+        let live = Live::new(args, &clock)?;
         Ok(Self {
             args,
             stop,
@@ -63,9 +76,37 @@ impl<'a> Runner<'a> {
             database,
             moments,
             device_before: DeviceBytes::now(),
+            live,
             output,
             ordinal: 0,
         })
+    }
+
+    /// Puts every record of `input`, and prints what that took.
+    ///
+    /// # Errors
+    /// As the engine says; `InvalidArgument` for a line that is no record.
+    pub(crate) fn put_all(&mut self, input: &mut Input) -> Result<()> {
+        let db = self.database.open(self.args)?;
+        let before = Moment::now(&db, &self.moments);
+        let mut live = self.live.take();
+        let track = self.track(&db, hidden());
+        let told = Arc::clone(&track.told);
+        let mut work = || run_lane(&track, |lane| input.load(lane));
+        let meter = match &mut live {
+            Some(live) => live.during(&told, work),
+            None => work(),
+        };
+        input.end();
+        let measured = Measured::from(vec![meter?]);
+        let (record, _) = self.record(&db, "load", measured, &before);
+        self.live = live;
+        self.output.result(&record, 1)?;
+        self.output.note(&input.note())?;
+        self.output.keep(vec![record]);
+        // Outside of the time: what lies in memory and in the log alone would tell little of what
+        // the input costs.
+        db.flush()
     }
 
     /// Runs a workload as often as `request` says, and prints each result that counts.
@@ -75,7 +116,7 @@ impl<'a> Runner<'a> {
     pub(crate) fn run(&mut self, request: Request) -> Result<()> {
         let workload = request.workload;
         let name = workload.name();
-        if workload.is_fresh() && self.args.use_existing_db {
+        if workload.is_fresh() && self.args.switches.use_existing_db {
             return self.output.skipped(name, "--use_existing_db is true");
         }
         let mut records = Vec::new();
@@ -152,14 +193,21 @@ impl<'a> Runner<'a> {
             self.load(&db)?;
         }
         let before = Moment::now(&db, &self.moments);
-        let track = self.track(&db, workload);
-        let measured = match &disk {
-            Some(disk) => diskfull::run(&track, disk)?,
-            None if workload == Workload::Amp => amp::run(&track)?,
-            None => work::measure(&track, workload)?,
+        let mut live = self.live.take();
+        let track = self.track(&db, self.progress(workload));
+        let work = || match &disk {
+            Some(disk) => diskfull::run(&track, disk),
+            None if workload == Workload::Amp => amp::run(&track),
+            None => work::measure(&track, workload),
+        };
+        let measured = match &mut live {
+            Some(live) => live.during(&track.told, work),
+            None => work(),
         };
         track.progress.finish_and_clear();
-        Ok(Some(self.record(&db, workload, measured, &before)))
+        let record = self.record(&db, workload.name(), measured?, &before);
+        self.live = live;
+        Ok(Some(record))
     }
 
     /// Opens what a killed process left.
@@ -167,23 +215,24 @@ impl<'a> Runner<'a> {
         // It wants an open database, and this one is opened by the workload itself.
         let scratch = crate::scratch::Scratch::new("lsm-bench")?;
         let none = self.args.options().open(scratch.path())?;
-        let track = self.track(&none, Workload::Recover);
+        let track = self.track(&none, hidden());
         let (measured, db) = recover::open(&track, &self.moments)?;
         none.close()?;
         let before = Moment::now(&db, &self.moments);
-        let record = self.record(&db, Workload::Recover, measured, &before);
+        let record = self.record(&db, Workload::Recover.name(), measured, &before);
         self.database.adopt(db);
         Ok(record)
     }
 
-    fn track<'b>(&'b self, db: &'b Db, workload: Workload) -> Track<'b> {
+    fn track<'b>(&'b self, db: &'b Db, progress: ProgressBar) -> Track<'b> {
         Track {
             db,
             dir: self.database.dir(),
             args: self.args,
             stop: self.stop,
             clock: &self.clock,
-            progress: self.progress(workload),
+            progress,
+            told: Arc::default(),
             ordinal: self.ordinal,
         }
     }
@@ -191,13 +240,13 @@ impl<'a> Runner<'a> {
     fn record(
         &self,
         db: &Db,
-        workload: Workload,
+        name: &str,
         measured: Measured,
         before: &Moment,
     ) -> (Record, Option<String>) {
         let outcome = Outcome::merge(&measured.meters);
         let (cost, levels) = before.cost(db, &self.moments);
-        let mut line = ResultLine::new(workload.name(), &outcome);
+        let mut line = ResultLine::new(name, &outcome);
         line.message = measured.message;
         let record = Record {
             line,
@@ -222,7 +271,7 @@ impl<'a> Runner<'a> {
         loading.duration = 0;
         let track = Track {
             args: &loading,
-            ..self.track(db, Workload::FillUniqueRandom)
+            ..self.track(db, self.progress(Workload::FillUniqueRandom))
         };
         run_lanes(&track, 1, |_, lane| write::write(lane, &plan))?;
         track.progress.finish_and_clear();
@@ -249,18 +298,18 @@ impl<'a> Runner<'a> {
         }
         let totals = self.database.totals();
         let device = DeviceBytes::now().zip(self.device_before);
+        let keyspaces = self.database.db();
+        let keyspaces = keyspaces.map(|db| db.amplification().keyspaces);
         let amplification = Amplification {
             totals,
             device: device.map(|(now, before)| now.since(before)),
+            returned: self.output.returned(),
+            keyspaces: keyspaces.unwrap_or_default(),
+            // Last: it reads everything.
             space: self.database.space()?,
-            keyspaces: self
-                .database
-                .db()
-                .map(|db| db.amplification().keyspaces)
-                .unwrap_or_default(),
             tuning: Tuning::of(self.args),
         };
-        if self.args.statistics
+        if self.args.switches.statistics
             && let Some(db) = self.database.db()
         {
             let text = format!("STATISTICS:\n{:#?}", db.stats());

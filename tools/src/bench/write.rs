@@ -51,7 +51,7 @@ pub(crate) struct WritePlan {
 
 /// How `args` want commits to be made.
 pub(crate) fn options(args: &Args) -> WriteOptions {
-    WriteOptions::new().durability(if args.sync {
+    WriteOptions::new().durability(if args.switches.sync {
         Durability::Disk
     } else {
         Durability::Os

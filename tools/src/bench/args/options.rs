@@ -7,7 +7,7 @@ use super::{Args, CompressionType, LogAppendName, ReadModeName};
 impl Args {
     /// The engine's options, its own default wherever no flag was given.
     pub fn options(&self) -> Options {
-        let mut options = Options::new().create_if_missing(!self.use_existing_db);
+        let mut options = Options::new().create_if_missing(!self.switches.use_existing_db);
         if let Some(kind) = self.compression_type {
             let compression = match kind {
                 CompressionType::None => Compression::None,

@@ -14,11 +14,11 @@ fn flags_are_written_as_db_bench_has_them() {
         "--histogram",
     ]);
     assert_eq!((args.num, args.value_size), (5_000_000, 400));
-    assert!(args.sync && args.histogram && !args.use_existing_db);
+    assert!(args.switches.sync && args.switches.histogram && !args.switches.use_existing_db);
     assert_eq!(args.read_count(), 5_000_000);
     let args = parse(&["--reads=10", "--sync=false", "--bloom_bits=-1"]);
     assert_eq!(args.read_count(), 10);
-    assert!(!args.sync);
+    assert!(!args.switches.sync);
 }
 
 #[test]

@@ -13,11 +13,12 @@ use base::sync::{Arc, Bell};
 use base::{Error, Result};
 use serde_json::{Value, json};
 
+use super::db_bench::DbBench;
 use super::drive::{self, Course, Shape};
 use super::measured::Measured;
 use super::plan::{Row, Work};
 use crate::bench::engine::{Commit, Engine, EngineName, EngineSet, Setup, Tuning, Visitor};
-use crate::bench::process::{DeviceBytes, MemoryBytes, cpu_seconds};
+use crate::bench::process::{DeviceBytes, MemoryBytes, children_cpu_seconds, cpu_seconds};
 use crate::interrupt::Stop;
 
 /// How long the process is watched at a time, until it is quiet.
@@ -140,14 +141,17 @@ pub(crate) fn main(
         .as_ref()
         .and_then(Order::from_json)
         .ok_or_else(|| Error::invalid_argument("no order on standard input"))?;
-    let name = order.engine;
     let life = Life {
         order: &order,
         input,
         output,
         stop,
     };
-    engines.visit(name, life)
+    if order.engine.is_outside() {
+        let mut program = DbBench::new(&order)?;
+        return life.live(&program.settings()?, |course| program.run(course));
+    }
+    engines.visit(order.engine, life)
 }
 
 struct Life<'a> {
@@ -162,13 +166,28 @@ impl Visitor for Life<'_> {
 
     fn visit<E: Engine>(self) -> Result<()> {
         let engine = E::open(&self.order.setup)?;
-        let settings: Vec<Value> = engine
-            .settings()
+        self.live(&engine.settings(), |course| match course.row.work {
+            Work::Settle => Ok(settle(course.stop, course.clock)),
+            _ => drive::run(&engine, course).map(|driven| Measured::of(&driven)),
+        })?;
+        engine.close()
+    }
+}
+
+impl Life<'_> {
+    /// Says what the engine was opened with, and lets `run` do each row that comes.
+    fn live(
+        self,
+        settings: &[(String, String)],
+        mut run: impl FnMut(&Course<'_>) -> Result<Measured>,
+    ) -> Result<()> {
+        let settings: Vec<Value> = settings
             .iter()
             .map(|(name, value)| json!([name, value]))
             .collect();
         write_line(self.output, &json!({ "settings": settings }))?;
         let clock = Arc::new(SystemClock::new());
+        let mut used = Used::default();
         while let Some(line) = read_line(self.input)? {
             let row = row_from_json(&line)
                 .ok_or_else(|| Error::invalid_argument("what came on standard input is no row"))?;
@@ -178,26 +197,40 @@ impl Visitor for Life<'_> {
                 stop: self.stop,
                 clock: &clock,
             };
-            let measured = run_row(&engine, &course, &self.order.setup.dir)?;
+            let mut measured = run(&course)?;
+            let now = Used::now();
+            measured.add_cost(
+                now.device.since(used.device),
+                now.cpu_seconds - used.cpu_seconds,
+            );
+            used = now;
+            measured.dir_bytes = allocated_bytes(&self.order.setup.dir)?;
+            if !self.order.engine.is_outside() {
+                measured.memory = MemoryBytes::now().unwrap_or_default();
+            }
             write_line(self.output, &json!({ "measured": measured.to_json() }))?;
         }
-        engine.close()
+        Ok(())
     }
 }
 
-fn run_row<E: Engine>(engine: &E, course: &Course<'_>, dir: &Path) -> Result<Measured> {
-    let device_before = DeviceBytes::now().unwrap_or_default();
-    let cpu_before = cpu_seconds().unwrap_or_default();
-    let mut measured = match course.row.work {
-        Work::Settle => settle(course.stop, course.clock),
-        _ => Measured::of(&drive::run(engine, course)?),
-    };
-    let device = DeviceBytes::now().unwrap_or_default();
-    let cpu = cpu_seconds().unwrap_or_default() - cpu_before;
-    measured.add_cost(device.since(device_before), cpu);
-    measured.dir_bytes = allocated_bytes(dir)?;
-    measured.memory = MemoryBytes::now().unwrap_or_default();
-    Ok(measured)
+/// What the process has used since it began, with those that it started and waited for. A row is
+/// charged with everything since the row before, so that no background work is lost between them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    device: DeviceBytes,
+    cpu_seconds: f64,
+}
+
+impl Used {
+    fn now() -> Self {
+        let own = cpu_seconds().unwrap_or_default();
+        Self {
+            // The system adds to this account what is in that of a child when it was waited for.
+            device: DeviceBytes::now().unwrap_or_default(),
+            cpu_seconds: own + children_cpu_seconds().unwrap_or_default(),
+        }
+    }
 }
 
 /// Waits until this process neither computes nor writes; the time until then is what it took.

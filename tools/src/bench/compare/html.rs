@@ -10,10 +10,10 @@ use crate::bench::page::{self, Peer, PeerLine};
 use crate::text::{count_for_people, time_of_micros};
 
 /// The whole page.
-pub(super) fn page(results: &Results, args: &Args, table: &Table) -> String {
+pub(super) fn page(results: &Results, args: &Args, table: &Table, is_interrupted: bool) -> String {
     let lead = format!(
         "siltstone {} | {} | {} keys of {} bytes, values of {} bytes, seed {}; medians of {} \
-         interleaved run(s)",
+         interleaved run(s){}",
         env!("CARGO_PKG_VERSION"),
         time_of_micros(SystemClock::new().now_micros()),
         count_for_people(args.num),
@@ -21,6 +21,11 @@ pub(super) fn page(results: &Results, args: &Args, table: &Table) -> String {
         args.value_size,
         args.seed,
         args.repeats,
+        if is_interrupted {
+            "; interrupted: rows are missing"
+        } else {
+            ""
+        },
     );
     let settings = results.settings();
     let engines: Vec<Peer> = table

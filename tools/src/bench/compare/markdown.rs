@@ -21,7 +21,8 @@ pub(super) const NOTES: &str = "\
 - A write returns when the operating system has it; in fillsync, when the disk has it.
 - Reads come in two states: as the writes left the database (compaction may go on beside them, as
   it would), and after a full compaction. Both begin with an unmeasured pass.
-- Bytes written are write_bytes of /proc/self/io: pages made dirty, each as often as it is.
+- Bytes written are write_bytes of /proc/self/io: pages made dirty, each as often as it is. A row is
+  charged with all of them since the row before, background work between turns included.
 - Memory is resident anonymous memory: memtables and caches, not mapped files.
 - driver: what the driver takes itself, in ns an operation, measured with an engine that does
   nothing; it is part of every figure.

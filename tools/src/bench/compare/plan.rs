@@ -351,7 +351,7 @@ fn from_workloads(args: &Args) -> Result<Vec<Group>> {
             ));
         }
         let row = row_of(workload, args)?;
-        let commit = if args.sync || workload == Workload::FillSync {
+        let commit = if args.switches.sync || workload == Workload::FillSync {
             Commit::Disk
         } else {
             Commit::Os
@@ -378,7 +378,7 @@ fn from_workloads(args: &Args) -> Result<Vec<Group>> {
 
 fn row_of(workload: Workload, args: &Args) -> Result<Row> {
     let (num, reads) = (args.num, args.read_count());
-    let seek = if args.reuse_cursor {
+    let seek = if args.switches.reuse_cursor {
         Work::ReseekRandom
     } else {
         Work::SeekRandom

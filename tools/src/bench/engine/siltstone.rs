@@ -36,11 +36,14 @@ impl Engine for Siltstone {
             .filter(filter)
             .memtable_bytes_max(setup.memtable_bytes)
             .cache_bytes(setup.cache_bytes as u64);
-        // At its best it is what it is by default.
+        // At its best it is what it is by default. Otherwise it does as the others do, and does not
+        // use a lull for compactions that nothing asks for: while others have their turns there is
+        // always a lull, so that reads would never meet what the writes left.
         if setup.tuning == Tuning::Same {
             options = options
                 .compression(Compression::None)
-                .bottom_compression(Compression::None);
+                .bottom_compression(Compression::None)
+                .idle_compaction_after(None);
         }
         let durability = match setup.commit {
             Commit::Os => Durability::Os,

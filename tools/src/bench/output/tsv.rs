@@ -95,17 +95,3 @@ fn push_own(text: &mut String, record: &Record) {
     )
     .expect(NO_FAILURE);
 }
-
-/// Operations a second over the whole run, a line for each interval, as db_bench's --report_file.
-/// What lies between two workloads is left out.
-pub(super) fn intervals(records: &[Record], seconds: u64) -> String {
-    let mut text = "secs_elapsed,interval_qps\n".to_owned();
-    let spans = usize::try_from(seconds.saturating_mul(10)).unwrap_or(usize::MAX);
-    let rates = records
-        .iter()
-        .flat_map(|r| r.outcome.series.per_interval(spans));
-    for (index, rate) in (1..).zip(rates) {
-        writeln!(text, "{},{rate}", index * seconds).expect(NO_FAILURE);
-    }
-    text
-}

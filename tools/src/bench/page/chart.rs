@@ -110,8 +110,8 @@ pub(super) struct Bar {
 
 const BAR_HEIGHT: f64 = 24.0;
 const NAME_WIDTH: f64 = 124.0;
-const FIGURE_WIDTH: f64 = 118.0;
-const BARS_WIDTH: f64 = 460.0;
+const FIGURE_WIDTH: f64 = 146.0;
+const BARS_WIDTH: f64 = 480.0;
 
 /// Bars below one another, to the same scale.
 pub(super) fn bars(title: &str, bars: &[Bar]) -> String {

@@ -7,7 +7,7 @@ use crate::bench::measure::{Meter, Outcome};
 use crate::bench::moments::{Pause, PauseKind};
 use crate::bench::record::Cost;
 use crate::bench::report::theory::Tuning;
-use crate::bench::report::{Charge, Totals};
+use crate::bench::report::{Charge, Returned, Totals};
 use crate::bench::series::{SPAN_NANOS, Series};
 
 /// Every tag that is opened is closed, in order.
@@ -89,6 +89,7 @@ fn a_run_shows_when_writes_waited_and_what_they_cost() {
         },
         device: None,
         space: None,
+        returned: Returned::default(),
         keyspaces: Vec::new(),
         tuning: Tuning::default(),
     };

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use siltstone::{KeyspaceAmplification, Written};
 
-use super::{Amplification, LevelRow, LiveBytes, explain, ratio, theory};
+use super::{Amplification, LevelRow, LiveBytes, explain, ratio, read, theory};
 
 /// The whole report as one object. Names are only ever added.
 pub(crate) fn to_json(amplification: &Amplification) -> Value {
@@ -46,24 +46,37 @@ pub(crate) fn to_json(amplification: &Amplification) -> Value {
             "stall_micros": totals.stall_micros,
             "throttle_micros": totals.throttle_micros,
         },
-        "read": {
-            "gets": totals.get_count,
-            "hits": totals.get_hit_count,
-            "memtable_hits": totals.memtable_hit_count,
-            "tables_considered": totals.tables_considered,
-            "index_blocks": totals.index_blocks,
-            "data_blocks": totals.data_blocks,
-            "bytes_read": totals.get_bytes_read,
-            "filter_negatives": totals.filter_negatives,
-            "filter_false_positives": totals.filter_false_positives,
-            "cache_hits": totals.cache_hits,
-            "cache_misses": totals.cache_misses,
-            "data_blocks_per_get": ratio(totals.data_blocks, totals.get_count),
-        },
+        "read": read_json(amplification),
         "space": space(amplification),
         "keyspaces": amplification.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
         "explain": explain::advise(amplification).iter().map(advice).collect::<Vec<_>>(),
     })
+}
+
+/// What gets had to touch.
+fn read_json(amplification: &Amplification) -> Value {
+    let totals = &amplification.totals;
+    json!({
+        "gets": totals.get_count,
+        "hits": totals.get_hit_count,
+        "memtable_hits": totals.memtable_hit_count,
+        "tables_considered": totals.tables_considered,
+        "index_blocks": totals.index_blocks,
+        "data_blocks": totals.data_blocks,
+        "bytes_read": totals.get_bytes_read,
+        "filter_negatives": totals.filter_negatives,
+        "filter_false_positives": totals.filter_false_positives,
+        "cache_hits": totals.cache_hits,
+        "cache_misses": totals.cache_misses,
+        "data_blocks_per_get": ratio(totals.data_blocks, totals.get_count),
+        "data_blocks_by_source": blocks(read::Blocks::of_gets(totals)),
+        "block_bytes_of_getting_workloads": amplification.returned.block_bytes,
+        "returned_bytes_of_getting_workloads": amplification.returned.bytes,
+    })
+}
+
+fn blocks(blocks: read::Blocks) -> Value {
+    json!({ "mapped": blocks.mapped, "cached": blocks.cached, "loaded": blocks.loaded })
 }
 
 fn written(written: Written) -> Value {

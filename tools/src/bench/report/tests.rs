@@ -54,6 +54,7 @@ fn sample() -> Amplification {
             get_count: 10,
             live: LiveBytes::Counted(50 << 20),
         }),
+        returned: Returned::default(),
         keyspaces: Vec::new(),
         tuning: Tuning::default(),
     }

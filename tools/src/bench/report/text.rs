@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Amplification, LiveBytes, Space, Totals, explain, ratio, theory};
+use super::{Amplification, LiveBytes, Space, explain, ratio, read, theory};
 use crate::bench::line::as_f64;
 
 const NO_FAILURE: &str = "writing to a String cannot fail";
@@ -12,7 +12,7 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", as_f64(bytes) / 1_048_576.0)
 }
 
-fn two_digits(value: Option<f64>) -> String {
+pub(super) fn two_digits(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Amplification {
             "Amplification, from the engine's ledger ({count} database{plural})"
         )?;
         write_part(self, f)?;
-        read_part(&self.totals, f)?;
+        f.write_str(&read::text(self))?;
         if let Some(space) = &self.space {
             space_part(space, f)?;
             f.write_str(&level_table(space))?;
@@ -91,6 +91,7 @@ pub(crate) fn plain_sentences(amplification: &Amplification) -> Vec<String> {
         ));
     }
     if let Some(space) = &amplification.space
+        && space.table_bytes() > 0
         && let Some(factor) = ratio(space.table_bytes(), space.live.bytes())
     {
         sentences.push(format!(
@@ -214,53 +215,6 @@ fn device_lines(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fm
         )?;
     }
     Ok(())
-}
-
-fn read_part(totals: &Totals, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if totals.get_count == 0 {
-        return Ok(());
-    }
-    let gets = totals.get_count;
-    let per_get = |count: u64| two_digits(ratio(count, gets));
-    let percent = |part: u64, whole: u64| {
-        ratio(part, whole).map_or_else(|| "-".to_owned(), |r| format!("{:.1} %", r * 100.0))
-    };
-    writeln!(f, "\nRead, of {gets} gets")?;
-    writeln!(
-        f,
-        "  found {}, of these in a memtable {}",
-        percent(totals.get_hit_count, gets),
-        percent(totals.memtable_hit_count, totals.get_hit_count),
-    )?;
-    writeln!(
-        f,
-        "  per get: {} tables, of these {} ruled out by their filter, {} searched for nothing",
-        per_get(totals.tables_considered),
-        per_get(totals.filter_negatives),
-        per_get(totals.filter_false_positives),
-    )?;
-    writeln!(
-        f,
-        "  per get: {} index blocks, {} data blocks, {} bytes of them",
-        per_get(totals.index_blocks),
-        per_get(totals.data_blocks),
-        per_get(totals.get_bytes_read),
-    )?;
-    let asked = totals.filter_negatives + totals.filter_false_positives;
-    writeln!(
-        f,
-        "  filters wrong {} of the times the key was not there",
-        percent(totals.filter_false_positives, asked),
-    )?;
-    let looked_up = totals.cache_hits + totals.cache_misses;
-    match looked_up {
-        0 => writeln!(f, "  block cache not used"),
-        _ => writeln!(
-            f,
-            "  block cache hits {}",
-            percent(totals.cache_hits, looked_up)
-        ),
-    }
 }
 
 fn space_part(space: &Space, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use siltstone::{Compression, Db, Durability, FilterPolicy, Options, WriteBatch, 
 
 use super::*;
 use crate::bench::database::{level_rows, live_bytes};
-use crate::bench::report::Space;
+use crate::bench::report::{Returned, Space};
 use crate::random::Random;
 
 const SEED: u64 = 301;
@@ -34,6 +34,7 @@ fn report(db: &Db, tuning: Tuning) -> Amplification {
             get_count: stats.get_count,
             live: LiveBytes::Counted(live_bytes(db).expect("scanned")),
         }),
+        returned: Returned::default(),
         keyspaces: amplification.keyspaces,
         tuning,
     }
