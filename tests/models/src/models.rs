@@ -10,7 +10,10 @@ pub use completion::{
     a_failure_ends_every_wait, a_tail_hears_of_every_record, records_count_without_a_hole,
     tickets_wait_for_room,
 };
-pub use group::{a_failed_sync_acknowledges_nobody, nobody_returns_before_a_sync_covers_him};
+pub use group::{
+    a_failed_sync_acknowledges_nobody, a_sync_covers_all_whom_it_takes_in,
+    nobody_returns_before_a_sync_covers_him,
+};
 pub use snapshots::{
     a_release_wakes_whoever_waits_for_it, plain_reads_see_all_that_is_visible,
     snapshots_lose_nothing_to_a_job,

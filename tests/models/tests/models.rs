@@ -20,6 +20,7 @@ models! {
     a_failure_ends_every_wait
     a_tail_hears_of_every_record
     nobody_returns_before_a_sync_covers_him
+    a_sync_covers_all_whom_it_takes_in
     a_failed_sync_acknowledges_nobody
     snapshots_lose_nothing_to_a_job
     plain_reads_see_all_that_is_visible

@@ -127,6 +127,8 @@ pub fn a_failure_ends_every_wait() {
         });
         records.fill(first);
         records.ring.wait(first).expect("it is whole");
+        let first_seq = reaches(first).seq;
+        records.ring.wait_seq(first_seq).expect("it is whole");
         assert!(records.ring.wait_seq(reaches(last).seq).is_err());
         for thread in [failing, other] {
             thread.join().expect("a panic ends the model");

@@ -11,6 +11,7 @@ use super::explore;
 use crate::completion::{Completed, Completion};
 use crate::signals::Signals;
 use crate::snapshots::{Captured, Snapshots};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
 
 fn seq(value: u64) -> SequenceNumber {
@@ -26,12 +27,31 @@ fn completed(at: u64) -> Completed {
 }
 
 type Versions = BTreeSet<SequenceNumber>;
-type Memtable = Arc<Mutex<Versions>>;
+
+/// Versions 3 and 4, if they were inserted. Relaxed: that a reader sees them is what publishing is
+/// to make sure of.
+#[derive(Default)]
+struct Memtable([AtomicBool; 2]);
+
+impl Memtable {
+    fn insert(&self, at: u64) {
+        let place = usize::try_from(at - 3).expect("small");
+        self.0[place].store(true, Ordering::Relaxed);
+    }
+
+    fn versions(&self) -> Versions {
+        let inserted = |at: &u64| {
+            let place = usize::try_from(at - 3).expect("small");
+            self.0[place].load(Ordering::Relaxed)
+        };
+        (3..5).filter(inserted).map(seq).collect()
+    }
+}
 
 /// As a superversion: what a read may look at.
 struct View {
-    active: Memtable,
-    sealed: Vec<Memtable>,
+    active: Arc<Memtable>,
+    sealed: Vec<Arc<Memtable>>,
     table: Versions,
 }
 
@@ -46,7 +66,7 @@ struct Key {
 impl Key {
     fn new() -> Arc<Self> {
         let view = View {
-            active: Memtable::default(),
+            active: Arc::default(),
             sealed: Vec::new(),
             table: [seq(1), seq(2)].into(),
         };
@@ -68,7 +88,7 @@ impl Key {
 
     /// Writes version `at` into the memtable in which it was given its place.
     fn write_to(&self, memtable: &Memtable, at: u64) {
-        memtable.lock().insert(seq(at));
+        memtable.insert(at);
         self.log.complete(at - 3, completed(at));
         self.snapshots.publish(seq(at));
     }
@@ -79,7 +99,7 @@ impl Key {
 
     fn seal(&self) {
         self.replace(|old| View {
-            active: Memtable::default(),
+            active: Arc::default(),
             sealed: [&[Arc::clone(&old.active)], &*old.sealed].concat(),
             table: old.table.clone(),
         });
@@ -96,12 +116,12 @@ impl Key {
         }
         let mut all = inputs.table.clone();
         for sealed in &inputs.sealed {
-            all.extend(sealed.lock().iter());
+            all.extend(sealed.versions());
         }
         let kept = keep(&all, &self.snapshots.capture());
         self.replace(|old| {
             let is_left =
-                |sealed: &&Memtable| !inputs.sealed.iter().any(|i| Arc::ptr_eq(i, sealed));
+                |sealed: &&Arc<Memtable>| !inputs.sealed.iter().any(|i| Arc::ptr_eq(i, sealed));
             View {
                 active: Arc::clone(&old.active),
                 sealed: old.sealed.iter().filter(is_left).cloned().collect(),
@@ -113,8 +133,8 @@ impl Key {
     fn check_read(view: &View, at: SequenceNumber) {
         let mut found = view.table.range(..=at).next_back().copied();
         for memtable in view.sealed.iter().chain([&view.active]) {
-            let memtable = memtable.lock();
-            found = found.max(memtable.range(..=at).next_back().copied());
+            let versions = memtable.versions();
+            found = found.max(versions.range(..=at).next_back().copied());
         }
         assert_eq!(found, Some(at), "what a read finds");
     }
