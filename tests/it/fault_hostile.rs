@@ -1,0 +1,336 @@
+//! Databases whose files somebody has changed, with checksums made right, opened and used through
+//! the library by a process of its own: no panic, bounded memory, bounded time. What is read may be
+//! a lie: a right checksum says so.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::clock::ManualClock;
+use base::executor::Stepped;
+use base::fs::sim::SimFs;
+use base::random::{Random, mix};
+use base::{FileKind, ids};
+use siltstone::{
+    Compression, Db, Durability, Health, KeyspaceOptions, Options, ReadMode, RecoveryMode, Result,
+    WriteBatch, WriteOptions,
+};
+
+use crate::hostile::{Original, change, changed_segment};
+use crate::processes;
+use crate::reads::Reads;
+use crate::support::{DIR, PrintOnPanic, Setup, rounds, tagged};
+
+const SEED: u64 = 0xba5e;
+/// Changed databases of each kind, times the rounds.
+const CASE_COUNT: u64 = 150;
+/// What the process may take in all; the files have some 100 KiB, and it needs threads to run.
+const MEMORY_KIB: u64 = 1 << 20;
+const CPU_SECONDS: u64 = 300;
+/// No database of this size shows more entries: then a scan goes round in a circle.
+const ENTRY_COUNT_MAX: usize = 1 << 20;
+
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+fn key(n: u64) -> Vec<u8> {
+    format!("key{n:05}").into_bytes()
+}
+
+/// A machine with these files and nothing else.
+fn machine(files: &Files) -> Arc<SimFs> {
+    let fs = SimFs::new(1);
+    base::fs::create_dir_all(&*fs, Path::new(DIR)).expect("a directory");
+    for (path, bytes) in files {
+        fs.install(path, bytes).expect("the directory is there");
+    }
+    fs
+}
+
+fn options(fs: &Arc<SimFs>, seed: u64) -> (Options, Arc<Stepped>) {
+    let executor = Stepped::new(seed);
+    let options = Setup::of_seed(seed)
+        .options()
+        .file_system(Arc::clone(fs) as _)
+        .executor(Arc::clone(&executor) as _)
+        .clock(Arc::new(ManualClock::new(1_700_000_000_000_000)) as _);
+    (options, executor)
+}
+
+/// A database with tables on several levels, unflushed writes in its log and three keyspaces.
+fn original(kind: u64) -> Files {
+    let fs = machine(&Files::new());
+    let (options, executor) = options(&fs, kind);
+    let options = match kind {
+        0 => options.compression(Compression::None),
+        _ => options
+            .compression(Compression::Zstd { level: 1 })
+            .bottom_compression(Compression::Zstd { level: 1 })
+            .dictionary_bytes_max(512),
+    };
+    let db = options.open(DIR).expect("a new database");
+    let small = KeyspaceOptions::new().memtable_bytes_max(4 << 10);
+    let other = db.create_keyspace("other", &small).expect("new");
+    db.create_keyspace("gone", &small).expect("new");
+    for n in 0..500 {
+        let mut batch = WriteBatch::new();
+        batch
+            .put(key(n % 170), tagged(n, 60))
+            .delete(key(n * 7 % 170));
+        batch.put_in(&other, key(n % 90), tagged(n, 40));
+        db.write(&batch).expect("a batch");
+        match n {
+            250 => db.compact_range(..).expect("a compaction"),
+            300 => other.flush().expect("a flush"),
+            400 => db.drop_keyspace("gone").expect("a drop"),
+            _ => drop(executor.step()),
+        }
+    }
+    let snapshot = db.snapshot().expect("a snapshot");
+    db.flush().expect("a flush");
+    let disk = WriteOptions::new().durability(Durability::Disk);
+    for n in 0..40 {
+        db.put_with(key(n), tagged(n, 30), &disk).expect("a put");
+    }
+    drop((snapshot, other, db));
+    let contents = |path: PathBuf| {
+        let bytes = fs.contents(&path).expect("it was listed");
+        (path, bytes)
+    };
+    fs.paths().into_iter().map(contents).collect()
+}
+
+/// The files of one kind of database, and its tables taken apart.
+struct Victim {
+    files: Files,
+    tables: BTreeMap<PathBuf, Original>,
+}
+
+impl Victim {
+    fn new(kind: u64) -> Self {
+        let files = original(kind);
+        let fs = machine(&files);
+        let mut tables = BTreeMap::new();
+        for (path, bytes) in &files {
+            if kind_of(path) == Some(FileKind::Table) {
+                let table = Original::take(&*fs, path, bytes.clone());
+                tables.insert(path.clone(), table);
+            }
+        }
+        assert!(tables.len() > 3, "{} tables", tables.len());
+        Self { files, tables }
+    }
+
+    /// The files with one to three of them changed.
+    fn changed(&self, random: &mut Random) -> Files {
+        let mut files = self.files.clone();
+        // MANIFEST, CURRENT and segments are few: each kind has the same share.
+        let kinds = [
+            Some(FileKind::Table),
+            Some(FileKind::Table),
+            Some(FileKind::Manifest),
+            Some(FileKind::Segment),
+            Some(FileKind::Segment),
+            Some(FileKind::SegmentIndex),
+            None,
+        ];
+        for _ in 0..=random.below(3) {
+            let kind = *random.pick(&kinds);
+            let of_kind: Vec<_> = files.keys().filter(|path| kind_of(path) == kind).collect();
+            if of_kind.is_empty() {
+                continue;
+            }
+            let path = (*random.pick(&of_kind)).clone();
+            let bytes = files.get_mut(&path).expect("one of them");
+            match kind {
+                Some(FileKind::Table) => *bytes = self.tables[&path].changed(random),
+                Some(FileKind::Manifest | FileKind::Segment) => {
+                    *bytes = changed_segment(bytes, random);
+                }
+                _ if bytes.is_empty() => {}
+                _ => change(bytes, random),
+            }
+        }
+        files
+    }
+}
+
+fn kind_of(path: &Path) -> Option<FileKind> {
+    let name = path.file_name()?.to_str()?;
+    FileKind::parse(name).map(|(kind, _)| kind)
+}
+
+/// Reads everything in every way; whatever comes is well, as long as it ends.
+fn read(reads: &impl Reads) {
+    let keys: Vec<_> = (0..175).map(key).collect();
+    for key in &keys {
+        let _ = reads.get(key);
+    }
+    let _ = reads.multi_get(&keys);
+    for backward in [false, true] {
+        let Ok(mut all) = reads.all() else { continue };
+        let mut count = 0;
+        loop {
+            let item = if backward {
+                all.next_back()
+            } else {
+                all.next()
+            };
+            match item {
+                None | Some(Err(_)) => break,
+                Some(Ok(_)) => count += 1,
+            }
+            assert!(count < ENTRY_COUNT_MAX, "a scan does not end");
+        }
+    }
+}
+
+fn read_all(db: &Db) {
+    read(db);
+    for name in db.keyspaces().unwrap_or_default() {
+        if let Ok(keyspace) = db.keyspace(&name) {
+            read(&keyspace);
+        }
+    }
+    if let Ok(snapshot) = db.snapshot() {
+        read(&snapshot);
+    }
+    let _ = (db.stats(), db.amplification());
+    let _ = db.explain_get(key(3));
+}
+
+/// Writes, flushes, compacts and closes; a panic of the background would poison.
+fn write_all(db: &Db, executor: &Stepped) -> Result<()> {
+    let mut result = Ok(());
+    for name in db.keyspaces().unwrap_or_default() {
+        let Ok(keyspace) = db.keyspace(&name) else {
+            continue;
+        };
+        for n in 0..8 {
+            result = result.and(keyspace.put(key(n * 20), tagged(n, 30)).map(drop));
+        }
+        result = result.and(keyspace.flush());
+        result = result.and(keyspace.compact_range(..));
+    }
+    for _ in 0..50 {
+        executor.step();
+    }
+    result.and(db.sync())
+}
+
+fn check_health(db: &Db) {
+    if let Health::Poisoned(error) | Health::Degraded(error) = db.health() {
+        let message = error.to_string();
+        assert!(!message.contains("panicked"), "{message}");
+    }
+}
+
+/// Whether it could be opened.
+fn use_database(files: &Files, random: &mut Random) -> bool {
+    let fs = machine(files);
+    let mode = *random.pick(&[ReadMode::Mapped, ReadMode::Positioned]);
+    let (reading, _executor) = options(&fs, random.next_u64());
+    let reading = reading.file_system(fs.for_reading()).read_mode(mode);
+    if let Ok(db) = reading.open_read_only(DIR) {
+        read_all(&db);
+        check_health(&db);
+    }
+    let recovery = *random.pick(&[
+        RecoveryMode::Strict,
+        RecoveryMode::TornTail,
+        RecoveryMode::PointInTime,
+    ]);
+    let (writing, executor) = options(&fs, random.next_u64());
+    let writing = writing.read_mode(mode).recovery_mode(recovery);
+    let db = match writing.open(DIR) {
+        Ok(db) => db,
+        Err(error) => {
+            let message = error.to_string();
+            assert!(
+                !message.is_empty() && !message.contains('\n'),
+                "{message:?}"
+            );
+            return false;
+        }
+    };
+    read_all(&db);
+    let _ = write_all(&db, &executor);
+    read_all(&db);
+    check_health(&db);
+    let _ = db.close();
+    drop(db);
+    // What it made of them is opened once more.
+    let (again, _executor) = options(&fs, random.next_u64());
+    if let Ok(db) = again.open(DIR) {
+        read_all(&db);
+        check_health(&db);
+    }
+    true
+}
+
+const TEST: &str = "fault_hostile::hostile_files_are_survived_by_the_library";
+
+#[test]
+fn hostile_files_are_survived_by_the_library() {
+    if processes::role().is_some() {
+        return run_cases();
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let limits = format!("ulimit -v {MEMORY_KIB}; ulimit -t {CPU_SECONDS}; exec");
+    processes::passes(processes::again(TEST, "victim", dir.path(), &limits));
+}
+
+fn run_cases() {
+    println!("seed {SEED:#x}");
+    let mut opened_count = 0;
+    for kind in 0..3 {
+        let victim = Victim::new(kind);
+        for case in 0..CASE_COUNT * rounds() {
+            let seed = SEED ^ mix(kind << 32 | case);
+            let _place = PrintOnPanic(format!("kind {kind}, case {case}, seed {seed:#x}"));
+            let mut random = Random(seed);
+            let files = victim.changed(&mut random);
+            opened_count += u64::from(use_database(&files, &mut random));
+        }
+    }
+    let total = 3 * CASE_COUNT * rounds();
+    println!("{opened_count} of {total} could be opened");
+    // Were checksums not made right, next to none would be opened and refused for another reason.
+    assert!(opened_count > total / 5, "{opened_count} of {total}");
+    assert!(opened_count < total, "{opened_count} of {total}");
+}
+
+/// Whatever was named in CURRENT and MANIFEST, no file beside the database is touched.
+#[test]
+fn a_hostile_current_names_no_file_outside() {
+    let victim = Victim::new(0);
+    for name in [
+        "MANIFEST-999999999999999999999999999\n",
+        "MANIFEST-000001/../../secret\n",
+        "../MANIFEST-000001\n",
+        "/secret\n",
+        "000001.log\n",
+        "MANIFEST-\n",
+        "\n",
+        "",
+        "\u{0}",
+    ] {
+        let mut files = victim.files.clone();
+        let secret = PathBuf::from("/secret");
+        files.insert(secret.clone(), b"not ours".to_vec());
+        files.insert(Path::new(DIR).join(ids::CURRENT), name.into());
+        let fs = machine(&files);
+        let (options, _executor) = options(&fs, 1);
+        let error = options.open(DIR).expect_err("no such MANIFEST");
+        assert!(!error.to_string().contains('\n'), "{error}");
+        assert_eq!(fs.contents(&secret).as_deref(), Some(&b"not ours"[..]));
+        // Nothing was changed in the directory either.
+        for (path, bytes) in &files {
+            assert_eq!(
+                fs.contents(path).as_ref(),
+                Some(bytes),
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
