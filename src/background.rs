@@ -357,6 +357,7 @@ impl Background {
         }
         // An error can wait: writers reserve space themselves, and are told of it.
         while let Ok(true) = self.log.reserve_ahead() {}
+        self.memtables.prepare_chunks();
         if self.log.needs_upkeep() {
             self.signals.helper.wake();
         }

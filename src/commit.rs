@@ -15,7 +15,7 @@ use base::{
     WriteOutcome,
 };
 use log::{Log, LogSlot, Position, RecordKind};
-use memtable::{Memtable, MemtableOptions, MemtableStructure};
+use memtable::{Memtable, MemtableOptions, MemtableStructure, SpareChunks};
 
 use crate::batch::{Operation, Operations, WriteBatch};
 use crate::health::HealthState;
@@ -75,6 +75,7 @@ impl Commit {
 pub(crate) struct MemtableMaker {
     pins: Arc<PinLedger>,
     memory: Arc<MemoryLedger>,
+    chunks: Arc<SpareChunks>,
     spare: Arc<Mutex<Option<Spare>>>,
 }
 
@@ -91,6 +92,7 @@ impl MemtableMaker {
     pub(crate) fn new(pins: Arc<PinLedger>, memory: Arc<MemoryLedger>) -> Self {
         Self {
             pins,
+            chunks: SpareChunks::new(&memory),
             memory,
             spare: Arc::default(),
         }
@@ -132,6 +134,12 @@ impl MemtableMaker {
         *self.spare.lock() = Some(spare);
     }
 
+    /// Makes memory ready for the memtables that are being filled. Called by the worker that is
+    /// ahead of the writers.
+    pub(crate) fn prepare_chunks(&self) {
+        self.chunks.prepare();
+    }
+
     fn make_new(&self, settings: &KeyspaceSettings) -> Arc<Memtable> {
         Memtable::new(MemtableOptions {
             filter_bytes: settings.memtable_filter_bytes(),
@@ -139,6 +147,7 @@ impl MemtableMaker {
             pins: Arc::clone(&self.pins),
             memory: Arc::clone(&self.memory),
             structure: settings.memtable_structure,
+            spares: Some(Arc::clone(&self.chunks)),
         })
     }
 }

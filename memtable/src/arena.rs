@@ -18,6 +18,8 @@ use base::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use base::sync::{Arc, Mutex};
 use base::{Home, MemoryLedger, MemoryShare, PinKind, PinLedger, Slice};
 
+use crate::spare::SpareChunks;
+
 /// An entry longer than this fraction of a chunk gets a chunk of its own, so that what is wasted
 /// at the end of a chunk stays below it.
 const LARGE_FRACTION: usize = 4;
@@ -29,13 +31,15 @@ pub(crate) const PIN_BYTES_MIN: usize = 1 << 10;
 /// Chunks start on a cache line.
 const CHUNK_ALIGN: usize = 64;
 
-/// Where an arena is counted.
+/// Where an arena is counted, and where it finds what was made ready for it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledgers {
     /// Slices into it.
     pub(crate) pins: Arc<PinLedger>,
     /// Its chunks.
     pub(crate) memory: Arc<MemoryLedger>,
+    /// Large chunks made ready.
+    pub(crate) spares: Option<Arc<SpareChunks>>,
 }
 
 /// A growing set of chunks that several threads allocate from at once.
@@ -50,6 +54,7 @@ pub(crate) struct Arena {
     retired_bytes: AtomicUsize,
     chunks: Mutex<Vec<OwnedChunk>>,
     pins: Arc<PinLedger>,
+    spares: Option<Arc<SpareChunks>>,
     /// All chunks.
     share: MemoryShare,
 }
@@ -86,6 +91,7 @@ impl Arena {
             retired_bytes: AtomicUsize::new(0),
             chunks: Mutex::new(Vec::new()),
             pins: ledgers.pins,
+            spares: ledgers.spares,
             share: MemoryShare::new(&ledgers.memory),
         }
     }
@@ -149,7 +155,7 @@ impl Arena {
         let is_large = len > next_bytes / LARGE_FRACTION;
         let new_bytes = if is_large { len } else { next_bytes };
         self.share.grow(new_bytes);
-        let owned = OwnedChunk::new(new_bytes);
+        let owned = OwnedChunk::new(new_bytes, self.spares.as_deref());
         let chunk = owned.chunk();
         let place = chunk.take(len);
         let place = place.expect("a new chunk holds what it was made for");
@@ -212,10 +218,13 @@ impl Chunk {
 }
 
 impl OwnedChunk {
-    fn new(capacity: usize) -> Self {
+    fn new(capacity: usize, spares: Option<&SpareChunks>) -> Self {
         assert!(capacity > 0);
+        let spare = spares.filter(|_| capacity == HUGE_PAGE_BYTES);
+        let spare = spare.and_then(SpareChunks::take);
         // Miri knows no mappings.
-        let large = (capacity >= HUGE_PAGE_BYTES && !cfg!(miri)).then(|| Pages::new(capacity));
+        let large = (capacity >= HUGE_PAGE_BYTES && !cfg!(miri))
+            .then(|| spare.map_or_else(|| Pages::new(capacity), Ok));
         let (bytes, pages) = match large {
             Some(Ok(mut pages)) => (pages.start(), Some(pages)),
             // Refused for want of mappings, say: the allocator may still have some memory.

@@ -14,7 +14,9 @@ mod memtable;
 mod ordered;
 #[cfg(test)]
 mod random;
+mod spare;
 
 pub use crate::cursor::MemtableCursor;
 pub use crate::memtable::{Memtable, MemtableHit, MemtableOptions};
 pub use crate::ordered::MemtableStructure;
+pub use crate::spare::SpareChunks;

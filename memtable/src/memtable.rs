@@ -14,6 +14,7 @@ use base::{
 use crate::arena::Ledgers;
 use crate::cursor::MemtableCursor;
 use crate::ordered::{EntryRef, MemtableStructure, Ordered};
+use crate::spare::SpareChunks;
 
 /// The number of probes of the filter follows from this many bits for each expected key.
 const FILTER_BITS_PER_KEY: u32 = 10;
@@ -34,6 +35,8 @@ pub struct MemtableOptions {
     pub arena_chunk_bytes: usize,
     /// What keeps the entries in order.
     pub structure: MemtableStructure,
+    /// Where large pages lie ready, so that no insert waits until one is cleared.
+    pub spares: Option<Arc<SpareChunks>>,
 }
 
 impl Default for MemtableOptions {
@@ -44,6 +47,7 @@ impl Default for MemtableOptions {
             memory: Arc::default(),
             arena_chunk_bytes: ARENA_CHUNK_BYTES_MAX,
             structure: MemtableStructure::default(),
+            spares: None,
         }
     }
 }
@@ -104,6 +108,7 @@ impl Memtable {
         let ledgers = Ledgers {
             pins: options.pins,
             memory: options.memory,
+            spares: options.spares,
         };
         Arc::new(Self {
             entries: Arc::new(Ordered::new(

@@ -85,11 +85,18 @@ impl Ordered {
         chunk_bytes_max: usize,
         ledgers: Ledgers,
     ) -> Self {
-        let memory = &ledgers.memory;
+        let of_structure = Ledgers {
+            pins: Arc::default(),
+            ..ledgers.clone()
+        };
         Self {
             structure: match structure {
-                MemtableStructure::Tree => Structure::Tree(Tree::new(chunk_bytes_max, memory)),
-                MemtableStructure::SkipList => Structure::List(Box::new(List::new(memory))),
+                MemtableStructure::Tree => {
+                    Structure::Tree(Tree::new(chunk_bytes_max, of_structure))
+                }
+                MemtableStructure::SkipList => {
+                    Structure::List(Box::new(List::new(&of_structure.memory)))
+                }
             },
             arena: Arc::new(Arena::new(chunk_bytes_max, RECORD_ALIGN, ledgers)),
         }

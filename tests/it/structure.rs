@@ -35,7 +35,7 @@ const MODULE_ORDER: [(&str, &[&str]); 5] = [
     ),
     (
         "memtable",
-        &["random", "arena", "ordered", "cursor", "memtable"],
+        &["random", "spare", "arena", "ordered", "cursor", "memtable"],
     ),
     (
         "sstable",

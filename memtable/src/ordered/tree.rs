@@ -16,9 +16,9 @@
 
 use std::ptr::{self, NonNull};
 
+use base::sync::Mutex;
 use base::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use base::sync::{Arc, Mutex};
-use base::{MemoryLedger, MemoryShare, SequenceNumber};
+use base::{MemoryShare, SequenceNumber};
 
 use super::record::{Record, RecordHeader, Target};
 use crate::arena::{Arena, Ledgers};
@@ -65,12 +65,9 @@ pub(super) struct Spot {
 unsafe impl Send for Spot {}
 
 impl Tree {
-    /// An empty tree whose memory for nodes grows by up to `chunk_bytes_max`, counted in `memory`.
-    pub(super) fn new(chunk_bytes_max: usize, memory: &Arc<MemoryLedger>) -> Self {
-        let ledgers = Ledgers {
-            memory: Arc::clone(memory),
-            ..Ledgers::default()
-        };
+    /// An empty tree whose memory for nodes grows by up to `chunk_bytes_max`, counted in
+    /// `ledgers`.
+    pub(super) fn new(chunk_bytes_max: usize, ledgers: Ledgers) -> Self {
         Self {
             root: AtomicPtr::new(ptr::null_mut()),
             last: AtomicPtr::new(ptr::null_mut()),

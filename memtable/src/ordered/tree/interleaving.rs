@@ -1,5 +1,6 @@
 //! What one thread does in the middle of what another does, at every place where it can.
 
+use base::sync::Arc;
 use base::{InternalKey, KeyKind};
 
 use super::*;
@@ -18,7 +19,7 @@ struct World {
 impl World {
     fn new(keys: impl IntoIterator<Item = u64>) -> Arc<Self> {
         let world = Arc::new(Self {
-            tree: Tree::new(0, &Arc::default()),
+            tree: Tree::new(0, Ledgers::default()),
             arena: Arena::new(0, RECORD_ALIGN, Ledgers::default()),
         });
         for key in keys {

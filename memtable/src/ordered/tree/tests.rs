@@ -19,7 +19,7 @@ fn leaf_counts(tree: &Tree) -> Vec<usize> {
 }
 
 fn filled(keys: impl Iterator<Item = u64>, arena: &Arena) -> Tree {
-    let tree = Tree::new(0, &Arc::default());
+    let tree = Tree::new(0, Ledgers::default());
     for key in keys {
         let key = key.to_be_bytes();
         let record = Record::store(arena, InternalKey::new(&key, seq(1), KeyKind::Put), b"");
