@@ -14,10 +14,13 @@ use crate::fork::Origin;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Bell, Mutex};
 
+mod class;
 #[cfg(any(test, feature = "testing"))]
 mod stepped;
 #[cfg(any(test, feature = "testing"))]
 pub use stepped::Stepped;
+
+pub use class::work_in_batches;
 
 /// What a background step wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +125,11 @@ impl Executor for Threads {
         let seen_by_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || seen_by_thread.run(&mut step))
+            .spawn(move || {
+                // A hint: without it a wake may cost the writer who makes it more.
+                work_in_batches();
+                seen_by_thread.run(&mut step);
+            })
             .map_err(|source| {
                 Error::new(
                     crate::ErrorKind::Io,

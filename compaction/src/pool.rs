@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base::error::{Error, ErrorKind, Result};
-use base::executor::{Scatter, Task};
+use base::executor::{Scatter, Task, work_in_batches};
 use base::fork::Origin;
 use base::sync::Arc;
 
@@ -26,6 +26,10 @@ impl RayonPool {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|index| format!("siltstone-pool-{index}"))
+            // A hint: without it those who wake a thread may wait for what it does.
+            .start_handler(|_| {
+                work_in_batches();
+            })
             .build()
             .map_err(|error| {
                 Error::new(ErrorKind::Io, "cannot start pool threads").with_source(error)
