@@ -16,6 +16,8 @@ use crate::superversion::KeyspaceState;
 /// Failed jobs are tried again after this long, doubled each time up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How often a full disk is looked at meanwhile, which costs one call of the system.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The keyspaces whose jobs failed, and how long they wait before they are tried again.
 #[derive(Debug, Default)]
@@ -78,6 +80,18 @@ impl Later {
         self.failing.contains_key(&id)
     }
 
+    /// Forgets failures that are over, since the same job has succeeded elsewhere, and with them
+    /// how full the disk was. Returns whether there were any.
+    fn forget_past(&mut self, is_past: impl Fn(&KeyspaceState) -> bool) -> bool {
+        let count = self.failing.len();
+        self.failing.retain(|_, keyspace| !is_past(keyspace));
+        let is_any = self.failing.len() < count;
+        if is_any {
+            self.full = None;
+        }
+        is_any
+    }
+
     /// Those that failed when they were last tried.
     pub(super) fn failing(&self) -> impl Iterator<Item = &Arc<KeyspaceState>> {
         self.failing.values()
@@ -113,13 +127,18 @@ impl Background {
             free_bytes: self.tree.free_bytes(),
             retry_micros: self.clock.monotonic_micros().saturating_add(micros),
         });
-        Step::IdleFor(pause)
+        Step::IdleFor(pause.min(LOOK_INTERVAL))
     }
 
-    /// How long a job that found no space is not to run: it would write as much again in vain.
-    /// Whoever woke it learns that it still fails. It runs when there is more space than it left,
-    /// or when its pause is over, since a quota may have been raised unseen.
-    pub(super) fn still_full(&self, later: &Later, job: Job) -> Option<Step> {
+    /// How long a `job` that found no space is not to run: it would write as much again in vain.
+    /// Whoever waits for it learns that it still fails. It runs when there is more space than it
+    /// left, which is looked at every second; when the same job has succeeded elsewhere; or when
+    /// its pause is over, since a quota may have been raised unseen.
+    pub(super) fn still_full(&self, later: &mut Later, job: Job) -> Option<Step> {
+        // Nobody would tell those who wait: a failure that is over is none.
+        if later.full.is_some() && later.forget_past(|k| self.health.job_in(job, k.id).is_none()) {
+            return None;
+        }
         let full = later.full.as_ref()?;
         let left = full
             .retry_micros
@@ -131,7 +150,9 @@ impl Background {
             self.tell_failed(job, keyspace);
         }
         self.signals.job_failed();
-        Some(Step::IdleFor(Duration::from_micros(left)))
+        Some(Step::IdleFor(
+            Duration::from_micros(left).min(LOOK_INTERVAL),
+        ))
     }
 
     /// Counts a failure where those look who wait.

@@ -17,6 +17,7 @@ mod fault_loop;
 mod fault_process;
 mod fault_read;
 mod fault_read_only;
+mod fault_resume;
 mod fault_space;
 mod fault_system;
 mod fault_threads;
