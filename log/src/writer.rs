@@ -176,8 +176,10 @@ struct State {
     next_ticket: u64,
     /// What records say was durable when they were written; may lag behind.
     durable_upto: Position,
-    /// How far pages of the live segment were made ready for stores.
+    /// How far somebody makes pages of the live segment ready for stores, or has done so.
     populated_upto: u64,
+    /// How far they are ready.
+    ready_upto: u64,
     /// How far pages of the live segment were let go of.
     released_upto: u64,
     /// How much was written between the last two syncs, as far as that was in one segment.
@@ -224,6 +226,7 @@ impl Log {
             next_ticket: 0,
             durable_upto: durable,
             populated_upto: 0,
+            ready_upto: 0,
             released_upto: 0,
             synced_bytes: u64::MAX,
             upkeep_at: 0,
@@ -308,11 +311,12 @@ impl Log {
         }
         let mut old = std::mem::replace(&mut state.live, Live::new(writer, next_seq));
         state.stats.appended_bytes += old.writer.bytes() - accepted.bytes;
-        let ready_upto = state.populated_upto;
+        let ready_upto = state.ready_upto;
         state.pages.sync(old.writer.bytes(), ready_upto);
         state.pages.begin(SEGMENT_HEADER_BYTES);
         let map = old.writer.take_map();
-        state.populated_upto = state.live.writer.ready_upto();
+        state.populated_upto = 0;
+        state.ready_upto = 0;
         state.released_upto = 0;
         state.upkeep_at = 0;
         state.rotated.push(Arc::new(Rotated {
@@ -393,7 +397,7 @@ impl Log {
         // INVARIANT: taken before the files: only what was whole by then is sure to be covered, and
         // what lies behind a hole is never said to be durable.
         let whole = self.completion.upto().position;
-        let (files, end, ready_upto) = {
+        let (files, end) = {
             let state = self.state.lock();
             let durable = self.sync.durable_upto();
             let rotated = state.rotated.iter().map(|rotated| &rotated.live.writer);
@@ -407,15 +411,18 @@ impl Log {
                 .filter(|writer| writer.end() > durable)
                 .chain([&state.live.writer])
                 .filter(|writer| writer.header().ordinal <= end.ordinal)
-                .map(|writer| Arc::clone(writer.file()))
+                .map(|writer| (writer.header().ordinal, Arc::clone(writer.file())))
                 .collect();
-            // Pages that are made ready while the sync goes on are not written by it.
-            (files, end, state.populated_upto)
+            (files, end)
         };
-        for file in files {
+        for (ordinal, file) in files {
+            let dirty = self.dirty_of(ordinal);
             file.sync()?;
+            if let Some(dirty) = dirty {
+                self.state.lock().note_written(ordinal, dirty);
+            }
         }
-        self.state.lock().note_synced(end, ready_upto);
+        self.state.lock().note_synced(end);
         Ok(end)
     }
 

@@ -30,8 +30,6 @@ pub struct SegmentWriter {
     reserved_bytes: u64,
     /// The file, mapped; without it, or where it ends, records are written with positioned writes.
     map: Option<LiveMap>,
-    /// How far pages were made ready before it was begun.
-    ready_upto: u64,
     buffer: Vec<u8>,
     failed: Option<Error>,
 }
@@ -68,7 +66,6 @@ impl SegmentWriter {
             offset: SEGMENT_HEADER_BYTES,
             reserved_bytes: if is_reserved { reserve_bytes } else { 0 },
             map: None,
-            ready_upto: 0,
             buffer: Vec::new(),
             failed: None,
         })
@@ -144,20 +141,6 @@ impl SegmentWriter {
     /// With what pages of the mapping can be made ready. Nothing is cut while it is held.
     pub(crate) fn ahead(&self) -> Option<LiveAhead> {
         self.map.as_ref().map(LiveMap::ahead)
-    }
-
-    /// Makes pages before `bytes` ready for stores, before the first record.
-    pub(crate) fn make_ready(&mut self, bytes: u64) {
-        let upto = bytes.min(self.mapped_bytes());
-        // Whether the system can do it changes speed only.
-        if self.ahead().is_some_and(|ahead| ahead.populate(0, upto)) {
-            self.ready_upto = upto;
-        }
-    }
-
-    /// How far [`make_ready`](Self::make_ready) has come.
-    pub(crate) fn ready_upto(&self) -> u64 {
-        self.ready_upto
     }
 
     /// How far the file is mapped and reserved.

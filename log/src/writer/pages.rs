@@ -6,7 +6,9 @@
 //! through a mapping dirty the same pages. What the system writes by itself in between, after half
 //! a minute, is not known and not counted.
 
-use super::State;
+use std::ops::Range;
+
+use super::{Log, State};
 use crate::record::Position;
 
 /// The unit in which the operating system writes files.
@@ -45,6 +47,12 @@ impl PageAccount {
         self.charged_bytes += pages(0, bytes);
     }
 
+    /// Takes in that pages of a segment that was left, which ends at `bytes`, were made ready.
+    pub(super) fn left(&mut self, bytes: u64, ready: Range<u64>) {
+        let from = ready.start.max(bytes).next_multiple_of(PAGE_BYTES);
+        self.charged_bytes += pages(from, ready.end);
+    }
+
     /// All pages that became dirty; those of the live segment by records up to `bytes` and by
     /// making them ready up to `ready_upto`.
     pub(super) fn bytes(&self, bytes: u64, ready_upto: u64) -> u64 {
@@ -66,26 +74,66 @@ fn pages(from: u64, upto: u64) -> u64 {
     upto.next_multiple_of(PAGE_BYTES) - from / PAGE_BYTES * PAGE_BYTES
 }
 
+/// What a sync of the live segment finds dirty.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dirty {
+    bytes: u64,
+    ready_upto: u64,
+}
+
+impl Log {
+    /// What a sync of this segment that begins now will find dirty, if it is the live one. What
+    /// becomes dirty while it goes on is not written by it.
+    pub(super) fn dirty_of(&self, ordinal: u64) -> Option<Dirty> {
+        let whole = self.completion.upto().position;
+        let state = self.state.lock();
+        let is_live = state.live.writer.header().ordinal == ordinal;
+        (is_live && whole.ordinal == ordinal).then_some(Dirty {
+            bytes: whole.offset,
+            ready_upto: state.ready_upto,
+        })
+    }
+}
+
 impl State {
-    /// Takes in that everything up to `end` was synced, by a sync that began when pages up to
-    /// `ready_upto` were made ready.
-    pub(super) fn note_synced(&mut self, end: Position, ready_upto: u64) {
+    /// Takes in that pages of a segment were made ready.
+    pub(super) fn note_ready(&mut self, ordinal: u64, ready: Range<u64>) {
+        if self.live.writer.header().ordinal == ordinal {
+            self.ready_upto = self.ready_upto.max(ready.end);
+            return;
+        }
+        // It was left meanwhile.
+        let ends = self.rotated.iter().map(|rotated| &rotated.live.writer);
+        let ends = ends.map(|writer| (writer.header().ordinal, writer.bytes()));
+        let sealed = self.sealed.iter();
+        let mut ends = ends.chain(sealed.map(|info| (info.ordinal, info.bytes)));
+        if let Some((_, bytes)) = ends.find(|(found, _)| *found == ordinal) {
+            self.pages.left(bytes, ready);
+        }
+    }
+
+    /// Takes in that what was `dirty` in a segment was written by a sync.
+    pub(super) fn note_written(&mut self, ordinal: u64, dirty: Dirty) {
+        // What was left is charged already.
+        if self.live.writer.header().ordinal == ordinal {
+            self.pages.sync(dirty.bytes, dirty.ready_upto);
+        }
+    }
+
+    /// Takes in that everything up to `end` was synced.
+    pub(super) fn note_synced(&mut self, end: Position) {
         let before = self.durable_upto;
         if end > before {
             let is_same = end.ordinal == before.ordinal;
             self.synced_bytes = end.offset - if is_same { before.offset } else { 0 };
         }
         self.durable_upto = before.max(end);
-        // What was left is charged already.
-        if end.ordinal == self.live.writer.end().ordinal {
-            self.pages.sync(end.offset, ready_upto);
-        }
     }
 
     /// All pages that became dirty, in bytes.
     pub(super) fn page_bytes(&self) -> u64 {
         let bytes = self.live.writer.bytes();
-        self.pages.bytes(bytes, self.populated_upto)
+        self.pages.bytes(bytes, self.ready_upto)
     }
 }
 
@@ -129,5 +177,22 @@ mod tests {
         assert_eq!(account.bytes(3 * 4096, 1 << 20), synced + 4096);
         let ready = (1 << 20) + 4096;
         assert_eq!(account.bytes(8192, ready), synced + 4096);
+    }
+
+    #[test]
+    fn pages_made_ready_too_late_are_those_behind_the_end() {
+        let mut account = PageAccount::default();
+        account.begin(64);
+        account.sync(5000, 0);
+        account.begin(64);
+        let before = account.bytes(64, 0);
+        account.left(5000, 4096..16384);
+        assert_eq!(account.bytes(64, 0), before + 2 * 4096);
+        account.left(20_000, 8192..16384);
+        assert_eq!(
+            account.bytes(64, 0),
+            before + 2 * 4096,
+            "all were stored to"
+        );
     }
 }

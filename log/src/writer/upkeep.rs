@@ -24,8 +24,9 @@ const RESERVE_DOUBLINGS: u32 = 6;
 const POPULATED_BYTES: u64 = 2 << 20;
 /// In what steps.
 const POPULATE_STEP_BYTES: u64 = 1 << 19;
-/// Where so much less was written since the last sync, each would write the pages made ready.
-const OFTEN_SYNCED_BYTES: u64 = 1 << 20;
+/// At most this part of what was written since the last sync: the next one writes the pages made
+/// ready as well, and once they are stored to it is done again.
+const POPULATED_PART: u64 = 16;
 
 /// A live segment that is flushed is rotated out once it holds this, or a smaller part of a small
 /// segment.
@@ -132,7 +133,7 @@ impl Log {
     /// Takes the page faults of the next stores. Their cost is that of many copies, and it is borne
     /// here only where syncs are rare: each would write the pages made ready.
     fn populate_step(&self) -> bool {
-        let (ahead, pages) = {
+        let (ahead, ordinal, pages) = {
             let mut state = self.state.lock();
             let Some(pages) = state.unpopulated() else {
                 return false;
@@ -141,10 +142,14 @@ impl Log {
             let Some(ahead) = state.live.writer.ahead() else {
                 return false;
             };
-            (ahead, pages)
+            (ahead, state.live.writer.header().ordinal, pages)
         };
         // Whether the system can do it changes speed only.
-        ahead.populate(pages.start, pages.end)
+        let is_ready = ahead.populate(pages.start, pages.end);
+        if is_ready {
+            self.state.lock().note_ready(ordinal, pages);
+        }
+        is_ready
     }
 
     /// The caller holds `upkeep`, so that nobody else seals the same ones.
@@ -181,29 +186,22 @@ impl Log {
     }
 
     fn prepare_next(&self) -> Result<bool> {
-        let (ordinal, ready) = {
+        let ordinal = {
             let state = self.state.lock();
             if !self.needs_next_locked(&state) {
                 return Ok(false);
             }
-            let ready = if state.is_synced_often() {
-                0
-            } else {
-                POPULATED_BYTES
-            };
-            (state.live.writer.header().ordinal + 1, ready)
+            state.live.writer.header().ordinal + 1
         };
         // Writers who have come so far will need more than the beginning.
-        self.prepare(ordinal, self.config.reserve_step_bytes(), ready)
+        self.prepare(ordinal, self.config.reserve_step_bytes())
     }
 
-    /// Makes the segment with this place ahead, with space for `needed` bytes and the pages of the
-    /// first `ready` made ready; the caller holds `upkeep`.
-    fn prepare(&self, ordinal: u64, needed: u64, ready: u64) -> Result<bool> {
-        let mut writer = create_segment(&self.config, ordinal, needed, false)?;
-        if ready > 0 {
-            writer.make_ready(ready);
-        }
+    /// Makes the segment with this place ahead, with space for `needed` bytes; the caller holds
+    /// `upkeep`. None of its pages are made ready: what comes before it is sealed after it was
+    /// begun, with a sync that would write them all.
+    fn prepare(&self, ordinal: u64, needed: u64) -> Result<bool> {
+        let writer = create_segment(&self.config, ordinal, needed, false)?;
         let state = self.state.lock();
         if state.live.writer.header().ordinal + 1 == ordinal && !state.is_closed {
             *self.prepared.lock() = Some(writer);
@@ -233,7 +231,7 @@ impl Log {
         };
         // Not under the lock of the writers: it takes two syncs.
         if self.prepared.lock().is_none() {
-            self.prepare(ordinal, 0, 0)?;
+            self.prepare(ordinal, 0)?;
         }
         let mut state = self.state.lock();
         self.check_locked(&state)?;
@@ -358,22 +356,18 @@ impl State {
     /// Which pages of the live segment are to be made ready.
     fn unpopulated(&self) -> Option<Range<u64>> {
         let writer = &self.live.writer;
-        if self.live.record_count == 0 || self.is_closed {
+        // One that was rotated out is sealed soon, and this one is synced with it.
+        if self.live.record_count == 0 || self.is_closed || !self.rotated.is_empty() {
             return None;
         }
-        let end = writer.mapped_bytes().min(writer.bytes() + POPULATED_BYTES);
+        let durable = self.durable_upto;
+        let is_here = durable.ordinal == writer.end().ordinal;
+        let unsynced = writer.bytes() - if is_here { durable.offset } else { 0 };
+        let ahead = POPULATED_BYTES.min(unsynced / POPULATED_PART);
+        let end = writer.mapped_bytes().min(writer.bytes() + ahead);
         let start = self.populated_upto.max(writer.bytes());
         let is_due = end >= start + POPULATE_STEP_BYTES;
-        (is_due && !self.is_synced_often()).then_some(start..end)
-    }
-
-    /// Whether so little was written since the last sync that the next may not be far.
-    fn is_synced_often(&self) -> bool {
-        let end = self.live.writer.end();
-        let durable = self.durable_upto;
-        let is_here = durable.ordinal == end.ordinal;
-        let unsynced = end.offset - if is_here { durable.offset } else { 0 };
-        unsynced < OFTEN_SYNCED_BYTES
+        is_due.then_some(start..end)
     }
 
     /// Whether the record that was placed last makes [`Log::maintain`] find work.
