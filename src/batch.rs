@@ -1,13 +1,27 @@
 //! What a commit is: ordered operations whose bytes are the log's payload.
 //!
-//! Each operation is `kind u8 | keyspace varint | key length varint | key`, and for a put `| value
-//! length varint | value`. The n-th operation of a commit has the commit's first sequence number
-//! plus n.
+//! An operation is `head u8`, where the head says so `| keyspace varint`, where it says so `| key
+//! length varint`, `| key`, and for a put `| value length varint | value`. The head: bits 0..1 are
+//! the kind (3 is kept for others), bit 2 says that the keyspace is not the default one, bits 3..7
+//! are the length of the key; 31 says that it is 31 or more and follows. Where a commit has one
+//! operation, its value has no length and goes to the end. The n-th operation of a commit has the
+//! commit's first sequence number plus n.
 
-use base::coding::{Malformed, Reader, put_bytes, put_varint};
+use base::coding::{Malformed, Reader, put_bytes, put_varint, varint_len};
 use base::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX};
 use base::sync::Arc;
 use base::{Error, KeyKind, KeyspaceId, Result, SequenceNumber};
+
+/// Of an operation's head: the kind.
+const KIND_MASK: u8 = 0b0000_0011;
+/// The keyspace follows; without it, it is the default one.
+const HAS_KEYSPACE: u8 = 0b0000_0100;
+/// The bits above this are the length of the key,
+const KEY_LEN_SHIFT: u32 = 3;
+/// unless they are this, and the length follows.
+const LONG_KEY: u8 = 31;
+
+const _: () = assert!(KeyKind::Put.as_u8() <= KIND_MASK && KeyKind::Delete.as_u8() <= KIND_MASK);
 
 /// Operations that become visible and durable together, or not at all.
 ///
@@ -28,6 +42,8 @@ use base::{Error, KeyKind, KeyspaceId, Result, SequenceNumber};
 pub struct WriteBatch {
     bytes: Vec<u8>,
     count: u32,
+    /// Where the value of the first operation begins, if it has one.
+    first_value_at: Option<usize>,
     user_bytes: u64,
     key_len_max: usize,
     value_len_max: usize,
@@ -132,14 +148,34 @@ impl WriteBatch {
         } else {
             KeyKind::Delete
         };
-        self.bytes.push(kind.as_u8());
-        put_varint(&mut self.bytes, u64::from(keyspace.0));
-        put_bytes(&mut self.bytes, key);
-        if let Some(value) = value {
-            put_bytes(&mut self.bytes, value);
+        if self.count == 1 {
+            self.delimit_first();
+        }
+        put_head(&mut self.bytes, kind, keyspace, key.len());
+        self.bytes.extend_from_slice(key);
+        match value {
+            Some(value) if self.count == 0 => {
+                self.first_value_at = Some(self.bytes.len());
+                self.bytes.extend_from_slice(value);
+            }
+            Some(value) => put_bytes(&mut self.bytes, value),
+            None => {}
         }
         self.count += 1;
         self.user_bytes += (key.len() + value_len) as u64;
+    }
+
+    /// Puts the length of the first value before it: another operation follows.
+    fn delimit_first(&mut self) {
+        let Some(at) = self.first_value_at else {
+            return;
+        };
+        let (value_end, len) = (self.bytes.len(), self.bytes.len() - at);
+        put_varint(&mut self.bytes, len as u64);
+        debug_assert_eq!(self.bytes.len(), value_end + varint_len(len as u64));
+        if let Some(value_and_len) = self.bytes.get_mut(at..) {
+            value_and_len.rotate_left(len);
+        }
     }
 
     /// How many operations it holds.
@@ -199,6 +235,19 @@ impl WriteBatch {
     }
 }
 
+fn put_head(out: &mut Vec<u8>, kind: KeyKind, keyspace: KeyspaceId, key_len: usize) {
+    let short = u8::try_from(key_len).map_or(LONG_KEY, |len| len.min(LONG_KEY));
+    let is_default = keyspace == KeyspaceId::DEFAULT;
+    let has_keyspace = if is_default { 0 } else { HAS_KEYSPACE };
+    out.push(kind.as_u8() | has_keyspace | short << KEY_LEN_SHIFT);
+    if !is_default {
+        put_varint(out, u64::from(keyspace.0));
+    }
+    if short == LONG_KEY {
+        put_varint(out, key_len as u64);
+    }
+}
+
 /// One operation of a commit, borrowed from its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Operation<'a> {
@@ -215,6 +264,8 @@ pub(crate) struct Operations<'a> {
     reader: Reader<'a>,
     seq: SequenceNumber,
     left: u32,
+    /// The only value goes to the end.
+    is_single: bool,
 }
 
 impl<'a> Operations<'a> {
@@ -224,14 +275,32 @@ impl<'a> Operations<'a> {
             reader: Reader::new(payload),
             seq: first_seq,
             left: count,
+            is_single: count == 1,
         }
     }
 
     fn read(&mut self) -> Result<Operation<'a>, Malformed> {
-        let kind = KeyKind::from_u8(self.reader.u8()?).ok_or(Malformed)?;
-        let keyspace = KeyspaceId(self.reader.varint_u32()?);
-        let key = self.reader.len_bytes()?;
+        let head = self.reader.u8()?;
+        let kind = KeyKind::from_u8(head & KIND_MASK).ok_or(Malformed)?;
+        let keyspace = if head & HAS_KEYSPACE == 0 {
+            KeyspaceId::DEFAULT
+        } else {
+            KeyspaceId(self.reader.varint_u32()?)
+        };
+        let short = head >> KEY_LEN_SHIFT;
+        let key_len = if short == LONG_KEY {
+            let len = usize::try_from(self.reader.varint()?).map_err(|_| Malformed)?;
+            // One encoding for each operation.
+            if len < usize::from(LONG_KEY) {
+                return Err(Malformed);
+            }
+            len
+        } else {
+            usize::from(short)
+        };
+        let key = self.reader.bytes(key_len)?;
         let value = match kind {
+            KeyKind::Put if self.is_single => self.reader.bytes(self.reader.rest().len())?,
             KeyKind::Put => self.reader.len_bytes()?,
             KeyKind::Delete => &[],
         };
@@ -303,6 +372,98 @@ mod tests {
         let mut padded = batch.payload().to_vec();
         padded.push(1);
         assert_eq!(all(&padded), Err(Malformed));
+    }
+
+    /// Operations as they were added: keyspace, key, value.
+    type Added = (u32, Vec<u8>, Option<Vec<u8>>);
+
+    fn round_trip(added: &[Added]) -> Vec<u8> {
+        let mut batch = WriteBatch::new();
+        for (keyspace, key, value) in added {
+            batch.add(KeyspaceId(*keyspace), key, value.as_deref());
+        }
+        let read: Vec<_> = Operations::new(batch.payload(), SequenceNumber::ZERO, batch.op_count())
+            .map(|operation| {
+                let operation = operation.expect("whole");
+                let value = (operation.kind == KeyKind::Put).then(|| operation.value.to_vec());
+                (operation.keyspace.0, operation.key.to_vec(), value)
+            })
+            .collect();
+        assert_eq!(read, added);
+        batch.payload().to_vec()
+    }
+
+    #[test]
+    fn lengths_and_keyspaces_take_bytes_only_where_they_must() {
+        let put =
+            |keyspace, key_len, value_len| (keyspace, vec![7; key_len], Some(vec![9; value_len]));
+        // One operation: a head before the key, and nothing before the value.
+        for value_len in [0, 1, 100, 127, 128, 70_000] {
+            let payload = round_trip(&[put(0, 16, value_len)]);
+            assert_eq!(payload.len(), 17 + value_len);
+        }
+        // The longest key whose length fits into the head, and the first that does not.
+        assert_eq!(round_trip(&[put(0, 30, 5)]).len(), 36);
+        assert_eq!(round_trip(&[put(0, 31, 5)]).len(), 38);
+        assert_eq!(round_trip(&[put(0, 127, 5)]).len(), 134);
+        assert_eq!(
+            round_trip(&[put(0, KEY_BYTES_MAX, 5)]).len(),
+            KEY_BYTES_MAX + 9
+        );
+        assert_eq!(round_trip(&[put(1, 16, 5)]).len(), 23);
+        assert_eq!(round_trip(&[(300, vec![7; 16], None)]).len(), 19);
+        assert_eq!(round_trip(&[put(0, 0, 0)]).len(), 1);
+        // With a second one, the first value gets a length as well.
+        let both = [put(0, 16, 128), (0, Vec::new(), None)];
+        assert_eq!(round_trip(&both).len(), 17 + 2 + 128 + 1);
+    }
+
+    #[test]
+    fn any_operations_come_back_as_they_were_added() {
+        let mut random = base::random::Random(0x6f70_6572);
+        println!("seed={:#x}", random.0);
+        let some = |random: &mut base::random::Random| match random.below(8) {
+            0 => 0,
+            1 => 30 + random.below(3),
+            2 => 126 + random.below(4),
+            3 => 16_382 + random.below(4),
+            _ => random.below(40),
+        };
+        for _ in 0..400 {
+            let count = random.below(5);
+            let mut added = Vec::new();
+            for _ in 0..count {
+                let key_len = usize::try_from(some(&mut random)).expect("small");
+                let value_len = usize::try_from(some(&mut random)).expect("small");
+                let keyspace = [0, 0, 1, 127, 128, u32::MAX][random.index(6)];
+                let value = (random.below(3) > 0).then(|| vec![2; value_len]);
+                added.push((keyspace, vec![1; key_len], value));
+            }
+            round_trip(&added);
+        }
+    }
+
+    #[test]
+    fn a_key_length_is_written_in_one_way_only() {
+        let head = KeyKind::Put.as_u8() | LONG_KEY << KEY_LEN_SHIFT;
+        let mut payload = vec![head, 30];
+        payload.resize(40, 1);
+        let read = |payload: &[u8]| {
+            Operations::new(payload, SequenceNumber::ZERO, 1)
+                .next()
+                .expect("one")
+                .map(|operation| operation.key.len())
+        };
+        assert_eq!(read(&payload), Err(Malformed));
+        payload[1] = 31;
+        assert_eq!(read(&payload), Ok(31));
+        payload[1] = 39;
+        assert_eq!(read(&payload), Err(Malformed), "longer than what is left");
+        // The kinds that are kept for later.
+        for kind in [0, 3] {
+            payload[0] = kind | 16 << KEY_LEN_SHIFT;
+            assert_eq!(read(&payload), Err(Malformed), "{kind}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use base::{
     Error, FileKind, FileNumber, KeyspaceId, Level, Result, SequenceNumber, WriteOutcome, ids,
 };
 use compaction::{KeyspaceCreated, KeyspaceEdit, Reaper, Table, TableMeta, Version, VersionEdit};
-use log::{Position, RecordKind, RecordMeta, SegmentHeader, SegmentWriter};
+use log::{Anchor, Position, RecordKind, RecordMeta, SegmentHeader, SegmentWriter};
 use sstable::TableCache;
 
 use crate::health::{HealthState, Job};
@@ -492,13 +492,19 @@ fn write_manifest(
     facts: &Facts,
     keyspaces: &KeyspaceFacts,
 ) -> Result<SegmentWriter> {
+    let created_micros = rooms.clock.now_micros();
     let header = SegmentHeader {
         file_id: rooms.fs.random_u64(),
         database_id: facts.identity.database_id,
         epoch: facts.identity.epoch,
         number,
         ordinal: 0,
-        created_micros: rooms.clock.now_micros(),
+        created_micros,
+        // Its records are numbered from 0.
+        anchor: Anchor {
+            seq: SequenceNumber::ZERO,
+            commit_micros: created_micros,
+        },
         is_copy: false,
     };
     let path = FileKind::Manifest.path(&rooms.dir, number);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use base::sync::Arc;
 use base::{FileNumber, Result, SequenceNumber};
 
-use crate::record::{OwnedRecord, Position, RecordKind, RecordMeta};
+use crate::record::{Anchor, OwnedRecord, Position, RecordKind, RecordMeta};
 use crate::segment::{Predecessor, SegmentWriter, end_meta};
 use crate::writer::{Log, LogAppend, LogConfig, create_segment};
 
@@ -38,9 +38,14 @@ impl History {
             ..*config
         };
         let ordinal = log.end().ordinal;
-        let mut writer = create_segment(&config, ordinal, 0, true)?;
-        let commit_micros = writer.header().created_micros;
         let first_seq = before.plus(1);
+        // How old its records are is not known yet.
+        let anchor = Anchor {
+            seq: first_seq,
+            commit_micros: 0,
+        };
+        let mut writer = create_segment(&config, ordinal, anchor, 0, true)?;
+        let commit_micros = writer.header().created_micros;
         let begin = RecordMeta {
             kind: RecordKind::Begin,
             first_seq,

@@ -25,7 +25,7 @@ mod writer;
 pub use completion::Completed;
 pub use history::History;
 pub use reader::{Ending, SegmentReader};
-pub use record::{OwnedRecord, Position, Record, RecordKind, RecordMeta};
+pub use record::{Anchor, OwnedRecord, Position, Record, RecordKind, RecordMeta};
 pub use recovery::RecoveryMode;
 pub use replay::Replay;
 pub use segment::{Predecessor, SealedSegment, SegmentHeader, SegmentWriter};

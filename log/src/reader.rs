@@ -7,7 +7,8 @@ use base::sync::Arc;
 use base::{Error, ErrorKind, Result, SequenceNumber};
 
 use crate::record::{
-    ALIGNMENT, HEADER_BYTES, Header, NoRecord, Position, Record, RecordKind, RecordMeta,
+    ALIGNMENT, HEADER_BYTES_MAX, HEADER_BYTES_MIN, Header, NoRecord, Position, Record, RecordKind,
+    RecordMeta,
 };
 use crate::segment::{Begun, HEADER_LEN, NextSegment, SEGMENT_HEADER_BYTES, SegmentHeader};
 
@@ -247,7 +248,8 @@ impl SegmentReader {
     pub(crate) fn may_come(&mut self) -> Result<bool> {
         self.refresh()?;
         let at = self.position();
-        if !self.fill(at.offset, HEADER_BYTES)? {
+        // Less than the longest header may be the front of one.
+        if !self.fill(at.offset, HEADER_BYTES_MAX)? {
             return Ok(true);
         }
         let is_empty = self.window_from(at.offset).iter().take(8).all(|b| *b == 0);
@@ -289,7 +291,7 @@ impl SegmentReader {
 
     /// Loads the record at `at` into the window and checks it.
     fn load(&mut self, at: Position) -> Result<Loaded> {
-        if !self.fill(at.offset, HEADER_BYTES)? {
+        if !self.fill_header(at.offset)? {
             return Ok(Loaded::Not);
         }
         let Some(header) = self.header_at(at) else {
@@ -302,7 +304,7 @@ impl SegmentReader {
         if !self.fill(at.offset, len)? {
             return Ok(Loaded::Not);
         }
-        let body = self.window_from(at.offset + HEADER_BYTES as u64);
+        let body = self.window_from(at.offset + header.bytes() as u64);
         Ok(match header.check(body, self.header.file_id, at) {
             Ok((meta, _)) => Loaded::Whole {
                 framed,
@@ -315,13 +317,12 @@ impl SegmentReader {
 
     fn loaded(&self, at: Position) -> Option<(RecordMeta, &[u8])> {
         let header = self.header_at(at)?;
-        let body = self.window_from(at.offset + HEADER_BYTES as u64);
+        let body = self.window_from(at.offset + header.bytes() as u64);
         header.meta_and_payload(body)
     }
 
     fn header_at(&self, at: Position) -> Option<Header> {
-        let bytes = self.window_from(at.offset).first_chunk::<HEADER_BYTES>()?;
-        Header::read(bytes, self.header.file_id, at)
+        Header::read(self.window_from(at.offset), &self.header.frame(), at)
     }
 
     fn window_from(&self, offset: u64) -> &[u8] {
@@ -331,6 +332,18 @@ impl SegmentReader {
         start
             .and_then(|start| self.window.get(start..))
             .unwrap_or(&[])
+    }
+
+    /// Makes as many bytes at `offset` lie in the window as a header may have, or the last of the
+    /// file. Returns whether they can be a header.
+    fn fill_header(&mut self, offset: u64) -> Result<bool> {
+        if self.fill(offset, HEADER_BYTES_MAX)? {
+            return Ok(true);
+        }
+        let left = self.file_bytes.min(self.limit).saturating_sub(offset);
+        let left = usize::try_from(left).unwrap_or(HEADER_BYTES_MAX);
+        let last = left.min(HEADER_BYTES_MAX);
+        Ok(last >= HEADER_BYTES_MIN && self.fill(offset, last)?)
     }
 
     /// Makes `len` bytes at `offset` lie in the window. Returns whether the file has them before
@@ -392,7 +405,7 @@ impl SegmentReader {
             }
             let at = Position { ordinal, offset };
             if offset > end
-                && self.fill(offset, HEADER_BYTES)?
+                && self.fill_header(offset)?
                 && let Some(header) = self.header_at(at)
                 && header.is_plausible(at)
             {

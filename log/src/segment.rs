@@ -6,7 +6,7 @@ use base::checksum::Crc;
 use base::coding::{FIRST_SKIPPABLE_TAG, Fields, Malformed, Reader, put_varint_field};
 use base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 
-use crate::record::{self, Position, Record, RecordKind, RecordMeta};
+use crate::record::{self, Anchor, Frame, Position, Record, RecordKind, RecordMeta};
 
 mod writer;
 
@@ -17,11 +17,14 @@ pub(crate) use writer::{Form, Place};
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = HEADER_LEN as u64;
 pub(crate) const HEADER_LEN: usize = 512;
 const MAGIC: [u8; 8] = *b"siltseg\n";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Where the tagged fields begin, behind their length.
 const TAGGED_OFFSET: usize = 80;
 /// Room for an end record, with two fields that say which segment follows.
-pub(crate) const END_BYTES_MAX: u64 = record::HEADER_BYTES as u64 + 24;
+pub(crate) const END_BYTES_MAX: u64 = record::HEADER_BYTES_MAX as u64 + 24;
+
+/// What an end record without a follower occupies: its header is always the longest.
+pub(crate) const EMPTY_END_BYTES: u64 = record::framed_bytes_max(0);
 
 const FLAG_IS_COPY: u64 = 1;
 const KNOWN_INCOMPATIBLE_FEATURES: u64 = FLAG_IS_COPY;
@@ -42,11 +45,21 @@ pub struct SegmentHeader {
     pub ordinal: u64,
     /// When it was created, in microseconds since the Unix epoch.
     pub created_micros: u64,
+    /// What the numbers of its records are counted from.
+    pub anchor: Anchor,
     /// Made by recovery from the records of older segments; counts only if it is complete.
     pub is_copy: bool,
 }
 
 impl SegmentHeader {
+    /// What its records are framed with.
+    pub(crate) fn frame(&self) -> Frame {
+        Frame {
+            file_id: self.file_id,
+            anchor: self.anchor,
+        }
+    }
+
     /// The header as it is written.
     pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let flags = if self.is_copy { FLAG_IS_COPY } else { 0 };
@@ -64,6 +77,8 @@ impl SegmentHeader {
         // The tagged part, length first.
         let mut tagged = Vec::new();
         put_varint_field(&mut tagged, TAG_CREATED_MICROS, self.created_micros);
+        put_varint_field(&mut tagged, TAG_ANCHOR_SEQ, self.anchor.seq.get());
+        put_varint_field(&mut tagged, TAG_ANCHOR_MICROS, self.anchor.commit_micros);
         let tagged_len = u32::try_from(tagged.len()).expect("a few bytes");
         bytes.extend_from_slice(&tagged_len.to_le_bytes());
         debug_assert_eq!(bytes.len(), TAGGED_OFFSET);
@@ -77,18 +92,22 @@ impl SegmentHeader {
     /// Reads a header. `None` if it is not whole.
     ///
     /// # Errors
-    /// `Unsupported` for a newer format, whose checksum is right.
+    /// `Unsupported` for another format, whose checksum is right.
     pub(crate) fn decode(bytes: &[u8; HEADER_LEN], path: &Path) -> Result<Option<Self>> {
         match Self::read(bytes) {
             Ok(header) => Ok(Some(header)),
             Err(HeaderFault::Damaged) => Ok(None),
-            Err(HeaderFault::Newer {
+            Err(HeaderFault::Other {
                 what,
                 found,
                 supported,
             }) => Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("segment of a newer format: {what}"),
+                if found < supported {
+                    format!("segment of an older format, of before the first release: {what}")
+                } else {
+                    format!("segment of a newer format: {what}")
+                },
             )
             .with_value("found", found)
             .with_value("supported", supported)
@@ -110,28 +129,36 @@ impl SegmentHeader {
         if u32::from_le_bytes(*stored) != Crc::at(file_id, 0).and(covered).finish() {
             return Err(HeaderFault::Damaged);
         }
-        let newer = |what, found, supported| {
-            Err(HeaderFault::Newer {
+        let other = |what, found, supported| {
+            Err(HeaderFault::Other {
                 what,
                 found,
                 supported,
             })
         };
         if version != VERSION {
-            return newer("version", u64::from(version), u64::from(VERSION));
+            return other("version", u64::from(version), u64::from(VERSION));
         }
         if incompatible & !KNOWN_INCOMPATIBLE_FEATURES != 0 {
-            return newer("features", incompatible, KNOWN_INCOMPATIBLE_FEATURES);
+            return other("features", incompatible, KNOWN_INCOMPATIBLE_FEATURES);
         }
         let database_id = reader.u128()?;
         let (epoch, number, ordinal) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let tagged_len = usize::try_from(reader.u32()?).map_err(|_| Malformed)?;
         let mut created_micros = 0;
+        let mut anchor = Anchor::default();
         for field in Fields::new(reader.bytes(tagged_len)?) {
             match field? {
                 (TAG_CREATED_MICROS, value) => created_micros = Reader::new(value).varint()?,
+                (TAG_ANCHOR_SEQ, value) => {
+                    let seq = SequenceNumber::new(Reader::new(value).varint()?);
+                    anchor.seq = seq.ok_or(HeaderFault::Damaged)?;
+                }
+                (TAG_ANCHOR_MICROS, value) => {
+                    anchor.commit_micros = Reader::new(value).varint()?;
+                }
                 (tag, _) if tag >= FIRST_SKIPPABLE_TAG => {}
-                (tag, _) => return newer("field", u64::from(tag), u64::from(TAG_CREATED_MICROS)),
+                (tag, _) => return other("field", u64::from(tag), u64::from(TAG_ANCHOR_MICROS)),
             }
         }
         Ok(Self {
@@ -141,16 +168,20 @@ impl SegmentHeader {
             number: FileNumber(number),
             ordinal,
             created_micros,
+            anchor,
             is_copy: incompatible & FLAG_IS_COPY != 0,
         })
     }
 }
 
 const TAG_CREATED_MICROS: u32 = 1;
+const TAG_ANCHOR_SEQ: u32 = 2;
+const TAG_ANCHOR_MICROS: u32 = 3;
 
 enum HeaderFault {
     Damaged,
-    Newer {
+    /// Of another format, newer or older.
+    Other {
         what: &'static str,
         found: u64,
         supported: u64,
@@ -353,6 +384,10 @@ mod tests {
             number: FileNumber(12),
             ordinal: 9,
             created_micros: 55,
+            anchor: Anchor {
+                seq: SequenceNumber::MAX,
+                commit_micros: u64::MAX,
+            },
             is_copy: true,
         }
     }
@@ -377,14 +412,24 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_by_name() {
-        let mut bytes = header().encode();
-        bytes[8] = 2;
-        let crc = Crc::at(77, 0).and(&bytes[..508]).finish();
-        bytes[508..].copy_from_slice(&crc.to_le_bytes());
-        let error = SegmentHeader::decode(&bytes, Path::new("000012.log")).expect_err("newer");
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("found=2 supported=1"), "{error}");
+    fn other_versions_are_refused_by_name() {
+        for (version, message) in [
+            (
+                1,
+                "segment of an older format, of before the first release: version found=1",
+            ),
+            (3, "segment of a newer format: version found=3"),
+        ] {
+            let mut bytes = header().encode();
+            bytes[8] = version;
+            let crc = Crc::at(77, 0).and(&bytes[..508]).finish();
+            bytes[508..].copy_from_slice(&crc.to_le_bytes());
+            let error = SegmentHeader::decode(&bytes, Path::new("000012.log")).expect_err("other");
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            let text = error.to_string();
+            assert!(text.contains(message), "{text}");
+            assert!(text.contains("supported=2"), "{text}");
+        }
     }
 
     #[test]
@@ -410,7 +455,7 @@ mod tests {
             file_id: u64::MAX,
         };
         let payload = next.encode();
-        assert!(record::framed_bytes(payload.len()) <= END_BYTES_MAX);
+        assert!(record::framed_bytes_max(payload.len()) <= END_BYTES_MAX);
         assert_eq!(NextSegment::decode(&payload), Ok(Some(next)));
         assert_eq!(NextSegment::decode(&[]), Ok(None));
         for cut in 1..payload.len() {

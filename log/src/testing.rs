@@ -14,8 +14,8 @@ use base::{FileKind, FileNumber, Result, SequenceNumber, ids};
 
 use crate::recovery::{Prepared, RecoverConfig, prepare};
 use crate::{
-    Appended, Log, LogAppend, LogConfig, Position, RecordKind, RecordMeta, RecoveryMode, Replay,
-    SealedSegment, SegmentHeader, SegmentReader, Successor,
+    Anchor, Appended, Log, LogAppend, LogConfig, Position, RecordKind, RecordMeta, RecoveryMode,
+    Replay, SealedSegment, SegmentHeader, SegmentReader, Successor,
 };
 
 /// Where the logs of the tests live on a simulated disk.
@@ -52,6 +52,10 @@ pub(crate) fn header(ordinal: u64) -> SegmentHeader {
         number: FileNumber(1),
         ordinal,
         created_micros: START_MICROS,
+        anchor: Anchor {
+            seq: SequenceNumber::ZERO,
+            commit_micros: START_MICROS,
+        },
         is_copy: false,
     }
 }

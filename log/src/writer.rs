@@ -204,7 +204,8 @@ impl Log {
             config.segment_bytes <= 16 << 30,
             "offsets are stored in 32 bits of words"
         );
-        let writer = create_segment(&config, after.ordinal, 0, false)?;
+        let anchor = config.anchor(after.first_seq, after.commit_micros);
+        let writer = create_segment(&config, after.ordinal, anchor, 0, false)?;
         let mut live = Live::new(writer, after.first_seq);
         let before = after.predecessor.as_ref();
         let commit_micros = live.begin(&config, before, after.commit_micros, None)?;
@@ -246,7 +247,7 @@ impl Log {
         }))
     }
 
-    /// Switches to a new segment if `framed` more bytes do not fit into the live one.
+    /// Switches to a new segment if up to `framed` more bytes do not fit into the live one.
     fn make_room_locked(
         &self,
         state: &mut State,
@@ -270,14 +271,15 @@ impl Log {
             .map_err(|error| error.with_outcome(WriteOutcome::Rejected))
     }
 
-    /// A new segment with room for a record of `framed` bytes.
+    /// A new segment with room for a record of up to `framed` bytes.
     fn next_writer_locked(&self, state: &State, framed: u64) -> Result<SegmentWriter> {
         let ordinal = state.live.writer.header().ordinal + 1;
-        let begin = record::framed_bytes(BEGIN_BYTES_MAX);
+        let begin = record::framed_bytes_max(BEGIN_BYTES_MAX);
         let fitted = SEGMENT_HEADER_BYTES + begin + framed + END_BYTES_MAX;
         let prepared = self.prepared.lock().take();
         let Some(mut writer) = prepared else {
-            return create_segment(&self.config, ordinal, fitted, false);
+            let anchor = state.anchor(&self.config);
+            return create_segment(&self.config, ordinal, anchor, fitted, false);
         };
         assert_eq!(
             writer.header().ordinal,

@@ -5,7 +5,6 @@ use base::fs::sim::SimFs;
 use base::sync::Arc;
 
 use super::*;
-use crate::record::RecordMeta;
 use crate::segment::SegmentWriter;
 use crate::testing::{Random, batch, check, first_seqs, header, op_count, payload, seq};
 
@@ -56,7 +55,7 @@ fn records_are_read_wherever_the_window_ends() {
     let window = WINDOW_BYTES as u64;
     // The second record begins from some bytes before the end of the first window to some behind.
     for back in (0..=120).step_by(8) {
-        let first_len = usize::try_from(window - back).expect("small") - HEADER_BYTES;
+        let first_len = usize::try_from(window - back).expect("small") - 21;
         for second_len in [0, 1, 40, 200] {
             let fs = SimFs::new(1);
             let mut writer = writer(&fs, 0);
@@ -126,10 +125,10 @@ fn every_ending_is_told_apart() {
         assert_eq!(ending(&longer), (4, Ending::Torn { offset: end }));
     }
     let mut torn = bytes.clone();
-    torn[usize::try_from(offsets[3]).expect("small") + 41] ^= 1;
+    torn[usize::try_from(offsets[3]).expect("small") + 20] ^= 1;
     assert_eq!(ending(&torn), (3, Ending::Torn { offset: offsets[3] }));
     let mut damaged = bytes.clone();
-    damaged[usize::try_from(offsets[1]).expect("small") + 41] ^= 1;
+    damaged[usize::try_from(offsets[1]).expect("small") + 20] ^= 1;
     let expected = Ending::Damaged {
         offset: offsets[1],
         later_offset: offsets[2],
@@ -161,7 +160,7 @@ fn a_later_record_says_how_far_it_knew_the_log_to_be_durable() {
         bytes[usize::try_from(damaged_at).expect("small")] ^= 1;
         bytes[usize::try_from(second.offset).expect("small")] ^= 1;
         if !is_later_payload_whole {
-            bytes[usize::try_from(later_offset).expect("small") + 41] ^= 1;
+            bytes[usize::try_from(later_offset).expect("small") + 20] ^= 1;
         }
         let fs = with_bytes(&bytes);
         let mut reader = open(&fs);
@@ -175,41 +174,146 @@ fn a_later_record_says_how_far_it_knew_the_log_to_be_durable() {
     }
 }
 
+/// A wide header made by hand, of a record without payload unless that is changed.
+#[derive(Clone, Copy)]
+struct Crafted {
+    kind: u8,
+    durable_back: u16,
+    durable_words: u32,
+    payload_len: u32,
+    first_seq: u64,
+    op_count: u32,
+}
+
+const CRAFTED: Crafted = Crafted {
+    kind: 1,
+    durable_back: u16::MAX,
+    durable_words: 0,
+    payload_len: 0,
+    first_seq: 9,
+    op_count: 1,
+};
+
+/// Where a record begins, as an index.
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).expect("small")
+}
+
+impl Crafted {
+    /// Puts it at `offset` of a segment's bytes, with right checksums, and nothing behind it.
+    fn put(self, bytes: &mut Vec<u8>, offset: u64) {
+        let mut header = [0; 40];
+        header[4..8].copy_from_slice(&Crc::at(77, offset).finish().to_le_bytes());
+        header[9] = self.kind;
+        header[10..12].copy_from_slice(&self.durable_back.to_le_bytes());
+        header[12..16].copy_from_slice(&self.payload_len.to_le_bytes());
+        header[16..24].copy_from_slice(&self.first_seq.to_le_bytes());
+        header[24..32].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        header[32..36].copy_from_slice(&self.op_count.to_le_bytes());
+        header[36..].copy_from_slice(&self.durable_words.to_le_bytes());
+        let crc = Crc::at(77, offset).and(&header[4..]).finish();
+        header[..4].copy_from_slice(&crc.to_le_bytes());
+        bytes.truncate(index(offset));
+        bytes.extend_from_slice(&header);
+    }
+}
+
 #[test]
 fn a_header_that_says_the_impossible_is_noise() {
     let (bytes, offsets) = small_segment(3);
-    let at = usize::try_from(offsets[1]).expect("small");
-    let later = usize::try_from(offsets[2]).expect("small");
-    let far = u32::MAX.to_le_bytes();
-    // Durable beyond its own place; a number of more than 56 bits.
-    for (field, value) in [(36, far), (20, far)] {
+    let ending = |header: Crafted| {
         let mut crafted = bytes.clone();
-        crafted[at] ^= 1;
-        crafted[later + 14..later + 16].fill(0);
-        crafted[later + field..later + field + 4].copy_from_slice(&value);
-        let crc = Crc::at(77, offsets[2]).and(&crafted[later + 4..later + 40]);
-        crafted[later..later + 4].copy_from_slice(&crc.finish().to_le_bytes());
+        crafted[index(offsets[1])] ^= 1;
+        header.put(&mut crafted, offsets[2]);
         let fs = with_bytes(&crafted);
         let mut reader = open(&fs);
         assert_eq!(first_seqs(&mut reader).expect("readable").len(), 1);
-        assert_eq!(reader.ending(), Ending::Torn { offset: offsets[1] });
+        reader.ending()
+    };
+    let damaged = Ending::Damaged {
+        offset: offsets[1],
+        later_offset: offsets[2],
+        durable_upto: None,
+    };
+    assert_eq!(ending(CRAFTED), damaged, "this one is possible");
+    let durable_behind = Crafted {
+        durable_back: 0,
+        durable_words: u32::MAX,
+        ..CRAFTED
+    };
+    let numbers_run_out = Crafted {
+        first_seq: (1 << 56) - 1,
+        op_count: u32::MAX,
+        ..CRAFTED
+    };
+    let too_long = Crafted {
+        payload_len: u32::MAX,
+        ..CRAFTED
+    };
+    for header in [durable_behind, numbers_run_out, too_long] {
+        assert_eq!(ending(header), Ending::Torn { offset: offsets[1] });
     }
 }
 
 #[test]
 fn a_length_beyond_the_file_is_never_allocated() {
     let (bytes, offsets) = small_segment(3);
-    let at = usize::try_from(offsets[2]).expect("small");
-    for len in [200, 1 << 20, 1 << 30, u32::MAX] {
+    for payload_len in [200, 1 << 20, 1 << 30, u32::MAX] {
         let mut crafted = bytes.clone();
-        crafted[at + 8..at + 12].copy_from_slice(&len.to_le_bytes());
-        let crc = Crc::at(77, offsets[2]).and(&crafted[at + 4..at + 40]);
-        crafted[at..at + 4].copy_from_slice(&crc.finish().to_le_bytes());
+        let header = Crafted {
+            payload_len,
+            ..CRAFTED
+        };
+        header.put(&mut crafted, offsets[2]);
         let fs = with_bytes(&crafted);
         let mut reader = open(&fs);
         assert_eq!(first_seqs(&mut reader).expect("readable").len(), 2);
         assert_eq!(reader.ending(), Ending::Torn { offset: offsets[2] });
-        assert!(reader.window.capacity() <= WINDOW_BYTES, "{len}");
+        assert!(reader.window.capacity() <= WINDOW_BYTES, "{payload_len}");
+    }
+}
+
+#[test]
+fn narrow_and_wide_records_are_found_behind_damage() {
+    let narrow = batch(4);
+    let wide = RecordMeta {
+        commit_micros: 5,
+        ..narrow
+    };
+    for (later, header_len) in [(narrow, 19), (wide, 40)] {
+        for payload_len in [0, 1, 300] {
+            let fs = SimFs::new(1);
+            let mut writer = writer(&fs, 0);
+            let first = writer.append(batch(1), b"damaged").expect("written");
+            let end = writer
+                .append(later, &vec![8; payload_len])
+                .expect("written");
+            let mut bytes = fs.contents(Path::new(PATH)).expect("there");
+            bytes[index(FIRST)] ^= 1;
+            let fs = with_bytes(&bytes);
+            let mut reader = open(&fs);
+            assert!(reader.next().expect("readable").is_none());
+            let ending = reader.ending();
+            let later_offset = first.offset;
+            let is_found =
+                matches!(ending, Ending::Damaged { later_offset: at, .. } if at == later_offset);
+            assert!(is_found, "{ending:?}");
+            // Its header alone is enough, at the very end of the file too; less of it is not.
+            let header_end = index(later_offset)
+                + header_len
+                + if payload_len > 255 && header_len < 40 {
+                    2
+                } else {
+                    0
+                };
+            for (len, is_whole) in [(header_end, true), (header_end - 1, false)] {
+                let fs = with_bytes(&bytes[..len]);
+                let mut reader = open(&fs);
+                assert!(reader.next().expect("readable").is_none());
+                let is_found = matches!(reader.ending(), Ending::Damaged { .. });
+                assert_eq!(is_found, is_whole, "{len} of {end}");
+            }
+        }
     }
 }
 
@@ -303,10 +407,11 @@ fn newer_formats_are_refused() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 
     let mut newer = bytes;
-    let at = usize::try_from(offsets[1]).expect("small");
-    newer[at + 12] = 200;
-    let crc = Crc::at(77, offsets[1]).and(&newer[at + 4..at + 40]);
-    newer[at..at + 4].copy_from_slice(&crc.finish().to_le_bytes());
+    let header = Crafted {
+        kind: 200,
+        ..CRAFTED
+    };
+    header.put(&mut newer, offsets[1]);
     let fs = with_bytes(&newer);
     let mut reader = open(&fs);
     reader.next().expect("ours").expect("there");

@@ -10,7 +10,7 @@ use super::survey::Surveyed;
 use super::{RecoverConfig, copy_config};
 use crate::index::{IndexEntry, SparseIndex};
 use crate::reader::SegmentReader;
-use crate::record::{RecordKind, RecordMeta};
+use crate::record::{Anchor, RecordKind, RecordMeta};
 use crate::segment::{Predecessor, SealedSegment, SegmentWriter, end_meta};
 use crate::writer::create_segment;
 
@@ -29,7 +29,14 @@ pub(super) fn copy(
     sources: &[Surveyed],
     place: &Place,
 ) -> Result<SealedSegment> {
-    let writer = create_segment(&copy_config(config), place.ordinal, 0, true)?;
+    let anchor = match sources.first() {
+        Some(source) => {
+            let path = FileKind::Segment.path(&config.dir, source.info.number);
+            SegmentReader::open(&*config.fs, &path)?.header().anchor
+        }
+        None => Anchor::default(),
+    };
+    let writer = create_segment(&copy_config(config), place.ordinal, anchor, 0, true)?;
     let header = writer.header();
     let first_seq = sources
         .first()

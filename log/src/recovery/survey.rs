@@ -8,8 +8,8 @@ use super::chain::{Begin, Candidate, Chain};
 use super::{DroppedTail, RecoverConfig, RecoveryMode, RecoveryProgress};
 use super::{damaged_in_the_middle, move_to_lost};
 use crate::reader::{Ending, SegmentReader};
-use crate::record::{self, Position, RecordKind};
-use crate::segment::{Predecessor, SEGMENT_HEADER_BYTES, SealedSegment};
+use crate::record::{Position, RecordKind};
+use crate::segment::{EMPTY_END_BYTES, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment};
 
 /// What was read of the log.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ impl Survey {
         let (Some(end), false, true) = (end, is_needed, config.mode != RecoveryMode::Strict) else {
             return Ok(None);
         };
-        let bytes = end.offset.saturating_sub(record::framed_bytes(0));
+        let bytes = end.offset.saturating_sub(EMPTY_END_BYTES);
         let mut reader = SegmentReader::new(config.fs.open(&segment.path)?)?;
         reader.seek(bytes);
         reader.set_limit(end.offset);

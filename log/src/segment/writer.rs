@@ -10,7 +10,7 @@ use base::sync::Arc;
 use base::{Error, Result, SequenceNumber};
 
 use super::{END_BYTES_MAX, SEGMENT_HEADER_BYTES, SegmentHeader, end_meta};
-use crate::record::{self, HEADER_BYTES, Position, RecordMeta};
+use crate::record::{self, Frame, HeaderForm, Position, RecordMeta};
 
 /// Larger records are written with a positioned write although there is a mapping: that makes no
 /// page fault for each page, each of which costs more than copying a page twice.
@@ -83,7 +83,7 @@ impl SegmentWriter {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let mut place = self.place(payload.len(), Form::Mapped);
+        let mut place = self.place(&meta, payload.len(), Form::Mapped);
         if let Err(error) = place.write(&meta, payload, &mut self.buffer) {
             self.offset = place.start.offset;
             self.failed = Some(error.clone());
@@ -92,14 +92,16 @@ impl SegmentWriter {
         Ok(place.end)
     }
 
-    /// Hands out the place of the next record, whose payload has `payload_len` bytes. The record
-    /// is not there before [`Place::write`]; until then nothing behind it is read.
+    /// Hands out the place of the next record, which will say `meta` and whose payload has
+    /// `payload_len` bytes. The record is not there before [`Place::write`]; until then nothing
+    /// behind it is read.
     ///
     /// # Panics
     /// If space is reserved and the place is not within it: room is made first.
-    pub(crate) fn place(&mut self, payload_len: usize, form: Form) -> Place {
-        let start = self.end();
-        let framed = record::framed_bytes(payload_len);
+    pub(crate) fn place(&mut self, meta: &RecordMeta, payload_len: usize, form: Form) -> Place {
+        let (start, frame) = (self.end(), self.header.frame());
+        let header = HeaderForm::of(meta, payload_len, frame.anchor, start);
+        let framed = header.framed_bytes(payload_len);
         self.offset += framed;
         assert!(
             self.reserved_bytes == 0 || self.offset <= self.reserved_bytes,
@@ -119,7 +121,8 @@ impl SegmentWriter {
         Place {
             start,
             end: self.end(),
-            file_id: self.header.file_id,
+            frame,
+            header,
             target,
         }
     }
@@ -159,7 +162,7 @@ impl SegmentWriter {
     /// # Errors
     /// `NoSpace`: nothing was written, and the file can be used as before.
     pub fn reserve_for(&mut self, payload_len: usize, step_bytes: u64) -> Result<()> {
-        let needed = self.offset + record::framed_bytes(payload_len) + END_BYTES_MAX;
+        let needed = self.offset + record::framed_bytes_max(payload_len) + END_BYTES_MAX;
         if needed <= self.reserved_bytes {
             return Ok(());
         }
@@ -267,7 +270,8 @@ pub(crate) enum Form {
 pub(crate) struct Place {
     pub(crate) start: Position,
     pub(crate) end: Position,
-    file_id: u64,
+    frame: Frame,
+    header: HeaderForm,
     target: Target,
 }
 
@@ -293,20 +297,21 @@ impl Place {
     ) -> Result<()> {
         let framed = self.end.offset - self.start.offset;
         assert_eq!(
-            record::framed_bytes(payload.len()),
+            self.header.framed_bytes(payload.len()),
             framed,
             "the place was made for this payload"
         );
         match &mut self.target {
             Target::Mapped(range) => {
-                let header = record::encode_header(meta, payload, self.file_id, self.start);
-                let (first, rest) = header.split_first_chunk::<8>().expect("a longer header");
+                let header = self.header.encode(meta, payload, &self.frame, self.start);
+                let (first, rest) = header.split();
                 range.store(8, &[rest, payload])?;
-                range.store_word(0, *first)
+                range.store_word(0, first)
             }
             Target::File(file) => {
-                record::encode(buffer, meta, payload, self.file_id, self.start);
-                debug_assert!(buffer.len() >= HEADER_BYTES);
+                let (frame, start) = (&self.frame, self.start);
+                record::encode(buffer, self.header, meta, payload, frame, start);
+                debug_assert_eq!(buffer.len() as u64, framed);
                 let written = file.write_at(self.start.offset, buffer);
                 if buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
                     *buffer = Vec::new();

@@ -4,9 +4,9 @@ use base::fs::LiveMap;
 use base::sync::Mutex;
 use base::{FileKind, Result, SequenceNumber, WriteOutcome};
 
-use super::{LogAppend, LogConfig};
+use super::{LogAppend, LogConfig, State};
 use crate::index::{IndexEntry, SparseIndex};
-use crate::record::{self, Position, RecordKind, RecordMeta};
+use crate::record::{self, Anchor, Position, RecordKind, RecordMeta};
 use crate::segment::{
     END_BYTES_MAX, Form, Place, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment, SegmentHeader,
     SegmentWriter,
@@ -106,7 +106,7 @@ impl Live {
         self.index.note(entry, config.index_interval_bytes);
         self.last_seq = self.last_seq.max(meta.last_seq());
         self.record_count += 1;
-        self.writer.place(payload_len, form)
+        self.writer.place(meta, payload_len, form)
     }
 
     pub(super) fn info(&self, commit_micros: u64) -> SealedSegment {
@@ -140,6 +140,23 @@ impl Live {
     }
 }
 
+impl LogConfig {
+    /// What the records of a segment that is made now are counted from.
+    pub(super) fn anchor(&self, seq: SequenceNumber, commit_micros: u64) -> Anchor {
+        Anchor {
+            seq,
+            commit_micros: commit_micros.max(self.clock.now_micros()),
+        }
+    }
+}
+
+impl State {
+    /// What the records of a segment are counted from that is made while this one is written.
+    pub(super) fn anchor(&self, config: &LogConfig) -> Anchor {
+        config.anchor(self.live.last_seq, self.commit_micros)
+    }
+}
+
 /// Creates a segment whose header and name are durable on return, with space for `needed` bytes or
 /// the first step, whichever is more.
 ///
@@ -148,6 +165,7 @@ impl Live {
 pub(crate) fn create_segment(
     config: &LogConfig,
     ordinal: u64,
+    anchor: Anchor,
     needed: u64,
     is_copy: bool,
 ) -> Result<SegmentWriter> {
@@ -159,10 +177,11 @@ pub(crate) fn create_segment(
         number,
         ordinal,
         created_micros: config.clock.now_micros(),
+        anchor,
         is_copy,
     };
     let path = FileKind::Segment.path(&config.dir, number);
-    let framing = SEGMENT_HEADER_BYTES + record::framed_bytes(BEGIN_BYTES_MAX) + END_BYTES_MAX;
+    let framing = SEGMENT_HEADER_BYTES + record::framed_bytes_max(BEGIN_BYTES_MAX) + END_BYTES_MAX;
     let reserve = if config.reserve {
         config.reserved_upto(needed.max(framing))
     } else {

@@ -74,11 +74,11 @@ impl Log {
         op_count: u32,
         payload_len: usize,
     ) -> Result<LogSlot<'_>> {
-        let framed = record::framed_bytes(payload_len);
+        let framed_max = record::framed_bytes_max(payload_len);
         let unwinding = PoisonOnUnwind(self);
         let mut state = self.state.lock();
         self.check_locked(&state)?;
-        self.make_room_locked(&mut state, framed, first_seq)?;
+        self.make_room_locked(&mut state, framed_max, first_seq)?;
         let ticket = self.next_ticket_locked(&mut state)?;
         let commit_micros = self.config.clock.now_micros().max(state.commit_micros);
         let meta = RecordMeta {
@@ -91,7 +91,7 @@ impl Log {
         let form = state.form(&self.config);
         let place = state.live.place(&self.config, &meta, payload_len, form);
         state.commit_micros = commit_micros;
-        state.stats.appended_bytes += framed;
+        state.stats.appended_bytes += place.end.offset - place.start.offset;
         state.stats.payload_bytes += payload_len as u64;
         state.stats.record_count += 1;
         let wants_upkeep = state.wants_upkeep(&self.config);

@@ -10,6 +10,7 @@ use base::{FileKind, Result, SequenceNumber};
 use super::live::{Rotated, create_segment};
 use super::{Log, LogConfig, State};
 use crate::completion::Completed;
+use crate::record::Anchor;
 use crate::segment::{SegmentWriter, end_meta};
 
 /// Space is reserved in steps of at most this.
@@ -186,22 +187,23 @@ impl Log {
     }
 
     fn prepare_next(&self) -> Result<bool> {
-        let ordinal = {
+        let (ordinal, anchor) = {
             let state = self.state.lock();
             if !self.needs_next_locked(&state) {
                 return Ok(false);
             }
-            state.live.writer.header().ordinal + 1
+            let ordinal = state.live.writer.header().ordinal + 1;
+            (ordinal, state.anchor(&self.config))
         };
         // Writers who have come so far will need more than the beginning.
-        self.prepare(ordinal, self.config.reserve_step_bytes())
+        self.prepare(ordinal, anchor, self.config.reserve_step_bytes())
     }
 
     /// Makes the segment with this place ahead, with space for `needed` bytes; the caller holds
     /// `upkeep`. None of its pages are made ready: what comes before it is sealed after it was
     /// begun, with a sync that would write them all.
-    fn prepare(&self, ordinal: u64, needed: u64) -> Result<bool> {
-        let writer = create_segment(&self.config, ordinal, needed, false)?;
+    fn prepare(&self, ordinal: u64, anchor: Anchor, needed: u64) -> Result<bool> {
+        let writer = create_segment(&self.config, ordinal, anchor, needed, false)?;
         let state = self.state.lock();
         if state.live.writer.header().ordinal + 1 == ordinal && !state.is_closed {
             *self.prepared.lock() = Some(writer);
@@ -222,16 +224,17 @@ impl Log {
     /// As [`Log::append`]; a segment that cannot be made leaves everything as it was.
     pub fn rotate_flushed(&self, flushed_upto: SequenceNumber) -> Result<bool> {
         let _upkeep = self.upkeep.lock();
-        let ordinal = {
+        let (ordinal, anchor) = {
             let state = self.state.lock();
             if !self.is_flushed_locked(&state, flushed_upto) {
                 return Ok(false);
             }
-            state.live.writer.header().ordinal + 1
+            let ordinal = state.live.writer.header().ordinal + 1;
+            (ordinal, state.anchor(&self.config))
         };
         // Not under the lock of the writers: it takes two syncs.
         if self.prepared.lock().is_none() {
-            self.prepare(ordinal, 0)?;
+            self.prepare(ordinal, anchor, 0)?;
         }
         let mut state = self.state.lock();
         self.check_locked(&state)?;

@@ -147,7 +147,7 @@ fn print_record(record: &Shown<'_>, is_summary: bool, output: &mut Output<'_>) -
     }
     let mut lines = Vec::new();
     let mut seq = first_seq.get();
-    let whole = operations::for_each(record.payload, |operation| {
+    let whole = operations::for_each(record.payload, op_count, |operation| {
         let key = output.one_line(operation.key);
         lines.push(match operation.kind {
             KeyKind::Put => {
@@ -180,7 +180,7 @@ fn record_document(record: &Shown<'_>, is_summary: bool, output: &Output<'_>) ->
     });
     if !is_summary && meta.kind == RecordKind::Batch {
         let mut list = Vec::new();
-        let whole = operations::for_each(record.payload, |operation| {
+        let whole = operations::for_each(record.payload, meta.op_count, |operation| {
             let mut fields = Map::new();
             fields.insert("kind".to_owned(), Value::from(operation.kind.to_string()));
             fields.insert("keyspace".to_owned(), Value::from(operation.keyspace.0));
@@ -345,7 +345,7 @@ fn replay(directory: &Directory, overlay: &Arc<OverlayFs>, prepared: &Prepared) 
             return wrong("sequence numbers of the log do not rise");
         }
         last_seq = record.meta.last_seq();
-        if operations::for_each(record.payload, |_| {}) != Ok(u64::from(record.meta.op_count)) {
+        if operations::for_each(record.payload, record.meta.op_count, |_| {}).is_err() {
             return wrong("a record of the log holds malformed operations");
         }
     }

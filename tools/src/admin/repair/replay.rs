@@ -234,8 +234,10 @@ impl Replayer<'_> {
 
     fn apply_batch(&mut self, record: &Record<'_>, report: &mut Report) -> Outcome<()> {
         let mut list = Vec::new();
-        let whole = operations::for_each(record.payload, |operation| list.push(operation));
-        if whole != Ok(u64::from(record.meta.op_count)) {
+        let op_count = record.meta.op_count;
+        let whole =
+            operations::for_each(record.payload, op_count, |operation| list.push(operation));
+        if whole.is_err() {
             let position = record.position;
             report.losses.push(Loss {
                 file: self.plan.directory.path.clone(),

@@ -7,8 +7,8 @@ use base::{Error, ErrorKind, Result};
 
 use super::{Commit, Direction, Engine, Entries, Session, Setup};
 
-/// What stands before key and value in a record: as long as the header in siltstone's log.
-const HEADER_BYTES: usize = 40;
+/// What stands before key and value in a record: as long as the headers in siltstone's log.
+const HEADER_BYTES: usize = 20;
 /// Reserved before the first record, so that no sync has to extend the file.
 const RESERVED_BYTES: u64 = 256 << 20;
 
