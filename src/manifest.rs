@@ -500,11 +500,7 @@ fn write_manifest(
         number,
         ordinal: 0,
         created_micros,
-        // Its records are numbered from 0.
-        anchor: Anchor {
-            seq: SequenceNumber::ZERO,
-            commit_micros: created_micros,
-        },
+        anchor: Anchor::since(created_micros),
         is_copy: false,
     };
     let path = FileKind::Manifest.path(&rooms.dir, number);
@@ -512,11 +508,8 @@ fn write_manifest(
     let parts = full_state(facts, keyspaces);
     let last = parts.len() - 1;
     for (index, edit) in parts.iter().enumerate() {
-        let kind = if index == last {
-            RecordKind::Edit
-        } else {
-            RecordKind::EditPart
-        };
+        let is_last = index == last;
+        let kind = [RecordKind::EditPart, RecordKind::Edit][usize::from(is_last)];
         writer.append(edit_meta(kind, index as u64, &*rooms.clock), &edit.encode())?;
     }
     writer.sync()?;

@@ -28,9 +28,12 @@ fn every_byte_of_a_file_was_written_for_a_cause() {
         db.compact_range(..).expect("compacts");
         let handed_over = counts.written_bytes() - before;
         let booked = written(&db) - opening;
+        // Booked and never stored: the padding behind records that are written through a mapping.
+        let padding = 7 * 2000;
+        let most = handed_over + padding;
+        assert!(booked <= most, "{booked} booked of {handed_over}");
         // Not in the books: CURRENT and the indexes of sealed segments.
-        assert!(booked <= handed_over, "{booked} booked of {handed_over}");
-        let missing = handed_over - booked;
+        let missing = handed_over.saturating_sub(booked);
         assert!(
             missing * 50 <= handed_over,
             "{missing} of {handed_over} are missing"

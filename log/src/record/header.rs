@@ -59,6 +59,16 @@ pub struct Anchor {
     pub commit_micros: u64,
 }
 
+impl Anchor {
+    /// For records that are numbered from 0, none of them older than `commit_micros`.
+    pub const fn since(commit_micros: u64) -> Self {
+        Self {
+            seq: SequenceNumber::ZERO,
+            commit_micros,
+        }
+    }
+}
+
 /// What the records of one segment are framed with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {

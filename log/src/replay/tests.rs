@@ -64,7 +64,8 @@ impl Counted {
             && let Some(record) = replay.next().expect("readable")
         {
             assert!(record.payload == [7; RECORD_BYTES]);
-            assert_eq!(record.end.offset - record.position.offset, 1040);
+            let framed = record.end.offset - record.position.offset;
+            assert!((1016..=1040).contains(&framed), "{framed}");
             found.push(record.meta.first_seq.get());
         }
         (found, self.counts.read_bytes() - before)

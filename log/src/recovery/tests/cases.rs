@@ -44,10 +44,10 @@ fn a_segment_of_a_newer_version_is_refused() {
     for record in [0, 3, 6] {
         let image = made.killed();
         let path = made.path(record);
-        change_header(&image, &path, |header| header[8] = 2);
+        change_header(&image, &path, |header| header[8] = 3);
         let error = refused(&image, &path);
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("found=2 supported=1"), "{error}");
+        assert!(error.to_string().contains("found=3 supported=2"), "{error}");
         let image = made.killed();
         change_header(&image, &path, |header| header[20] |= 0x80);
         assert_eq!(refused(&image, &path).kind(), ErrorKind::Unsupported);

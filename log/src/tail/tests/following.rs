@@ -203,7 +203,7 @@ fn a_follower_notices_damage_once_the_log_went_on() {
     let path = site.path(log.live_number());
     let at = feeder.ends[2].offset;
     let mut bytes = fs.contents(&path).expect("there");
-    bytes[usize::try_from(at).expect("small") + 20] ^= 1;
+    bytes[usize::try_from(at).expect("small") + 12] ^= 1;
     fs.install(&path, &bytes).expect("installed");
     let mut following = follow(&site, 1);
     // It may still be on its way.
