@@ -87,6 +87,8 @@ pub struct MergeCursor<C> {
     children: Vec<C>,
     /// Indices of the valid children as a heap; the one that comes next in `direction` on top.
     heap: Vec<usize>,
+    /// Which place of the heap comes directly behind the top; 0 where that is not known.
+    second: usize,
     direction: Direction,
     scratch: Vec<u8>,
 }
@@ -98,6 +100,7 @@ impl<C: Cursor> MergeCursor<C> {
         Self {
             children,
             heap,
+            second: 0,
             direction: Direction::Forward,
             scratch: Vec::new(),
         }
@@ -131,6 +134,9 @@ impl<C: Cursor> MergeCursor<C> {
                 best = right;
             }
             if !self.comes_before(self.heap[best], self.heap[at]) {
+                if at == 0 {
+                    self.second = best;
+                }
                 return;
             }
             self.heap.swap(best, at);
@@ -141,6 +147,7 @@ impl<C: Cursor> MergeCursor<C> {
     fn rebuild(&mut self, direction: Direction) -> bool {
         self.direction = direction;
         self.heap.clear();
+        self.second = 0;
         for (index, child) in self.children.iter().enumerate() {
             if child.is_valid() {
                 self.heap.push(index);
@@ -200,11 +207,21 @@ impl<C: Cursor> MergeCursor<C> {
         *self.heap.first().expect("the cursor stands on an entry")
     }
 
+    #[inline]
     fn settle(&mut self, valid: bool) -> bool {
+        let second = std::mem::take(&mut self.second);
         if !valid {
             self.heap.swap_remove(0);
+            self.sift_down(0);
+        } else if second == 0 {
+            self.sift_down(0);
+        } else if self.comes_before(self.heap[second], self.heap[0]) {
+            self.heap.swap(0, second);
+            self.sift_down(second);
+        } else {
+            // Mostly the same child keeps winning: one comparison.
+            self.second = second;
         }
-        self.sift_down(0);
         !self.heap.is_empty()
     }
 }

@@ -46,6 +46,8 @@ pub struct TableCursor {
     probe: ReadProbe,
 }
 
+/// Room for most keys from the start, instead of growing for prefix and rest.
+const KEY_ROOM_BYTES: usize = 64;
 /// After so many blocks in a row an ordinary scan begins to ask ahead.
 const RUN_BEFORE_ASKING: u32 = 3;
 
@@ -59,7 +61,7 @@ impl TableCursor {
             block: 0,
             at: 0,
             is_valid: false,
-            key: Vec::new(),
+            key: Vec::with_capacity(KEY_ROOM_BYTES),
             key_len: 0,
             seq: SequenceNumber::ZERO,
             kind: KeyKind::Put,

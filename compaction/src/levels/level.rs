@@ -7,7 +7,7 @@ use std::ops::{Bound, Deref};
 use base::error::Result;
 use base::key::head;
 use base::sync::Arc;
-use base::{FileNumber, Level};
+use base::{FileNumber, Level, hint};
 
 use super::{Table, misfit};
 use crate::range::{ends_before, is_void, shared_len};
@@ -25,6 +25,8 @@ pub struct LevelTables {
     shared: Vec<u8>,
     /// For each table, the head of its largest user key behind `shared`. Empty at level 0.
     heads: Vec<u64>,
+    /// The same of its smallest user key.
+    lows: Vec<u64>,
     bytes: u64,
     /// Level 0 as sorted runs, newest first. Empty deeper down.
     sublevels: Vec<Run>,
@@ -84,11 +86,16 @@ impl LevelTables {
             // the last one, and `shared_bytes` took that key into account.
             .map(|table| head(&table.meta.largest.user_key[shared.len()..]))
             .collect();
+        let lows = tables
+            .iter()
+            .map(|table| head(&table.meta.smallest.user_key[shared.len()..]))
+            .collect();
         Ok(Self {
             tables,
             numbers,
             shared,
             heads,
+            lows,
             bytes,
             sublevels: Vec::new(),
         })
@@ -120,6 +127,16 @@ impl LevelTables {
     /// A binary search over an array of numbers; full keys are compared only where heads tie.
     #[inline]
     pub fn first_reaching(&self, user_key: &[u8]) -> usize {
+        match self.target(user_key) {
+            Ok(target) => self.first_reaching_head(user_key, target),
+            Err(at) => at,
+        }
+    }
+
+    /// The head of `user_key` behind what all keys share; or where a key that does not begin so
+    /// stands, before or behind all tables.
+    #[inline]
+    fn target(&self, user_key: &[u8]) -> std::result::Result<u64, usize> {
         debug_assert_eq!(
             self.heads.len(),
             self.tables.len(),
@@ -127,18 +144,22 @@ impl LevelTables {
         );
         let common = self.shared.len().min(user_key.len());
         match user_key[..common].cmp(&self.shared[..common]) {
-            Ordering::Less => return 0,
-            Ordering::Greater => return self.tables.len(),
+            Ordering::Less => Err(0),
+            Ordering::Greater => Err(self.tables.len()),
             // Also a key that is shorter than what all share: its head, 0, leads to the first
             // table.
-            Ordering::Equal => {}
+            Ordering::Equal => Ok(head(&user_key[common..])),
         }
-        let target = head(&user_key[common..]);
+    }
+
+    #[inline]
+    fn first_reaching_head(&self, user_key: &[u8], target: u64) -> usize {
         let from = self.heads.partition_point(|head| *head < target);
-        let ties = self.heads[from..].partition_point(|head| *head == target);
-        if ties == 0 {
+        if self.heads.get(from) != Some(&target) {
             return from;
         }
+        hint::cold_path();
+        let ties = self.heads[from..].partition_point(|head| *head == target);
         let tied = &self.tables[from..from + ties];
         from + tied.partition_point(|table| table.meta.ends_before_key(user_key))
     }
@@ -150,8 +171,16 @@ impl LevelTables {
             // Most levels are, and each is asked by every get that goes this deep.
             return None;
         }
-        let table = self.tables.get(self.first_reaching(user_key))?;
-        (table.meta.smallest.user_key.as_slice() <= user_key).then_some(table)
+        // A key that sorts before or behind all that the tables share is in none of them.
+        let target = self.target(user_key).ok()?;
+        let at = self.first_reaching_head(user_key, target);
+        let table = self.tables.get(at)?;
+        let begins_before = match self.lows[at].cmp(&target) {
+            Ordering::Less => true,
+            Ordering::Equal => table.meta.smallest.user_key.as_slice() <= user_key,
+            Ordering::Greater => false,
+        };
+        begins_before.then_some(table)
     }
 
     /// The tables that can hold a key of the range, in order; a deeper level or a sub-level only.
