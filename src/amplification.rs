@@ -6,7 +6,7 @@ use base::Level;
 
 use crate::db::Handle;
 use crate::ledger::{Counts, Written};
-use crate::stats::{LevelStats, ratio};
+use crate::stats::{Gathered, LevelStats, ratio};
 
 /// What a database costs since it was opened: of all keyspaces together, dropped ones included,
 /// and one by one.
@@ -99,6 +99,8 @@ pub struct WriteAmplification {
     pub moved_bytes: u64,
     /// Into MANIFEST.
     pub manifest: Written,
+    /// Into the file of [`Options::stats_file_interval`](crate::Options::stats_file_interval).
+    pub stats_file: Written,
 }
 
 impl WriteAmplification {
@@ -110,6 +112,7 @@ impl WriteAmplification {
             total.add(*written);
         }
         total.add(self.manifest);
+        total.add(self.stats_file);
         total
     }
 
@@ -229,7 +232,7 @@ impl SpaceAmplification {
         let deepest = levels.iter().rev().find(|level| level.table_count > 0);
         let live_bytes = deepest.map_or(0, |level| {
             // Tombstones are keys only; taking them as long as the rest errs downwards.
-            let live_count = level.entry_count - level.tombstone_count;
+            let live_count = level.entry_count.saturating_sub(level.tombstone_count);
             let share = u128::from(level.raw_bytes) * u128::from(live_count);
             u64::try_from(share / u128::from(level.entry_count.max(1))).unwrap_or(u64::MAX)
         });
@@ -274,48 +277,53 @@ impl ReadAmplification {
 }
 
 impl WriteAmplification {
-    fn of(counts: &Counts, log: Written, manifest: Written) -> Self {
+    /// Of one keyspace or all of them; of what is shared the part that falls to it.
+    fn of(counts: &Counts, found: &Gathered) -> Self {
+        let part = |all: Written| all.part(counts.user_bytes, found.counts.user_bytes);
         Self {
             user_bytes: counts.user_bytes,
-            log,
+            log: part(found.log),
             flush: counts.flush,
             compaction: counts.levels.iter().map(|l| l.compaction).collect(),
             arrived_bytes: counts.levels.iter().map(|l| l.arrived_bytes).collect(),
             moved_bytes: counts.moved_bytes,
-            manifest,
+            manifest: part(found.manifest),
+            stats_file: part(found.stats_file),
         }
     }
 }
 
 impl Handle {
     pub(crate) fn amplification(&self) -> Amplification {
-        let found = self.gather();
-        let (stats, counts) = (found.stats, found.counts);
-        let log = Written {
-            payload_bytes: stats.log_bytes,
-            page_bytes: self.commit.log.stats().page_bytes,
-        };
-        let manifest = self.reads.ledger.manifest();
+        Amplification::of(&self.sources.gather())
+    }
+}
+
+impl Amplification {
+    pub(crate) fn of(found: &Gathered) -> Self {
+        let (stats, counts) = (&found.stats, &found.counts);
         let keyspaces: Vec<_> = stats
             .keyspaces
             .iter()
             .zip(&found.counts_by_keyspace)
-            .map(|(keyspace, own)| {
-                let part = |all: Written| all.part(own.user_bytes, counts.user_bytes);
-                KeyspaceAmplification {
-                    name: keyspace.name.clone(),
-                    write: WriteAmplification::of(own, part(log), part(manifest)),
-                    read: ReadAmplification::of(own),
-                    space: SpaceAmplification::of(&keyspace.levels),
-                }
+            .map(|(keyspace, own)| KeyspaceAmplification {
+                name: keyspace.name.clone(),
+                write: WriteAmplification::of(own, found),
+                read: ReadAmplification::of(own),
+                space: SpaceAmplification::of(&keyspace.levels),
             })
             .collect();
         let mut space = SpaceAmplification::of(&stats.levels);
         space.log_bytes = stats.log_disk_bytes;
         space.live_bytes = keyspaces.iter().map(|k| k.space.live_bytes).sum();
-        Amplification {
-            write: WriteAmplification::of(&counts, log, manifest),
-            read: ReadAmplification::of(&counts),
+        Self {
+            write: WriteAmplification {
+                log: found.log,
+                manifest: found.manifest,
+                stats_file: found.stats_file,
+                ..WriteAmplification::of(counts, found)
+            },
+            read: ReadAmplification::of(counts),
             space,
             keyspaces,
         }
@@ -355,7 +363,12 @@ impl fmt::Display for WriteAmplification {
             }
         }
         let manifest = ratio(self.manifest.payload_bytes, user);
-        write!(f, ", manifest {manifest:.2}; moved {}", self.moved_bytes)
+        write!(f, ", manifest {manifest:.2}")?;
+        if self.stats_file.payload_bytes > 0 {
+            let stats_file = ratio(self.stats_file.payload_bytes, user);
+            write!(f, ", stats file {stats_file:.2}")?;
+        }
+        write!(f, "; moved {}", self.moved_bytes)
     }
 }
 

@@ -129,6 +129,14 @@ impl Background {
         Ok(())
     }
 
+    /// Runs `step` as well, from now on until the end.
+    pub(crate) fn start_more(&self, name: &str, step: StepFn) -> Result<()> {
+        let worker = self.executor.register(name, step)?;
+        worker.wake();
+        self.workers.lock().push(worker);
+        Ok(())
+    }
+
     fn register(
         self: &Arc<Self>,
         name: &str,

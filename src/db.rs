@@ -86,6 +86,10 @@ impl Db {
         let opened = recovery::open(path, settings, seams)?;
         let db = Self(Arc::new(assemble(opened, settings, seams)));
         db.0.background.start()?;
+        if let Some(file) = &db.0.stats_file {
+            let step = Arc::clone(file).into_step();
+            db.0.background.start_more("siltstone-stats", step)?;
+        }
         Ok(db)
     }
 

@@ -25,6 +25,8 @@ const PAGE_BYTES: u64 = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     manifest: AtomicWritten,
+    stats_file: AtomicWritten,
+    stats_file_failure_count: AtomicU64,
     stalls: [Waits; ThrottleCause::COUNT],
     throttles: [Waits; ThrottleCause::COUNT],
     /// LOCK: a leaf.
@@ -122,6 +124,25 @@ impl Ledger {
 
     pub(crate) fn manifest(&self) -> Written {
         self.manifest.get()
+    }
+
+    /// Takes in that the file for other processes was written anew, with so many bytes.
+    pub(crate) fn add_stats_file(&self, bytes: u64) {
+        self.stats_file.add(Written::file(bytes));
+    }
+
+    /// Takes in that it could not be written.
+    pub(crate) fn add_stats_file_failure(&self) {
+        self.stats_file_failure_count
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats_file(&self) -> Written {
+        self.stats_file.get()
+    }
+
+    pub(crate) fn stats_file_failure_count(&self) -> u64 {
+        self.stats_file_failure_count.load(Ordering::Relaxed)
     }
 
     /// Takes in that a writer waited until the background had got on.

@@ -62,6 +62,7 @@ mod keyspace;
 mod options;
 mod range;
 mod stats;
+mod stats_file;
 mod view;
 
 pub use base::{
@@ -88,6 +89,7 @@ pub use options::{KeyspaceOptions, Options, WriteOptions};
 pub use range::KeyRange;
 pub use scan::{Cursor, Iter};
 pub use stats::{KeyspaceStats, LevelStats, Stats, ThrottleStats, WaitStats};
+pub use stats_file::StatsFile;
 pub use throttle::{ThrottleCause, Throttled};
 pub use tuning::Durability;
 

@@ -172,6 +172,30 @@ impl Options {
         /// ```
         idle_compaction_after: Option<Duration>,
 
+        /// How often what [`Db::stats`] and [`Db::amplification`] tell is written to a file called
+        /// `STATS` in the directory, for `siltstone top` and [`StatsFile::read`]. Default: never.
+        ///
+        /// A thread of its own writes it; no read and no write waits for that. It is replaced as a
+        /// whole, never synced, counted in [`WriteAmplification::stats_file`], and removed when the
+        /// database is closed. Where it cannot be written the database goes on without:
+        /// [`Stats::stats_file_failure_count`]. Without effect for a handle that only reads. From 1
+        /// millisecond to an hour.
+        ///
+        /// [`Stats::stats_file_failure_count`]: crate::Stats::stats_file_failure_count
+        /// [`StatsFile::read`]: crate::StatsFile::read
+        /// [`WriteAmplification::stats_file`]: crate::WriteAmplification::stats_file
+        ///
+        /// # Examples
+        /// ```
+        /// # let dir = tempfile::tempdir()?;
+        /// use std::time::Duration;
+        /// use siltstone::Options;
+        /// let options = Options::new().stats_file_interval(Some(Duration::from_secs(1)));
+        /// let db = options.open(dir.path())?;
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        stats_file_interval: Option<Duration>,
+
         /// How long a value may be, in bytes. Default: 256 MiB. Below 2 GiB.
         value_bytes_max: usize,
 

@@ -428,6 +428,10 @@ impl<'a> Recovery<'a> {
             .map(|table| table.meta.number)
             .collect();
         for DirEntry { name, is_dir } in self.rooms.fs.list(&self.rooms.dir)? {
+            if [ids::STATS, ids::STATS_TEMPORARY].contains(&name.as_str()) && !is_dir {
+                // Of a process that is gone. As well as it can: it harms nobody but who reads it.
+                let _ = self.rooms.fs.remove_file(&self.rooms.dir.join(&name));
+            }
             let Some((kind, number)) = FileKind::parse(&name) else {
                 continue;
             };

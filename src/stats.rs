@@ -9,6 +9,7 @@ use crate::throttle::{ThrottleCause, Verdict};
 use crate::till::Till;
 
 mod gather;
+pub(crate) use gather::{Gathered, Sources, empty_levels};
 
 /// Counters since the database was opened, and sizes as of now. Bytes unless the name says else.
 ///
@@ -51,6 +52,10 @@ pub struct Stats {
     pub move_count: u64,
     /// Written to MANIFEST.
     pub manifest_bytes: u64,
+    /// Written to the file of [`Options::stats_file_interval`](crate::Options).
+    pub stats_file_bytes: u64,
+    /// How often that file could not be written.
+    pub stats_file_failure_count: u64,
     /// Resident in memtables, sealed ones included.
     pub memtable_bytes: u64,
     /// Taken from the system for memtables, used already or not; with those that were flushed and
@@ -288,14 +293,16 @@ pub struct LevelStats {
 }
 
 impl Stats {
-    /// Bytes written to files for each byte of user data: log, flush, compaction and MANIFEST.
+    /// Bytes written to files for each byte of user data: log, flush, compaction, MANIFEST and the
+    /// stats file.
     ///
     /// 0 before anything was written.
     pub fn write_amplification(&self) -> f64 {
         let written = self.log_bytes
             + self.flush_bytes_written
             + self.compaction_bytes_written
-            + self.manifest_bytes;
+            + self.manifest_bytes
+            + self.stats_file_bytes;
         ratio(written, self.user_bytes_written)
     }
 

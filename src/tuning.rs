@@ -58,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) compaction_threads: usize,
     pub(crate) idle_compaction_after: Option<Duration>,
+    pub(crate) stats_file_interval: Option<Duration>,
     pub(crate) value_bytes_max: usize,
     pub(crate) recovery_mode: RecoveryMode,
     pub(crate) manifest_bytes_min: u64,
@@ -87,6 +88,7 @@ impl Default for Settings {
             sync_interval: Some(Duration::from_secs(1)),
             compaction_threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
             idle_compaction_after: Some(Duration::from_secs(10)),
+            stats_file_interval: None,
             value_bytes_max: 256 << 20,
             recovery_mode: RecoveryMode::TornTail,
             manifest_bytes_min: MIB,
@@ -126,6 +128,9 @@ impl Settings {
         if let Some(after) = self.idle_compaction_after.map(millis) {
             in_range("idle_compaction_after (ms)", after, 1, 86_400_000)?;
         }
+        if let Some(interval) = self.stats_file_interval.map(millis) {
+            in_range("stats_file_interval (ms)", interval, 1, 3_600_000)?;
+        }
         Ok(())
     }
 
@@ -162,7 +167,8 @@ mod tests {
     #[test]
     fn defaults_are_in_range_and_extremes_are_not() {
         Settings::default().validate().expect("the defaults");
-        let wrong: [fn(&mut Settings); 4] = [
+        let wrong: [fn(&mut Settings); 5] = [
+            |s| s.stats_file_interval = Some(Duration::from_secs(3601)),
             |s| s.idle_compaction_after = Some(Duration::from_secs(86_401)),
             |s| s.keyspace.level_fan_out = 1,
             |s| s.open_tables_max = 15,

@@ -7,7 +7,6 @@ use base::{HashSeed, PinKind, PinLedger, Result, SequenceNumber, Slice};
 
 use crate::explain::{GetExplanation, explain};
 use crate::health::HealthState;
-use crate::ledger::Ledger;
 use crate::range::{KeyRange, prefix_bounds};
 use crate::read::{Found, Lookup, run_group};
 use crate::scan::{Cursor, Iter, ScanView};
@@ -23,7 +22,6 @@ const MULTI_GET_GROUP: usize = 32;
 pub(crate) struct ReadRooms {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) health: Arc<HealthState>,
-    pub(crate) ledger: Arc<Ledger>,
     pub(crate) pins: Arc<PinLedger>,
     pub(crate) hash_seed: HashSeed,
 }

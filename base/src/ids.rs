@@ -150,6 +150,10 @@ pub const LOCK: &str = "LOCK";
 pub const LOST: &str = "lost";
 /// Keeps space back for deletes on a full disk; says nothing and can be removed at any time.
 pub const RESERVE: &str = "RESERVE";
+/// What an open database says of itself to other processes; can be removed at any time.
+pub const STATS: &str = "STATS";
+/// The file that becomes [`STATS`] by a rename.
+pub const STATS_TEMPORARY: &str = "STATS.tmp";
 
 #[cfg(test)]
 mod tests {

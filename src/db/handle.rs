@@ -2,12 +2,11 @@
 
 use std::cell::Cell;
 
+use base::Result;
 use base::fs::LockGuard;
 use base::sync::atomic::AtomicUsize;
 use base::sync::{Arc, Mutex};
-use base::{PinLedger, Result};
 use memtable::Memtable;
-use sstable::BlockCache;
 
 use crate::background::Background;
 use crate::batch::WriteBatch;
@@ -20,6 +19,8 @@ use crate::registry::Targets;
 use crate::reserve::SpaceReserve;
 use crate::seams::Seams;
 use crate::stall::Gate;
+use crate::stats::Sources;
+use crate::stats_file::Writer;
 use crate::superversion::KeyspaceState;
 use crate::sweeper::Sweeper;
 use crate::trace::Span;
@@ -36,8 +37,8 @@ pub(crate) struct Handle {
     pub(crate) commit: CommitPath,
     pub(crate) background: Arc<Background>,
     pub(super) sweeper: Arc<Sweeper>,
-    pub(crate) cache: Arc<BlockCache>,
-    pub(crate) pins: Arc<PinLedger>,
+    pub(crate) sources: Arc<Sources>,
+    pub(super) stats_file: Option<Arc<Writer>>,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
     database_id: u128,
 }
@@ -158,6 +159,9 @@ impl Handle {
         self.commit.signals.progress.ring();
         self.commit.keyspaces.clear_all_dropped();
         self.sweeper.sweep_all();
+        if let Some(file) = &self.stats_file {
+            file.remove();
+        }
         self.lock.lock().take();
     }
 }
@@ -179,6 +183,8 @@ impl Drop for Handle {
 
 /// Builds the rooms that act out of those that hold state.
 pub(super) fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Handle {
+    let sources = sources(&opened, seams);
+    let stats_file = stats_file(&opened, settings, &sources);
     let gate = Gate {
         keyspaces: Arc::clone(&opened.keyspaces),
         executor: Arc::clone(&seams.executor),
@@ -197,11 +203,8 @@ pub(super) fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Ha
         is_closing: false,
     };
     let reserve_bytes = settings.reserve_bytes();
-    let reserve = SpaceReserve::new(
-        Arc::clone(&opened.rooms.fs),
-        &opened.rooms.dir,
-        reserve_bytes,
-    );
+    let fs = Arc::clone(&opened.rooms.fs);
+    let reserve = SpaceReserve::new(fs, &opened.rooms.dir, reserve_bytes);
     if opened.is_reserve_spent {
         reserve.note_spent();
     }
@@ -232,19 +235,42 @@ pub(super) fn assemble(opened: Opened, settings: &Settings, seams: &Seams) -> Ha
         seams,
     );
     Handle {
+        sources,
+        stats_file,
         reads: ReadRooms {
             snapshots: opened.snapshots,
             health: opened.health,
-            ledger: opened.ledger,
             pins: Arc::clone(&opened.pins),
             hash_seed: opened.hash_seed,
         },
         commit,
         background,
         sweeper,
-        cache: opened.cache,
-        pins: opened.pins,
         lock: Mutex::new(Some(opened.lock)),
         database_id,
     }
+}
+
+/// The rooms that have numbers to tell.
+fn sources(opened: &Opened, seams: &Seams) -> Arc<Sources> {
+    Arc::new(Sources {
+        keyspaces: Arc::clone(&opened.keyspaces),
+        ledger: Arc::clone(&opened.ledger),
+        snapshots: Arc::clone(&opened.snapshots),
+        log: Arc::clone(&opened.log),
+        versions: Arc::clone(&opened.versions),
+        memory: Arc::clone(opened.memtables.memory()),
+        cache: Arc::clone(&opened.cache),
+        pins: Arc::clone(&opened.pins),
+        clock: Arc::clone(&seams.clock),
+    })
+}
+
+/// Who tells other processes of them, if that is wanted. A handle that only reads leaves the file
+/// of the writer beside it alone.
+fn stats_file(opened: &Opened, settings: &Settings, sources: &Arc<Sources>) -> Option<Arc<Writer>> {
+    let interval = settings.stats_file_interval?;
+    let (fs, dir) = (&opened.rooms.fs, &opened.rooms.dir);
+    let is_wanted = !opened.health.is_read_only();
+    is_wanted.then(|| Writer::new(fs, dir, interval, sources, &opened.health))
 }

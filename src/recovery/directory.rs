@@ -45,6 +45,7 @@ impl Directory {
             match entry.name.as_str() {
                 ids::CURRENT => has_current = true,
                 ids::LOCK | ids::LOST | ids::RESERVE => {}
+                ids::STATS | ids::STATS_TEMPORARY => {}
                 name if name == ids::CURRENT_TEMPORARY || name == first_manifest => {
                     unfinished.push(entry.name);
                 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use base::fs::{FileSystem, OverlayFs};
 use base::sync::Arc;
-use base::{FileKind, Level, Result};
+use base::{FileKind, Level, Result, ids};
 
 use super::Opened;
 use crate::seams::Seams;
@@ -62,7 +62,9 @@ fn names(fs: &dyn FileSystem, dir: &Path) -> Vec<String> {
     let Ok(entries) = fs.list(dir) else {
         return Vec::new();
     };
-    let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
+    let names = entries.into_iter().map(|entry| entry.name);
+    // It comes and goes with the time, whatever else happens.
+    let mut names: Vec<_> = names.filter(|name| name != ids::STATS_TEMPORARY).collect();
     names.sort_unstable();
     names
 }

@@ -1,39 +1,60 @@
 //! Reads every counter there is.
 
-use base::Level;
+use base::clock::Clock;
+use base::memory::MemoryLedger;
 use base::sync::Arc;
+use base::{Level, PinLedger};
+use log::Log;
+use sstable::BlockCache;
 
 use super::{KeyspaceStats, LevelStats, Stats, ThrottleStats, WaitStats};
 use crate::db::Handle;
-use crate::ledger::{Counts, Ledger, LevelCounts};
+use crate::ledger::{Counts, Ledger, LevelCounts, Written};
+use crate::manifest::VersionSet;
+use crate::registry::Keyspaces;
+use crate::snapshots::Snapshots;
 use crate::superversion::KeyspaceState;
 use crate::throttle::ThrottleCause;
 use crate::tree::Tree;
 
+/// The rooms that have numbers to tell. They keep neither the database open nor its directory.
+pub(crate) struct Sources {
+    pub(crate) keyspaces: Arc<Keyspaces>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) versions: Arc<VersionSet>,
+    pub(crate) memory: Arc<MemoryLedger>,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) pins: Arc<PinLedger>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
 /// The numbers of one look, and the books they were taken from.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Gathered {
     pub(crate) stats: Stats,
     /// Of all keyspaces there have been.
     pub(crate) counts: Counts,
     /// Of each that is open, in the order of `stats.keyspaces`.
     pub(crate) counts_by_keyspace: Vec<Counts>,
+    pub(crate) log: Written,
+    pub(crate) manifest: Written,
+    pub(crate) stats_file: Written,
 }
 
 impl Handle {
-    /// Those that are open, `default` first.
-    pub(crate) fn keyspaces(&self) -> Vec<Arc<KeyspaceState>> {
-        self.commit.keyspaces.all()
-    }
-
     pub(crate) fn stats(&self) -> Stats {
-        self.gather().stats
+        self.sources.gather().stats
     }
+}
 
+impl Sources {
     /// The numbers, and the books they were taken from.
     pub(crate) fn gather(&self) -> Gathered {
         let mut levels = empty_levels();
         let (mut keyspaces, mut counts_by_keyspace) = (Vec::new(), Vec::new());
-        for state in self.keyspaces() {
+        for state in self.keyspaces.all() {
             let own = state.ledger.counts();
             let stats = keyspace_stats(&state, &own, self.throttle(&state));
             for (all, level) in levels.iter_mut().zip(&stats.levels) {
@@ -43,7 +64,7 @@ impl Handle {
             counts_by_keyspace.push(own);
         }
         // Afterwards, so that no part is larger than the whole.
-        let counts = self.reads.ledger.total();
+        let counts = self.ledger.total();
         for (stats, counted) in levels.iter_mut().zip(&counts.levels) {
             stats.set_counted(counted);
         }
@@ -52,26 +73,33 @@ impl Handle {
         stats.sealed_memtable_count = keyspaces.iter().map(|k| k.sealed_memtable_count).sum();
         stats.levels = levels;
         stats.keyspaces = keyspaces;
-        stats.waits = waits(&self.reads.ledger);
+        stats.waits = waits(&self.ledger);
         stats.stall_count = stats.waits.iter().map(|w| w.stall_count).sum();
         stats.stall_micros = stats.waits.iter().map(|w| w.stall_micros).sum();
         stats.throttle_count = stats.waits.iter().map(|w| w.throttle_count).sum();
         stats.throttle_micros = stats.waits.iter().map(|w| w.throttle_micros).sum();
+        let log = Written {
+            payload_bytes: stats.log_bytes,
+            page_bytes: self.log.stats().page_bytes,
+        };
         Gathered {
             stats,
             counts,
             counts_by_keyspace,
+            log,
+            manifest: self.ledger.manifest(),
+            stats_file: self.ledger.stats_file(),
         }
     }
 
     fn throttle(&self, keyspace: &KeyspaceState) -> ThrottleStats {
-        ThrottleStats::of(&keyspace.till, self.commit.keyspaces.memory_till())
+        ThrottleStats::of(&keyspace.till, self.keyspaces.memory_till())
     }
 
     /// What does not come keyspace by keyspace.
     fn totals(&self, counts: &Counts) -> Stats {
-        let log = self.commit.log.stats();
-        let snapshots = &self.reads.snapshots;
+        let log = self.log.stats();
+        let snapshots = &self.snapshots;
         let searched = counts.sum(|level| level.searched);
         let filter_negatives = counts.sum(|level| level.filter_negatives);
         Stats {
@@ -79,7 +107,7 @@ impl Handle {
             user_write_count: counts.user_write_count,
             log_bytes: log.appended_bytes,
             log_sync_count: log.sync_count,
-            log_disk_bytes: self.commit.log.total_bytes(),
+            log_disk_bytes: self.log.total_bytes(),
             log_segment_count: log.segment_count,
             flush_bytes_written: counts.flush.payload_bytes,
             flush_count: counts.flush_count,
@@ -87,7 +115,9 @@ impl Handle {
             compaction_bytes_written: counts.compaction().payload_bytes,
             compaction_count: counts.compaction_count,
             move_count: counts.move_count,
-            manifest_bytes: self.reads.ledger.manifest().payload_bytes,
+            manifest_bytes: self.ledger.manifest().payload_bytes,
+            stats_file_bytes: self.ledger.stats_file().payload_bytes,
+            stats_file_failure_count: self.ledger.stats_file_failure_count(),
             get_count: counts.get_count(),
             get_hit_count: counts.hit_count(),
             memtable_hit_count: counts.memtable_hit_count(),
@@ -106,17 +136,14 @@ impl Handle {
             cache_bytes: self.cache.used_bytes(),
             pinned_slice_count: self.pins.count(),
             pinned_bytes: self.pins.bytes(),
-            pins: self
-                .pins
-                .report(self.commit.gate.clock.monotonic_micros())
-                .to_vec(),
+            pins: self.pins.report(self.clock.monotonic_micros()).to_vec(),
             snapshot_count: snapshots.count() as u64,
             oldest_snapshot_seq: snapshots.capture().registered.first().copied(),
             visible_seq: snapshots.visible(),
-            throttle: self.throttle(self.default_keyspace()),
-            read_mode: self.background.tree.versions().tables().mode(),
-            memtable_taken_bytes: self.commit.memtables.memory().taken_bytes() as u64,
-            memtable_pinned_bytes: self.commit.memtables.memory().pinned_bytes() as u64,
+            throttle: self.throttle(self.keyspaces.default()),
+            read_mode: self.versions.tables().mode(),
+            memtable_taken_bytes: self.memory.taken_bytes() as u64,
+            memtable_pinned_bytes: self.memory.pinned_bytes() as u64,
             ..Stats::default()
         }
     }
@@ -137,7 +164,7 @@ fn waits(ledger: &Ledger) -> Vec<WaitStats> {
     waits.into_iter().filter(were_any).collect()
 }
 
-fn empty_levels() -> Vec<LevelStats> {
+pub(crate) fn empty_levels() -> Vec<LevelStats> {
     let empty = |level| LevelStats {
         level,
         table_count: 0,
@@ -157,7 +184,7 @@ fn empty_levels() -> Vec<LevelStats> {
 
 impl LevelStats {
     /// What was counted, rather than what is there.
-    fn set_counted(&mut self, counted: &LevelCounts) {
+    pub(crate) fn set_counted(&mut self, counted: &LevelCounts) {
         self.compaction_bytes_written = counted.compaction.payload_bytes;
         self.get_hit_count = counted.hit_count;
         self.filter_negatives = counted.filter_negatives;

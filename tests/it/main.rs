@@ -37,6 +37,7 @@ mod processes;
 mod reads;
 mod recovery;
 mod shutdown;
+mod stats_file;
 mod structure;
 mod support;
 mod sweeping;

@@ -156,7 +156,15 @@ impl Directory {
 }
 
 fn is_of_the_house(name: &str) -> bool {
-    [ids::LOCK, ids::LOST, ids::RESERVE, ids::CURRENT_TEMPORARY].contains(&name)
+    [
+        ids::LOCK,
+        ids::LOST,
+        ids::RESERVE,
+        ids::CURRENT_TEMPORARY,
+        ids::STATS,
+        ids::STATS_TEMPORARY,
+    ]
+    .contains(&name)
 }
 
 /// `MANIFEST-000012 1a2b3c4d` and a line end: the name, and a checksum of it.
