@@ -9,7 +9,7 @@ use base::{Error, PinKind, Result, SequenceNumber};
 use crate::batch::WriteBatch;
 use crate::commit::Commit;
 use crate::db::Handle;
-use crate::options::WriteOptions;
+use crate::options::{KeyspaceOptions, WriteOptions};
 use crate::range::KeyRange;
 use crate::snapshots::Registration;
 use crate::superversion::KeyspaceState;
@@ -63,6 +63,22 @@ impl Keyspace {
     /// What it is called.
     pub fn name(&self) -> &str {
         &self.state.name
+    }
+
+    /// How it was made; of `default`, how the database was opened.
+    ///
+    /// # Examples
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = siltstone::Db::open(dir.path())?;
+    /// use siltstone::KeyspaceOptions;
+    /// let options = KeyspaceOptions::new().level_fan_out(4);
+    /// let events = db.create_keyspace("events", &options)?;
+    /// assert_eq!(events.options().encode(), options.encode());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn options(&self) -> KeyspaceOptions {
+        KeyspaceOptions::of(self.state.settings())
     }
 
     /// Sets `key` to `value` in this keyspace.

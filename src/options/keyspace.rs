@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use base::Result;
 use memtable::MemtableStructure;
 use sstable::{Compression, FilterPolicy};
 
@@ -156,6 +157,43 @@ impl KeyspaceOptions {
     }
 
     keyspace_setters!(settings_mut);
+
+    /// The bytes that [`KeyspaceOptions::decode`] reads, as MANIFEST keeps them: for tools that make
+    /// the same keyspace in another database.
+    ///
+    /// # Examples
+    /// ```
+    /// use siltstone::KeyspaceOptions;
+    /// let bytes = KeyspaceOptions::new().level_fan_out(4).encode();
+    /// assert_eq!(KeyspaceOptions::decode(&bytes)?.encode(), bytes);
+    /// # Ok::<(), siltstone::Error>(())
+    /// ```
+    pub fn encode(&self) -> Vec<u8> {
+        self.settings.encode()
+    }
+
+    /// Reads what [`KeyspaceOptions::encode`] has written, in this version or an earlier one: what
+    /// that did not know has its default.
+    ///
+    /// # Errors
+    /// `Corruption` if the bytes are no options or say what is out of range, `Unsupported` if a
+    /// newer version wrote them.
+    ///
+    /// # Examples
+    /// ```
+    /// use siltstone::{ErrorKind, KeyspaceOptions};
+    /// let error = KeyspaceOptions::decode(b"something else").expect_err("no options");
+    /// assert_eq!(error.kind(), ErrorKind::Corruption);
+    /// ```
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let settings = KeyspaceSettings::decode(bytes)?;
+        Ok(Self { settings })
+    }
+
+    pub(crate) fn of(settings: &KeyspaceSettings) -> Self {
+        let settings = settings.clone();
+        Self { settings }
+    }
 
     pub(crate) fn settings(&self) -> &KeyspaceSettings {
         &self.settings
