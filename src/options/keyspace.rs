@@ -158,8 +158,8 @@ impl KeyspaceOptions {
 
     keyspace_setters!(settings_mut);
 
-    /// The bytes that [`KeyspaceOptions::decode`] reads, as MANIFEST keeps them: for tools that make
-    /// the same keyspace in another database.
+    /// The bytes that [`KeyspaceOptions::decode`] reads, as MANIFEST keeps them: for tools that
+    /// make the same keyspace in another database.
     ///
     /// # Examples
     /// ```

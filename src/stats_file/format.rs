@@ -7,10 +7,11 @@
 //!  +-------+--------+--------+-------------+--------+
 //! ```
 //!
-//! Numbers are little-endian; the checksum covers all before it. The body is tagged fields, those
-//! that are 0 or empty left out; groups in it are tagged fields again (see `fields`). A number may
-//! be no larger than `NUMBER_MAX`, so that no sum of what a stranger wrote overflows. An unknown
-//! tag from `FIRST_SKIPPABLE_TAG` up is skipped; another one, or another version, is refused.
+//! Numbers are little-endian; the checksum covers all before it; this stays so in every version. The
+//! body is tagged fields, those that are 0 or empty left out; groups in it are tagged fields again
+//! (see `fields`). A number may be no larger than `NUMBER_MAX`, so that no sum of what a stranger
+//! wrote overflows. An unknown tag from `FIRST_SKIPPABLE_TAG` up is skipped; another one, or another
+//! version, is refused.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -161,7 +162,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Contents> {
     Ok(contents)
 }
 
-/// The body, once magic, version, length and checksum are right.
+/// The body, once magic, length, checksum and version are right. In this order: what is around the
+/// body is the same in every version, and what is damaged must not pass for newer.
 fn check(bytes: &[u8]) -> Result<&[u8]> {
     let damaged = |message: &str| Error::new(ErrorKind::Corruption, message);
     let reader = &mut Reader::new(bytes);
@@ -170,12 +172,6 @@ fn check(bytes: &[u8]) -> Result<&[u8]> {
     }
     let short = |_| damaged("the stats file ends early").with_value("len", bytes.len());
     let version = reader.u32().map_err(short)?;
-    if version != VERSION {
-        let message = "a stats file of another version";
-        return Err(Error::new(ErrorKind::Unsupported, message)
-            .with_value("found", version)
-            .with_value("supported", VERSION));
-    }
     let len = reader.u32().map_err(short)?;
     let body = reader
         .bytes(usize::try_from(len).unwrap_or(usize::MAX))
@@ -190,6 +186,12 @@ fn check(bytes: &[u8]) -> Result<&[u8]> {
     }
     if !reader.is_empty() {
         return Err(damaged("bytes behind the end of the stats file"));
+    }
+    if version != VERSION {
+        let message = "a stats file of another version";
+        return Err(Error::new(ErrorKind::Unsupported, message)
+            .with_value("found", version)
+            .with_value("supported", VERSION));
     }
     Ok(body)
 }
