@@ -168,6 +168,47 @@ pub struct ReadAmplification {
     pub blocks_loaded: f64,
     /// Bytes of data blocks touched in mappings or read from files, as stored.
     pub bytes: f64,
+    /// What cursors and iterators had to touch.
+    pub scan: ScanAmplification,
+}
+
+/// What a positioning of a cursor or iterator, with the steps that follow on it, had to touch on
+/// average. Filters are of no use to it. Counted when the cursor is dropped, and every 64
+/// positionings.
+///
+/// # Examples
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let db = siltstone::Db::open(dir.path())?;
+/// db.put("key", "value")?;
+/// db.flush()?;
+/// assert_eq!(db.iter()?.count(), 1);
+/// let scan = db.amplification().read.scan;
+/// assert_eq!((scan.seek_count, scan.entries, scan.runs), (1, 1.0, 1.0));
+/// assert_eq!(scan.blocks_from_map + scan.blocks_from_cache + scan.blocks_loaded, 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ScanAmplification {
+    /// Positionings.
+    pub seek_count: u64,
+    /// Entries shown.
+    pub entries: f64,
+    /// Sorted runs considered: memtables, runs of level 0, levels.
+    pub runs: f64,
+    /// Of these, passed over by their bounds.
+    pub runs_passed: f64,
+    /// Index blocks searched.
+    pub index_blocks: f64,
+    /// Data blocks entered where they lie mapped.
+    pub blocks_from_map: f64,
+    /// Data blocks found in the block cache.
+    pub blocks_from_cache: f64,
+    /// Data blocks read from a file or expanded.
+    pub blocks_loaded: f64,
+    /// Bytes of data blocks touched in mappings or read from files, as stored.
+    pub bytes: f64,
 }
 
 /// Bytes on disk and what they are worth.
@@ -272,6 +313,26 @@ impl ReadAmplification {
             blocks_from_cache: each(counts.cache_hits),
             blocks_loaded: each(counts.loaded_blocks),
             bytes: each(counts.read_bytes),
+            scan: ScanAmplification::of(counts),
+        }
+    }
+}
+
+impl ScanAmplification {
+    fn of(counts: &Counts) -> Self {
+        let scans = &counts.scans;
+        let each = |sum: u64| ratio(sum, counts.seek_count);
+        let elsewhere = scans.cache_hits + scans.loaded_blocks;
+        Self {
+            seek_count: counts.seek_count,
+            entries: each(scans.entry_count),
+            runs: each(scans.run_count),
+            runs_passed: each(scans.passed_run_count),
+            index_blocks: each(scans.index_blocks),
+            blocks_from_map: each(scans.data_blocks.saturating_sub(elsewhere)),
+            blocks_from_cache: each(scans.cache_hits),
+            blocks_loaded: each(scans.loaded_blocks),
+            bytes: each(scans.read_bytes),
         }
     }
 }
@@ -395,7 +456,29 @@ impl fmt::Display for ReadAmplification {
                 write!(f, ", {level} {part:.3}")?;
             }
         }
+        if self.scan.seek_count > 0 {
+            write!(f, "\n{}", self.scan)?;
+        }
         Ok(())
+    }
+}
+
+impl fmt::Display for ScanAmplification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "scan of {} positionings: {:.2} entries, {:.2} runs ({:.2} passed over), blocks {:.2} \
+             of indexes, {:.2} mapped {:.2} cached {:.2} loaded, {:.0} bytes",
+            self.seek_count,
+            self.entries,
+            self.runs,
+            self.runs_passed,
+            self.index_blocks,
+            self.blocks_from_map,
+            self.blocks_from_cache,
+            self.blocks_loaded,
+            self.bytes,
+        )
     }
 }
 

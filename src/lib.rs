@@ -73,8 +73,8 @@ pub use memtable::MemtableStructure;
 pub use sstable::{Compression, FilterPolicy, ReadMode, Verify};
 
 pub use amplification::{
-    Amplification, KeyspaceAmplification, LevelSpace, ReadAmplification, SpaceAmplification,
-    WriteAmplification,
+    Amplification, KeyspaceAmplification, LevelSpace, ReadAmplification, ScanAmplification,
+    SpaceAmplification, WriteAmplification,
 };
 pub use batch::WriteBatch;
 pub use checkpoint::Checkpoint;

@@ -18,7 +18,11 @@ use crate::ledger::KeyspaceLedger;
 use crate::snapshots::Registration;
 use crate::superversion::Superversion;
 
+mod account;
+mod bounds;
 mod run;
+use account::Account;
+use bounds::{is_after, is_before};
 use run::RunCursor;
 
 /// What a scan sees: a pinned view, complete up to a sequence number.
@@ -102,6 +106,7 @@ pub struct Cursor {
     key: Vec<u8>,
     /// The value shown when going backward.
     value: Vec<u8>,
+    account: Account,
 }
 
 impl fmt::Debug for Cursor {
@@ -129,6 +134,7 @@ impl Cursor {
             place: Place::Nowhere,
             key,
             value,
+            account: Account::default(),
         })
     }
 
@@ -378,7 +384,8 @@ impl Cursor {
 
     fn begin_seek(&mut self) -> Result<()> {
         self.place = Place::Nowhere;
-        self.scan.ledger.add_seek();
+        let runs = self.merge.children();
+        self.account.add_seek(&self.scan.ledger, runs);
         self.scan.health.check_open()
     }
 
@@ -398,6 +405,7 @@ impl Cursor {
                 }
                 if kind == KeyKind::Put {
                     self.place = Place::AtEntry;
+                    self.account.shown_count += 1;
                     return Ok(true);
                 }
                 // A tombstone hides everything older of its key.
@@ -438,25 +446,16 @@ impl Cursor {
         }
         if found == Some(KeyKind::Put) {
             self.place = Place::BeforeEntry;
+            self.account.shown_count += 1;
         }
         Ok(self.is_valid())
     }
 }
 
-fn is_before(key: &[u8], lower: &Bound<Vec<u8>>) -> bool {
-    match lower {
-        Bound::Unbounded => false,
-        Bound::Included(bound) => key < bound.as_slice(),
-        Bound::Excluded(bound) => key <= bound.as_slice(),
-    }
-}
-
-#[inline]
-fn is_after(key: &[u8], upper: &Bound<Vec<u8>>) -> bool {
-    match upper {
-        Bound::Unbounded => false,
-        Bound::Included(bound) => key > bound.as_slice(),
-        Bound::Excluded(bound) => key >= bound.as_slice(),
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.account
+            .settle(&self.scan.ledger, self.merge.children());
     }
 }
 

@@ -99,6 +99,24 @@ pub struct Stats {
     pub get_bytes_read: u64,
     /// Positionings of cursors and iterators.
     pub seek_count: u64,
+    /// Sorted runs that these were about: memtables, runs of level 0, levels. This and what follows
+    /// of scans is counted when a cursor or iterator is dropped, and every 64 positionings.
+    pub seek_run_count: u64,
+    /// Of these, passed over because by their bounds nothing lies where it was positioned.
+    pub seek_passed_run_count: u64,
+    /// Entries that cursors and iterators stood on.
+    pub scan_entry_count: u64,
+    /// Index blocks searched by them.
+    pub scan_index_blocks: u64,
+    /// Data blocks that they entered.
+    pub scan_data_blocks: u64,
+    /// Of these, found in the block cache.
+    pub scan_cache_hits: u64,
+    /// Of these, read from files or expanded from mappings. The rest was searched where it lies
+    /// mapped.
+    pub scan_loaded_blocks: u64,
+    /// Bytes of data blocks that they read from files or touched in mappings, as stored.
+    pub scan_bytes_read: u64,
     /// How tables are read that are opened now: mapped or positioned.
     pub read_mode: ReadMode,
     /// Held by the block cache.

@@ -7,7 +7,7 @@ use base::cursor::Cursor;
 use base::error::Result;
 use base::sync::Arc;
 use base::{InternalKey, Slice};
-use sstable::{ScanMode, TableCursor};
+use sstable::{ReadProbe, ScanMode, TableCursor};
 
 use crate::levels::{Run, Table};
 
@@ -40,6 +40,9 @@ pub struct LevelCursor {
     cursor: Option<TableCursor>,
     /// Whether that table is to be closed behind.
     closes: bool,
+    /// What the tables that it has left had to be asked.
+    left: ReadProbe,
+    passed_count: u64,
 }
 
 impl LevelCursor {
@@ -58,6 +61,8 @@ impl LevelCursor {
             at: 0,
             cursor: None,
             closes: false,
+            left: ReadProbe::default(),
+            passed_count: 0,
         }
     }
 
@@ -77,7 +82,23 @@ impl LevelCursor {
             at: 0,
             cursor: None,
             closes: false,
+            left: ReadProbe::default(),
+            passed_count: 0,
         }
+    }
+
+    /// What its tables had to be asked so far.
+    pub fn probe(&self) -> ReadProbe {
+        let mut probe = self.left;
+        if let Some(cursor) = &self.cursor {
+            probe.add(cursor.probe());
+        }
+        probe
+    }
+
+    /// How often it was positioned where its bounds alone say that nothing lies.
+    pub fn passed_count(&self) -> u64 {
+        self.passed_count
     }
 
     /// The cursor of table `index`, kept if it is the one at hand.
@@ -96,7 +117,9 @@ impl LevelCursor {
 
     /// Lets go of the table at hand.
     fn leave(&mut self) {
-        self.cursor = None;
+        if let Some(cursor) = self.cursor.take() {
+            self.left.add(cursor.probe());
+        }
         if std::mem::take(&mut self.closes) {
             self.tables[self.at].handle().close();
         }
@@ -151,6 +174,7 @@ impl Cursor for LevelCursor {
     fn seek(&mut self, target: InternalKey<'_>) -> Result<bool> {
         let index = self.first_reaching(target.user_key);
         if index == self.tables.len() {
+            self.passed_count += 1;
             self.leave();
             return Ok(false);
         }
@@ -165,6 +189,7 @@ impl Cursor for LevelCursor {
         let begun = |table: &Arc<Table>| table.meta.smallest.user_key.as_slice() <= target.user_key;
         let end = self.tables.partition_point(begun);
         let Some(index) = end.checked_sub(1) else {
+            self.passed_count += 1;
             self.leave();
             return Ok(false);
         };

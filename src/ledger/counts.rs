@@ -80,6 +80,35 @@ pub(crate) struct LevelCounts {
     pub(crate) arrived_bytes: u64,
 }
 
+/// What cursors had to touch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ScanCounts {
+    /// Runs that positionings were about, each as often as it was.
+    pub(crate) run_count: u64,
+    /// Of these, passed over by their bounds.
+    pub(crate) passed_run_count: u64,
+    /// Entries shown.
+    pub(crate) entry_count: u64,
+    pub(crate) index_blocks: u64,
+    pub(crate) data_blocks: u64,
+    pub(crate) cache_hits: u64,
+    pub(crate) loaded_blocks: u64,
+    pub(crate) read_bytes: u64,
+}
+
+impl ScanCounts {
+    fn add(&mut self, other: &Self) {
+        self.run_count += other.run_count;
+        self.passed_run_count += other.passed_run_count;
+        self.entry_count += other.entry_count;
+        self.index_blocks += other.index_blocks;
+        self.data_blocks += other.data_blocks;
+        self.cache_hits += other.cache_hits;
+        self.loaded_blocks += other.loaded_blocks;
+        self.read_bytes += other.read_bytes;
+    }
+}
+
 /// Everything that one keyspace has counted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
@@ -103,6 +132,7 @@ pub(crate) struct Counts {
     pub(crate) loaded_blocks: u64,
     pub(crate) read_bytes: u64,
     pub(crate) seek_count: u64,
+    pub(crate) scans: ScanCounts,
     pub(crate) levels: [LevelCounts; Level::COUNT],
 }
 
@@ -132,6 +162,7 @@ impl Counts {
         self.loaded_blocks += other.loaded_blocks;
         self.read_bytes += other.read_bytes;
         self.seek_count += other.seek_count;
+        self.scans.add(&other.scans);
         for (mine, theirs) in self.levels.iter_mut().zip(levels) {
             mine.hit_count += theirs.hit_count;
             mine.filter_negatives += theirs.filter_negatives;

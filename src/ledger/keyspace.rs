@@ -60,10 +60,6 @@ impl KeyspaceLedger {
         tally.add(Counter::UserWrites, op_count);
     }
 
-    pub(crate) fn add_seek(&self) {
-        self.tally().add(Counter::Seeks, 1);
-    }
-
     /// Takes in a flush that wrote tables of these sizes.
     pub(crate) fn add_flush(&self, table_bytes: impl Iterator<Item = u64>) {
         self.flush_count.fetch_add(1, Ordering::Relaxed);
@@ -125,6 +121,15 @@ impl KeyspaceLedger {
             counts.loaded_blocks += stripe.get(Counter::LoadedBlocks);
             counts.read_bytes += stripe.get(Counter::ReadBytes);
             counts.seek_count += stripe.get(Counter::Seeks);
+            let scans = &mut counts.scans;
+            scans.run_count += stripe.get(Counter::SeekRuns);
+            scans.passed_run_count += stripe.get(Counter::SeekPassedRuns);
+            scans.entry_count += stripe.get(Counter::ScanEntries);
+            scans.index_blocks += stripe.get(Counter::ScanIndexBlocks);
+            scans.data_blocks += stripe.get(Counter::ScanDataBlocks);
+            scans.cache_hits += stripe.get(Counter::ScanCacheHits);
+            scans.loaded_blocks += stripe.get(Counter::ScanLoadedBlocks);
+            scans.read_bytes += stripe.get(Counter::ScanReadBytes);
             for level in Level::all() {
                 let of = |counter| stripe.get_level(level, counter);
                 let counts = &mut counts.levels[level.index()];

@@ -34,9 +34,20 @@ pub(crate) enum Counter {
     LoadedBlocks,
     ReadBytes,
     Seeks,
+    /// Runs that positionings were about.
+    SeekRuns,
+    /// Of these, passed over by their bounds.
+    SeekPassedRuns,
+    /// Entries that cursors showed.
+    ScanEntries,
+    ScanIndexBlocks,
+    ScanDataBlocks,
+    ScanCacheHits,
+    ScanLoadedBlocks,
+    ScanReadBytes,
 }
 
-const COUNTER_COUNT: usize = Counter::Seeks as usize + 1;
+const COUNTER_COUNT: usize = Counter::ScanReadBytes as usize + 1;
 
 /// Which counter of a level.
 #[derive(Clone, Copy, Debug)]

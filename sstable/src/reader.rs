@@ -54,6 +54,24 @@ pub struct ReadProbe {
     pub bytes_read: u64,
 }
 
+impl ReadProbe {
+    /// Takes in what somebody else had to touch.
+    pub fn add(&mut self, other: &Self) {
+        let add = |sum: &mut u32, more: u32| *sum = sum.wrapping_add(more);
+        add(&mut self.filter_negatives, other.filter_negatives);
+        add(
+            &mut self.filter_false_positives,
+            other.filter_false_positives,
+        );
+        add(&mut self.index_blocks, other.index_blocks);
+        add(&mut self.data_blocks, other.data_blocks);
+        add(&mut self.cache_hits, other.cache_hits);
+        add(&mut self.cache_misses, other.cache_misses);
+        add(&mut self.loaded_blocks, other.loaded_blocks);
+        self.bytes_read += other.bytes_read;
+    }
+}
+
 /// Which data block of a table a get has to search; good for that table only.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockPlace {

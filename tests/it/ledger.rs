@@ -1,9 +1,13 @@
 //! The books: what is counted is what happened, by keyspace, level and cause.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use siltstone::{Db, ErrorKind, Event, KeyspaceOptions, Options};
+use base::fs::FileSystem;
+use base::{FileKind, PinLedger};
+use siltstone::{Compression, Db, ErrorKind, Event, KeyspaceOptions, Options, ReadMode};
+use sstable::{ReaderOptions, TableReader, Verify};
 
 use crate::support::{World, for_each_seed, tagged};
 
@@ -11,6 +15,14 @@ fn fill(db: &Db, count: u64, seed: u64) {
     for number in 0..count {
         let key = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % count).to_be_bytes();
         db.put(key, tagged(number ^ seed, 60)).expect("a put");
+    }
+}
+
+/// Every number below `count` once.
+fn fill_all(db: &Db, count: u64) {
+    for number in 0..count {
+        db.put(number.to_be_bytes(), tagged(number, 60))
+            .expect("a put");
     }
 }
 
@@ -73,6 +85,90 @@ fn every_get_is_counted_once_and_where_it_ended() {
     assert!((ended + read.not_found - 1.0).abs() < 1e-9, "{read:?}");
     assert!((read.filter_negatives + read.tables_searched - read.tables_considered).abs() < 1e-9);
     assert_eq!(after.keyspaces[0].get_count, after.get_count);
+}
+
+/// How many data blocks all tables have, and how many bytes these are.
+fn blocks_of_tables(world: &World) -> (u64, u64) {
+    let options = ReaderOptions {
+        mode: ReadMode::Positioned,
+        cache: None,
+        verify: Verify::Once,
+        pins: Arc::new(PinLedger::default()),
+    };
+    let (mut count, mut bytes) = (0, 0);
+    for entry in world.fs.list(Path::new("/db")).expect("listed") {
+        let Some((FileKind::Table, number)) = FileKind::parse(&entry.name) else {
+            continue;
+        };
+        let file = world.fs.open(&Path::new("/db").join(&entry.name));
+        let file = file.expect("opens");
+        let table = TableReader::open(file, &options, None, number.0).expect("opens");
+        for index in 0..table.block_count() {
+            let block = table.block_info(index).expect("whole");
+            count += 1;
+            bytes += u64::from(block.handle.len);
+        }
+    }
+    (count, bytes)
+}
+
+#[test]
+fn what_scans_are_said_to_read_is_what_the_tables_hold() {
+    let world = World::new(8);
+    let options = world.options().read_mode(ReadMode::Positioned);
+    let db = options
+        .cache_bytes(0)
+        .compression(Compression::None)
+        .bottom_compression(Compression::None)
+        .open("/db")
+        .expect("opens");
+    fill_all(&db, 3000);
+    db.compact_range(..).expect("compacts");
+    let before = db.stats();
+    let mut cursor = db.cursor().expect("a cursor");
+    let mut is_valid = cursor.seek_to_first().expect("a seek");
+    let mut shown = 0;
+    while is_valid {
+        shown += 1;
+        is_valid = cursor.next().expect("a step");
+    }
+    assert_eq!(shown, 3000);
+    // Behind every key: no run has anything there, and nothing is read for it.
+    assert!(!cursor.seek([0xff; 9]).expect("a seek"));
+    drop(cursor);
+    let after = db.stats();
+    assert_eq!(after.seek_count - before.seek_count, 2);
+    assert_eq!(after.scan_entry_count - before.scan_entry_count, shown);
+    let runs = after.seek_run_count - before.seek_run_count;
+    let passed = after.seek_passed_run_count - before.seek_passed_run_count;
+    assert_eq!((runs, passed), (2, 1), "everything lies in one run");
+    world.executor.run_until_idle();
+    let (count, bytes) = blocks_of_tables(&world);
+    assert!(count > 1, "3000 entries fill more than a block");
+    let blocks = after.scan_data_blocks - before.scan_data_blocks;
+    assert_eq!(blocks, count, "each is entered once");
+    assert_eq!(after.scan_loaded_blocks - before.scan_loaded_blocks, count);
+    assert_eq!(after.scan_cache_hits, before.scan_cache_hits);
+    assert_eq!(after.scan_bytes_read - before.scan_bytes_read, bytes);
+}
+
+#[test]
+fn a_cursor_that_lives_on_is_booked_now_and_then() {
+    let world = World::new(9);
+    let db = world.open().expect("opens");
+    fill_all(&db, 500);
+    db.compact_range(..).expect("compacts");
+    let mut cursor = db.cursor().expect("a cursor");
+    for number in 0..1000_u64 {
+        cursor.seek((number % 500).to_be_bytes()).expect("a seek");
+    }
+    let scan = db.amplification().read.scan;
+    assert_eq!(scan.seek_count, 1000);
+    assert!((0.9..=1.0).contains(&scan.entries), "{scan:?}");
+    assert!((0.9..=1.0).contains(&scan.index_blocks), "{scan:?}");
+    drop(cursor);
+    let entries = db.amplification().read.scan.entries;
+    assert!((entries - 1.0).abs() < 1e-9, "{entries}");
 }
 
 #[test]
