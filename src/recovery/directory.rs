@@ -44,8 +44,7 @@ impl Directory {
             let first_manifest = FileKind::Manifest.file_name(FileNumber(1));
             match entry.name.as_str() {
                 ids::CURRENT => has_current = true,
-                ids::LOCK | ids::LOST | ids::RESERVE => {}
-                ids::STATS | ids::STATS_TEMPORARY => {}
+                ids::LOCK | ids::LOST | ids::RESERVE | ids::STATS | ids::STATS_TEMPORARY => {}
                 name if name == ids::CURRENT_TEMPORARY || name == first_manifest => {
                     unfinished.push(entry.name);
                 }

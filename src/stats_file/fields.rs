@@ -387,7 +387,7 @@ pub(super) fn take_group(bytes: &[u8]) -> Result<Group> {
             tag::SEALED_COUNT => group.sealed_memtable_count = number(tag, content)?,
             tag::THROTTLE => group.throttle = take_throttle(content)?,
             tag::COUNTS => {
-                take_group_of(&mut group.counts, content, |_, tag, _| skip_or_refuse(tag))?
+                take_group_of(&mut group.counts, content, |_, tag, _| skip_or_refuse(tag))?;
             }
             tag::LEVEL => take_level(&mut group, content)?,
             _ => skip_or_refuse(tag)?,

@@ -7,11 +7,11 @@
 //!  +-------+--------+--------+-------------+--------+
 //! ```
 //!
-//! Numbers are little-endian; the checksum covers all before it; this stays so in every version. The
-//! body is tagged fields, those that are 0 or empty left out; groups in it are tagged fields again
-//! (see `fields`). A number may be no larger than `NUMBER_MAX`, so that no sum of what a stranger
-//! wrote overflows. An unknown tag from `FIRST_SKIPPABLE_TAG` up is skipped; another one, or another
-//! version, is refused.
+//! Numbers are little-endian; the checksum covers all before it; this stays so in every version.
+//! The body is tagged fields, those that are 0 or empty left out; groups in it are tagged fields
+//! again (see `fields`). A number may be no larger than `NUMBER_MAX`, so that no sum of what a
+//! stranger wrote overflows. An unknown tag from `FIRST_SKIPPABLE_TAG` up is skipped; another one,
+//! or another version, is refused.
 
 #![deny(clippy::indexing_slicing)]
 
