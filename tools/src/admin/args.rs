@@ -327,7 +327,8 @@ pub(crate) struct Compact {
 }
 
 /// All keyspaces at one moment, in key order. Records of the default keyspace come first; others
-/// name theirs, and a line that names a keyspace alone creates it.
+/// name theirs, and a line that names a keyspace alone creates it with its options. Those of the
+/// default keyspace are given whenever a database is opened, and so are no part of it.
 #[derive(Args, Debug)]
 pub(crate) struct Dump {
     /// The database directory.
@@ -351,7 +352,7 @@ pub(crate) struct Checkpoint {
 
 /// Nothing is written to the damaged database. If MANIFEST cannot be read, every table that is
 /// there counts, and what was deleted may come back where the tables that said so are gone.
-/// Keyspaces get default options.
+/// Keyspaces keep their options where MANIFEST or the log still say them.
 #[derive(Args, Debug)]
 pub(crate) struct Repair {
     /// The directory of the damaged database.

@@ -7,9 +7,9 @@ use super::args::{Checkpoint, Dump, Global, InKeyspace};
 use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::output::Output;
-use super::records::{Encoding, put_bytes};
+use super::records::{Encoding, OPTIONS_HEX, put_bytes};
 use super::session::{Access, keyspace_of, with_database};
-use crate::text::{bytes_for_people, count_for_people};
+use crate::text::{bytes_for_people, count_for_people, to_hex};
 
 const DEFAULT_KEYSPACE: &str = "default";
 
@@ -25,7 +25,8 @@ pub(crate) fn dump(args: &Dump, global: &Global, output: &mut Output<'_>) -> Out
             let name = wanted.keyspace;
             let is_default = name == DEFAULT_KEYSPACE;
             if !is_default {
-                output.document(&json!({ "keyspace": name }))?;
+                let options = to_hex(&keyspace.options().encode());
+                output.document(&json!({ "keyspace": name, OPTIONS_HEX: options }))?;
             }
             for item in snapshot.keyspace(&keyspace)?.iter()? {
                 if interrupt.is_set() {

@@ -257,6 +257,8 @@ pub(crate) struct State {
 /// One keyspace.
 pub(crate) struct Keyspace {
     pub(crate) name: Vec<u8>,
+    /// As `KeyspaceOptions::decode` reads them.
+    pub(crate) options: Vec<u8>,
     pub(crate) flushed_upto: SequenceNumber,
     pub(crate) version: Version,
 }
@@ -344,6 +346,7 @@ impl State {
         if let Some(created) = &edit.created {
             let keyspace = Keyspace {
                 name: created.name.clone(),
+                options: created.options.clone(),
                 flushed_upto: SequenceNumber::ZERO,
                 version: Version::empty(),
             };

@@ -119,8 +119,8 @@ impl Loader<'_> {
             }
             match line {
                 Line::Blank => {}
-                Line::Keyspace(name) => {
-                    self.keyspace(&name)?;
+                Line::Keyspace(name, options) => {
+                    self.keyspace(&name, &options)?;
                     self.batch_last_line = line_number;
                 }
                 Line::Record(record) => match reason_against(&record) {
@@ -136,7 +136,7 @@ impl Loader<'_> {
         match &record.keyspace {
             None => self.batch.put(&record.key, &record.value),
             Some(name) => {
-                let keyspace = self.keyspace(name)?;
+                let keyspace = self.keyspace(name, &KeyspaceOptions::new())?;
                 self.batch.put_in(&keyspace, &record.key, &record.value)
             }
         };
@@ -149,14 +149,14 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// The keyspace of this name, made if it is not there yet.
-    fn keyspace(&mut self, name: &str) -> Outcome<Keyspace> {
+    /// The keyspace of this name, made with `options` if it is not there yet.
+    fn keyspace(&mut self, name: &str, options: &KeyspaceOptions) -> Outcome<Keyspace> {
         if let Some(keyspace) = self.keyspaces.get(name) {
             return Ok(keyspace.clone());
         }
         let keyspace = match self.db.keyspace(name) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.db.create_keyspace(name, &KeyspaceOptions::new())
+                self.db.create_keyspace(name, options)
             }
             found => found,
         };

@@ -8,9 +8,14 @@ use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use siltstone::KeyspaceOptions;
 
 use crate::lines::LineReader;
 use crate::text::{from_hex, to_hex};
+
+const OPTIONS: &str = "options";
+/// How the options of a keyspace stand in a line.
+pub(crate) const OPTIONS_HEX: &str = "options_hex";
 
 /// One key and its value.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,8 +29,8 @@ pub(crate) struct Record {
 /// What came of one line.
 pub(crate) enum Line {
     Record(Record),
-    /// The name of a keyspace that is to be there.
-    Keyspace(String),
+    /// The name of a keyspace that is to be there, and how it is made if it is not.
+    Keyspace(String, KeyspaceOptions),
     /// Nothing but blanks.
     Blank,
     /// The reason why it is no record.
@@ -94,8 +99,10 @@ fn parse(line: &[u8], encoding: Encoding) -> Result<Line, String> {
             ));
         }
     };
-    if let (Some(name), true) = (&keyspace, fields.is_empty()) {
-        return Ok(Line::Keyspace(name.clone()));
+    if let Some(name) = &keyspace
+        && let Some(options) = take_options(&mut fields)?
+    {
+        return Ok(Line::Keyspace(name.clone(), options));
     }
     let key = take_bytes(&mut fields, "key", encoding)?;
     let value = take_bytes(&mut fields, "value", encoding)?;
@@ -107,6 +114,25 @@ fn parse(line: &[u8], encoding: Encoding) -> Result<Line, String> {
         key,
         value,
     }))
+}
+
+/// The options of a keyspace, if the line is about that and not about a record of it.
+fn take_options(fields: &mut Map<String, Value>) -> Result<Option<KeyspaceOptions>, String> {
+    if fields.is_empty() {
+        return Ok(Some(KeyspaceOptions::new()));
+    }
+    if !fields.contains_key(OPTIONS) && !fields.contains_key(OPTIONS_HEX) {
+        return Ok(None);
+    }
+    let bytes = take_bytes(fields, OPTIONS, Encoding::Hex)?;
+    if let Some((name, _)) = fields.iter().next() {
+        let name = name.escape_debug();
+        return Err(format!("unknown field \"{name}\" beside options"));
+    }
+    let options = KeyspaceOptions::decode(&bytes);
+    options
+        .map(Some)
+        .map_err(|error| format!("field \"{OPTIONS_HEX}\": {error}"))
 }
 
 fn take_bytes(

@@ -76,6 +76,8 @@ pub(super) struct TableFile {
 #[derive(Debug, Default)]
 pub(super) struct Source {
     pub(super) name: String,
+    /// As `KeyspaceOptions::decode` reads them; empty if nobody knows them.
+    pub(super) options: Vec<u8>,
     /// What lies at or below is in tables, if MANIFEST could be read.
     pub(super) flushed_upto: SequenceNumber,
     pub(super) tables: Vec<TableFile>,
@@ -130,17 +132,23 @@ fn check_target(path: &Path) -> Outcome<()> {
 fn fill(db: &Db, plan: &Plan, report: &mut Report, interrupt: &Interrupt) -> Outcome<()> {
     let mut keyspaces = BTreeMap::new();
     for (id, source) in &plan.sources {
-        let keyspace = make_keyspace(db, &source.name)?;
+        let keyspace = make_keyspace(db, &source.name, &source.options, report)?;
         salvage::tables(db, &keyspace, plan, source, report, interrupt)?;
         keyspaces.insert(*id, keyspace);
     }
     replay::log(db, &keyspaces, plan, report, interrupt)
 }
 
-fn make_keyspace(db: &Db, name: &str) -> Outcome<Keyspace> {
+fn make_keyspace(db: &Db, name: &str, options: &[u8], report: &mut Report) -> Outcome<Keyspace> {
     Ok(match db.keyspace(name) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            db.create_keyspace(name, &KeyspaceOptions::new())?
+            let options = KeyspaceOptions::decode(options).unwrap_or_else(|error| {
+                let name = escape(name.as_bytes());
+                let remark = format!("keyspace {name} gets default options: {error}");
+                report.remarks.push(remark);
+                KeyspaceOptions::new()
+            });
+            db.create_keyspace(name, &options)?
         }
         found => found?,
     })
@@ -178,6 +186,7 @@ impl Plan {
             });
             let source = Source {
                 name: String::from_utf8_lossy(&keyspace.name).into_owned(),
+                options: keyspace.options.clone(),
                 flushed_upto: keyspace.flushed_upto,
                 tables: tables.collect(),
             };
@@ -192,7 +201,7 @@ impl Plan {
         let mut known = Known::default();
         known
             .names
-            .insert(KeyspaceId::DEFAULT, DEFAULT_KEYSPACE.to_owned());
+            .insert(KeyspaceId::DEFAULT, Made::named(DEFAULT_KEYSPACE));
         let numbers: Vec<_> = self.directory.numbers(FileKind::Manifest).collect();
         for number in numbers {
             let path = self.directory.file(FileKind::Manifest, number);
@@ -224,15 +233,32 @@ impl Plan {
         Ok(())
     }
 
-    fn name_sources(&mut self, names: &BTreeMap<KeyspaceId, String>, report: &mut Report) {
+    fn name_sources(&mut self, names: &BTreeMap<KeyspaceId, Made>, report: &mut Report) {
         for (id, source) in &mut self.sources {
-            source.name = names.get(id).cloned().unwrap_or_else(|| {
+            let made = names.get(id).cloned().unwrap_or_else(|| {
                 let name = format!("keyspace-{id}");
                 let remark =
                     format!("nothing says what keyspace {id} was called; it is {name} now");
                 report.remarks.push(remark);
-                name
+                Made::named(&name)
             });
+            (source.name, source.options) = (made.name, made.options);
+        }
+    }
+}
+
+/// How a keyspace was made.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) name: String,
+    pub(super) options: Vec<u8>,
+}
+
+impl Made {
+    fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            options: Vec::new(),
         }
     }
 }
@@ -240,7 +266,7 @@ impl Plan {
 /// What can be learned of keyspaces and tables from logs of any kind.
 #[derive(Default)]
 pub(super) struct Known {
-    pub(super) names: BTreeMap<KeyspaceId, String>,
+    pub(super) names: BTreeMap<KeyspaceId, Made>,
     pub(super) dropped: BTreeSet<KeyspaceId>,
     removed: BTreeSet<FileNumber>,
 }
@@ -260,8 +286,11 @@ impl Known {
     fn take(&mut self, edit: VersionEdit) {
         for edit in edit.keyspaces {
             if let Some(created) = &edit.created {
-                let name = String::from_utf8_lossy(&created.name).into_owned();
-                self.names.insert(edit.id, name);
+                let made = Made {
+                    name: String::from_utf8_lossy(&created.name).into_owned(),
+                    options: created.options.clone(),
+                };
+                self.names.insert(edit.id, made);
             }
             if edit.dropped_at.is_some() {
                 self.dropped.insert(edit.id);

@@ -18,7 +18,7 @@ use super::super::failure::{Failure, Outcome};
 use super::super::interrupt::Interrupt;
 use super::super::operations::{self, Operation};
 use super::super::wal;
-use super::{Known, Loss, Plan, Report, salvage};
+use super::{Known, Loss, Made, Plan, Report, salvage};
 
 /// So many tables are kept open to look for newer entries in.
 const OPEN_TABLES_MAX: usize = 64;
@@ -57,8 +57,8 @@ pub(super) fn collect_names(directory: &Directory, known: &mut Known) {
 fn note_names(record: &Record<'_>, known: &mut Known) {
     match record.meta.kind {
         RecordKind::KeyspaceCreate => {
-            if let Ok((id, name)) = created(record.payload) {
-                known.names.entry(id).or_insert(name);
+            if let Ok((id, made)) = created(record.payload) {
+                known.names.entry(id).or_insert(made);
             }
         }
         RecordKind::KeyspaceDrop => {
@@ -70,13 +70,17 @@ fn note_names(record: &Record<'_>, known: &mut Known) {
     }
 }
 
-/// Id and name in the record that creates a keyspace.
-fn created(payload: &[u8]) -> std::result::Result<(KeyspaceId, String), Malformed> {
+/// What the record says that creates a keyspace.
+fn created(payload: &[u8]) -> std::result::Result<(KeyspaceId, Made), Malformed> {
     let mut reader = Reader::new(payload);
     let id = KeyspaceId(reader.varint_u32()?);
     let _order = reader.u8()?;
     let name = std::str::from_utf8(reader.len_bytes()?).map_err(|_| Malformed)?;
-    Ok((id, name.to_owned()))
+    let made = Made {
+        name: name.to_owned(),
+        options: reader.rest().to_vec(),
+    };
+    Ok((id, made))
 }
 
 /// Hands every record that can be read to `visit`, and every stretch that cannot to `lose`: where
@@ -188,6 +192,7 @@ impl Replayer<'_> {
                 read => read?,
             }
             report.losses.append(&mut inner.losses);
+            report.remarks.append(&mut inner.remarks);
             for (offset, later) in losses {
                 report.losses.push(Loss {
                     file: path.clone(),
@@ -211,11 +216,12 @@ impl Replayer<'_> {
         match record.meta.kind {
             RecordKind::Batch => self.apply_batch(record, report),
             RecordKind::KeyspaceCreate => {
-                if let Ok((id, name)) = created(record.payload)
+                if let Ok((id, made)) = created(record.payload)
                     && !self.plan.dropped.contains(&id)
                     && !self.keyspaces.contains_key(&id)
                 {
-                    let keyspace = super::make_keyspace(self.db, &name)?;
+                    let Made { name, options } = made;
+                    let keyspace = super::make_keyspace(self.db, &name, &options, report)?;
                     self.keyspaces.insert(id, keyspace);
                 }
                 Ok(())
