@@ -1,4 +1,5 @@
-//! Files that somebody has changed and whose checksums are right all the same.
+//! Files that somebody has changed and whose checksums are right all the same. The tests of the
+//! tools include this file as well.
 
 use std::path::Path;
 

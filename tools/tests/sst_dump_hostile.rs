@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use base::checksum::Crc;
 use base::fs::{FileSystem, OsFs, read_small_file};
+use base::random::{Random, mix};
 use base::{HashSeed, InternalKey, KeyKind, SequenceNumber};
-use sstable::{
-    Compression, ReadMode, ReaderOptions, TRAILER_BYTES, TableOptions, TableReader, TableWriter,
-};
+use sstable::{Compression, TableOptions, TableWriter};
 use tempfile::TempDir;
-use tools::random::Random;
+
+#[path = "../../tests/it/hostile.rs"]
+#[allow(dead_code, reason = "segments are for the tests of the engine")]
+mod hostile;
+use hostile::Original;
 
 /// Changed tables of each kind.
 const TABLE_COUNT: u64 = 60;
@@ -21,124 +23,32 @@ const SEED: u64 = 0x5eed;
 const MEMORY_KIB: u64 = 400 << 10;
 const CPU_SECONDS: u64 = 120;
 
-/// A table as bytes, and where its blocks lie, trailers included.
-struct Original {
-    bytes: Vec<u8>,
-    file_id: u64,
-    blocks: Vec<(usize, usize)>,
-    footer_at: usize,
-}
-
-impl Original {
-    fn make(dir: &Path, compression: Compression, dictionary_bytes_max: usize) -> Self {
-        let path = dir.join("original.sst");
-        let options = TableOptions {
-            compression,
-            dictionary_bytes_max,
-            block_bytes_target: 1024,
-            hash_seed: HashSeed(9),
-            ..TableOptions::default()
+/// A table of this kind.
+fn original(dir: &Path, compression: Compression, dictionary_bytes_max: usize) -> Original {
+    let path = dir.join("original.sst");
+    let options = TableOptions {
+        compression,
+        dictionary_bytes_max,
+        block_bytes_target: 1024,
+        hash_seed: HashSeed(9),
+        ..TableOptions::default()
+    };
+    let mut writer = TableWriter::create(&OsFs, &path, options).expect("created");
+    for n in 0..600u64 {
+        let key = format!("key{n:05}");
+        let seq = SequenceNumber::new(n + 1).expect("small");
+        let (kind, value) = match n % 9 {
+            0 => (KeyKind::Delete, String::new()),
+            _ => (KeyKind::Put, format!("value of number {n} {}", n * n)),
         };
-        let mut writer = TableWriter::create(&OsFs, &path, options).expect("created");
-        for n in 0..600u64 {
-            let key = format!("key{n:05}");
-            let seq = SequenceNumber::new(n + 1).expect("small");
-            let (kind, value) = match n % 9 {
-                0 => (KeyKind::Delete, String::new()),
-                _ => (KeyKind::Put, format!("value of number {n} {}", n * n)),
-            };
-            let key = InternalKey::new(key.as_bytes(), seq, kind);
-            writer.add(key, value.as_bytes()).expect("added");
-        }
-        writer.finish().expect("finished");
-        let bytes = read_small_file(&OsFs, &path, 1 << 20).expect("read");
-        let options = ReaderOptions {
-            mode: ReadMode::Positioned,
-            ..ReaderOptions::default()
-        };
-        let file = OsFs.open(&path).expect("there");
-        let reader = TableReader::open(file, &options, None, 0).expect("a table");
-        let mut blocks = Vec::new();
-        let mut footer_at = 0;
-        for section in reader.sections() {
-            match section.name {
-                "data" => {}
-                "footer" => footer_at = index(section.offset),
-                _ => blocks.push((index(section.offset), index(section.bytes))),
-            }
-        }
-        for at in 0..reader.block_count() {
-            let handle = reader.block_info(at).expect("sound").handle;
-            blocks.push((index(handle.offset), handle.len as usize + TRAILER_BYTES));
-        }
-        OsFs.remove_file(&path).expect("removed");
-        Self {
-            bytes,
-            file_id: reader.file_id(),
-            blocks,
-            footer_at,
-        }
+        let key = InternalKey::new(key.as_bytes(), seq, kind);
+        writer.add(key, value.as_bytes()).expect("added");
     }
-
-    /// A copy with something changed in one block, or in the footer, and its checksum made right.
-    fn changed(&self, random: &mut Random) -> Vec<u8> {
-        let mut bytes = self.bytes.clone();
-        let (at, len) = if random.one_in(5) {
-            (self.footer_at, bytes.len() - self.footer_at)
-        } else {
-            // The first few are index, filter and properties, which deserve it most.
-            let bound = if random.one_in(2) {
-                4
-            } else {
-                self.blocks.len()
-            };
-            self.blocks[random.below_usize(bound.min(self.blocks.len()))]
-        };
-        let is_footer = at == self.footer_at;
-        // Of a footer the fields, the file's length and the counts.
-        let payload = len - if is_footer { 8 } else { TRAILER_BYTES };
-        for _ in 0..=random.below(3) {
-            let place = at + random.below_usize(payload.clamp(1, 4096));
-            match random.below(4) {
-                0 => bytes[place] ^= 1 << random.below(8),
-                1 => bytes[place] = [0, 1, 0x7f, 0x80, 0xff][random.below_usize(5)],
-                2 => bytes[place] = bytes[place].wrapping_add(1),
-                _ => {
-                    let width = random.below_usize(9).min(at + payload - place);
-                    random.fill(&mut bytes[place..place + width]);
-                }
-            }
-        }
-        if is_footer {
-            self.seal_footer(&mut bytes);
-        } else {
-            if random.one_in(4) {
-                bytes[at + len - TRAILER_BYTES] = [0, 1, 2, 3][random.below_usize(4)];
-            }
-            let end = at + len - 4;
-            let (payload, tag) = (&bytes[at..end - 1], bytes[end - 1]);
-            let crc = Crc::at(self.file_id, at as u64).and(payload).and(&[tag]);
-            let crc = crc.finish().to_le_bytes();
-            bytes[end..end + 4].copy_from_slice(&crc);
-        }
-        bytes
-    }
-
-    /// As `Footer::encode` does it: the checksum stands 20 bytes before the end.
-    fn seal_footer(&self, bytes: &mut [u8]) {
-        let crc_at = bytes.len() - 20;
-        let id_at = bytes.len() - 56;
-        let id = bytes[id_at..id_at + 8].try_into().expect("eight bytes");
-        let crc = Crc::at(u64::from_le_bytes(id), self.footer_at as u64)
-            .and(&bytes[self.footer_at..crc_at])
-            .and(&bytes[crc_at + 4..])
-            .finish();
-        bytes[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
-    }
-}
-
-fn index(number: u64) -> usize {
-    usize::try_from(number).expect("a small table")
+    writer.finish().expect("finished");
+    let bytes = read_small_file(&OsFs, &path, 1 << 20).expect("read");
+    let original = Original::take(&OsFs, &path, bytes);
+    OsFs.remove_file(&path).expect("removed");
+    original
 }
 
 /// Runs the binary with bounds that the system enforces.
@@ -163,8 +73,8 @@ fn hostile_tables_are_survived_by_every_command() {
         (3, Compression::Zstd { level: 1 }, 512),
     ] {
         let dir = TempDir::new().expect("a directory");
-        let original = Original::make(dir.path(), compression, dictionary_bytes_max);
-        let mut random = Random::stream(SEED, &[salt]);
+        let original = original(dir.path(), compression, dictionary_bytes_max);
+        let mut random = Random(SEED ^ mix(salt));
         for number in 1..=TABLE_COUNT {
             let path = dir.path().join(format!("{number:06}.sst"));
             let file = OsFs.create(&path).expect("created");
