@@ -142,17 +142,22 @@ fn version(dir: &Path) -> Option<String> {
     line.map(str::to_owned)
 }
 
-/// Shows `with` the entry under the iterator and those behind it, until it has enough.
+/// Shows `with` the entry under the iterator and those that follow in `direction`, until it has
+/// enough.
+#[inline]
 fn show(
     iter: &mut DBRawIterator<'_>,
-    step: impl Fn(&mut DBRawIterator<'_>),
+    direction: Direction,
     mut with: impl FnMut(&[u8], &[u8]) -> bool,
 ) -> Result<()> {
     while let Some((key, value)) = iter.item() {
         if !with(key, value) {
             return Ok(());
         }
-        step(iter);
+        match direction {
+            Direction::Forward => iter.next(),
+            Direction::Backward => iter.prev(),
+        }
     }
     iter.status().map_err(error)
 }
@@ -195,7 +200,7 @@ impl Session for RocksDbSession<'_> {
     fn seek(&mut self, key: &[u8], with: impl FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
         let mut iter = self.rocksdb.db.raw_iterator();
         iter.seek(key);
-        show(&mut iter, DBRawIterator::next, with)
+        show(&mut iter, Direction::Forward, with)
     }
 
     #[inline]
@@ -203,20 +208,15 @@ impl Session for RocksDbSession<'_> {
         let rocksdb = self.rocksdb;
         let iter = self.iter.get_or_insert_with(|| rocksdb.db.raw_iterator());
         iter.seek(key);
-        show(iter, DBRawIterator::next, with)
+        show(iter, Direction::Forward, with)
     }
 
     fn scan(&mut self, direction: Direction, with: impl FnMut(&[u8], &[u8]) -> bool) -> Result<()> {
         let mut iter = self.rocksdb.db.raw_iterator();
         match direction {
-            Direction::Forward => {
-                iter.seek_to_first();
-                show(&mut iter, DBRawIterator::next, with)
-            }
-            Direction::Backward => {
-                iter.seek_to_last();
-                show(&mut iter, DBRawIterator::prev, with)
-            }
+            Direction::Forward => iter.seek_to_first(),
+            Direction::Backward => iter.seek_to_last(),
         }
+        show(&mut iter, direction, with)
     }
 }
