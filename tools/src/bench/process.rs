@@ -18,6 +18,11 @@ impl DeviceBytes {
         Self::parse(&std::fs::read_to_string("/proc/self/io").ok()?)
     }
 
+    /// The same of another process; `None` also if it is gone.
+    pub fn of(pid: u32) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let value = |name: &str| {
             text.lines().find_map(|line| {
@@ -91,6 +96,12 @@ pub fn cpu_seconds() -> Option<f64> {
 /// The same, of the program itself and of the system on its behalf.
 pub fn cpu_parts() -> Option<(f64, f64)> {
     parse_cpu_parts(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// Processor time of another process up to now, in seconds; `None` also if it is gone.
+pub fn cpu_seconds_of(pid: u32) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_cpu_parts(&text).map(|(user, system)| user + system)
 }
 
 /// Processor time of the processes that this one started and waited for, in seconds.

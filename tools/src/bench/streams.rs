@@ -13,6 +13,8 @@ use crate::random::Random;
 const SERIES_COUNT: u64 = 1000;
 /// A row is dropped when so many newer ones have been written for each series.
 const ROWS_PER_SERIES: u64 = 100;
+/// Bytes of the key of a row.
+pub(crate) const ROW_KEY_BYTES: usize = 16;
 /// Entries that are in a queue before anything is taken out, for each of `num`.
 const QUEUED_DIVISOR: u64 = 10;
 /// In which bit of a number the queue's own number begins.
@@ -53,8 +55,8 @@ pub(crate) fn write_series(lane: &mut Lane<'_>, is_done: &dyn Fn() -> bool) -> R
     Ok(time)
 }
 
-fn row_key(series: u64, time: u64) -> [u8; 16] {
-    let mut key = [0; 16];
+fn row_key(series: u64, time: u64) -> [u8; ROW_KEY_BYTES] {
+    let mut key = [0; ROW_KEY_BYTES];
     key[..8].copy_from_slice(&series.to_be_bytes());
     key[8..].copy_from_slice(&time.to_be_bytes());
     key

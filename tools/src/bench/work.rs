@@ -4,6 +4,7 @@ use base::Result;
 use base::sync::atomic::{AtomicUsize, Ordering};
 use siltstone::Db;
 
+use super::data::Lengths;
 use super::lane::{Lane, Track, run_lanes};
 use super::line::as_f64;
 use super::machine;
@@ -163,8 +164,16 @@ fn beside(track: &Track<'_>, workload: Workload) -> Result<Measured> {
         _ => "writer: {count} writes",
     };
     let what = what.replace("{count}", &outcome.done.to_string());
+    let mut note = format!("  beside it one {what}, {rate:.0} a second");
+    if workload == Workload::TimeSeries {
+        let read = Outcome::merge(&meters);
+        let row_bytes = (streams::ROW_KEY_BYTES + Lengths::of(track.args).mean()) as u64;
+        let rows = as_f64(read.bytes) / as_f64(row_bytes * read.done.max(1));
+        let whole = format!("; a read is a whole series, {rows:.1} rows on average");
+        note.push_str(&whole);
+    }
     Ok(Measured {
-        note: Some(format!("  beside it one {what}, {rate:.0} a second")),
+        note: Some(note),
         ..meters.into()
     })
 }

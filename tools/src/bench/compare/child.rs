@@ -22,13 +22,13 @@ use crate::bench::process::{DeviceBytes, MemoryBytes, children_cpu_seconds, cpu_
 use crate::interrupt::Stop;
 
 /// How long the process is watched at a time, until it is quiet.
-const WINDOW: Duration = Duration::from_millis(250);
+pub(super) const WINDOW: Duration = Duration::from_millis(250);
 /// In so many windows in a row it must be quiet.
 const QUIET_WINDOWS: u32 = 3;
 /// How much processor time a quiet window may take: two ticks of the system's account.
-const QUIET_CPU_SECONDS: f64 = 0.021;
+pub(super) const QUIET_CPU_SECONDS: f64 = 0.021;
 /// How much a quiet window may write.
-const QUIET_BYTES: u64 = 64 << 10;
+pub(super) const QUIET_BYTES: u64 = 64 << 10;
 /// After so many windows it is not going to be quiet: twenty minutes.
 const WINDOWS_MAX: u32 = 4800;
 

@@ -7,21 +7,20 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use base::clock::Clock;
+use base::clock::{Clock, SystemClock};
 use base::sync::Bell;
 use base::{Error, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::child::Order;
+use super::child::{Order, QUIET_BYTES, QUIET_CPU_SECONDS, WINDOW};
 use super::drive::Course;
 use super::measured::Measured;
 use super::plan::{Row, Work};
 use crate::bench::engine::{Commit, Tuning};
 use crate::bench::line::ResultLine;
 use crate::bench::measure::micros;
-use crate::bench::process::MemoryBytes;
+use crate::bench::process::{DeviceBytes, MemoryBytes, cpu_seconds_of};
 use crate::interrupt::Stop;
 
 mod output;
@@ -32,8 +31,6 @@ use output::Parsed;
 const PROGRAM_VARIABLE: &str = "DB_BENCH";
 /// What it is called.
 const PROGRAM: &str = "db_bench";
-/// How often it is looked whether the program is to end early.
-const STOP_INTERVAL: Duration = Duration::from_millis(100);
 /// More of what it says on standard error is not kept.
 const COMPLAINT_BYTES_MAX: u64 = 64 << 10;
 
@@ -87,7 +84,9 @@ impl<'a> DbBench<'a> {
         // Without a workload it makes an empty database and says what it is; the first row makes
         // its own.
         let no_work = ["--benchmarks=".to_owned(), flag("db", self.dir())];
-        let (output, _) = self.start(&no_work, &Stop::new())?;
+        let output = self
+            .start(&no_work, &SystemClock::new(), &Stop::new())?
+            .parsed;
         let promise = match self.order.setup.commit {
             Commit::Os => "when the operating system has it (its default)",
             Commit::Disk => "after fdatasync (--sync)",
@@ -117,19 +116,17 @@ impl<'a> DbBench<'a> {
     pub(super) fn run(&mut self, course: &Course<'_>) -> Result<Measured> {
         let row = course.row;
         let benchmark = self.benchmark(row);
-        let start = course.clock.monotonic_nanos();
-        let (parsed, memory) = self.start(&self.flags(row, benchmark), course.stop)?;
-        let seconds = micros(course.clock.monotonic_nanos() - start) / 1e6;
+        let ended = self.start(&self.flags(row, benchmark), course.clock, course.stop)?;
         self.has_data = true;
         let mut measured = if row.work == Work::Settle {
-            // It prints no figures for waiting; nearly all of the time is that.
+            // It prints no figures for waiting, and waits some seconds more when all is done.
             Measured {
                 operations: 1,
-                seconds,
-                thread_seconds: seconds,
+                seconds: ended.busy_seconds,
+                thread_seconds: ended.busy_seconds,
                 ..Measured::default()
             }
-        } else if let Some(measured) = parsed.measured(benchmark) {
+        } else if let Some(measured) = ended.parsed.measured(benchmark) {
             measured
         } else if course.stop.is_set() {
             // Whoever asked to stop does not look at it.
@@ -139,7 +136,7 @@ impl<'a> DbBench<'a> {
                 Error::invalid_argument("db_bench printed no result").with_value("row", benchmark)
             );
         };
-        measured.memory = memory;
+        measured.memory = ended.memory;
         Ok(measured)
     }
 
@@ -220,8 +217,9 @@ impl<'a> DbBench<'a> {
         flags
     }
 
-    /// Runs the program to its end; what it said, and its memory when it printed the last result.
-    fn start(&self, flags: &[String], stop: &Stop) -> Result<(Parsed, MemoryBytes)> {
+    /// Runs the program to its end.
+    fn start(&self, flags: &[String], clock: &SystemClock, stop: &Stop) -> Result<Ended> {
+        let start_nanos = clock.monotonic_nanos();
         let mut child = Command::new(&self.program)
             .args(flags)
             .stdin(Stdio::null())
@@ -231,12 +229,15 @@ impl<'a> DbBench<'a> {
             .map_err(|source| Error::io(&self.program, "start", source))?;
         let pid = child.id();
         let done = Bell::new();
-        let (heard, status) = std::thread::scope(|scope| {
-            scope.spawn(|| end_on(stop, pid, &done));
+        let (heard, status, busy_nanos) = std::thread::scope(|scope| {
+            let watch = scope.spawn(|| watch(clock, stop, pid, &done));
             let heard = listen(&mut child);
             let status = child.wait();
             done.ring();
-            (heard, status)
+            let busy_nanos = watch
+                .join()
+                .unwrap_or_else(|e| std::panic::resume_unwind(e));
+            (heard, status, busy_nanos)
         });
         let status = status.map_err(|source| Error::io(&self.program, "wait for", source))?;
         if !status.success() && !stop.is_set() {
@@ -244,8 +245,21 @@ impl<'a> DbBench<'a> {
                 .with_value("status", status)
                 .with_value("it said", heard.complaint.trim().escape_debug()));
         }
-        Ok((Parsed::new(&heard.text, &heard.complaint), heard.memory))
+        Ok(Ended {
+            parsed: Parsed::new(&heard.text, &heard.complaint),
+            memory: heard.memory,
+            busy_seconds: micros(busy_nanos.saturating_sub(start_nanos)) / 1e6,
+        })
     }
+}
+
+/// What came of a process of the program.
+struct Ended {
+    parsed: Parsed,
+    /// Its memory when it printed the last result.
+    memory: MemoryBytes,
+    /// From its start until it neither computed nor wrote any more.
+    busy_seconds: f64,
 }
 
 fn flag(name: &str, value: impl std::fmt::Display) -> String {
@@ -308,15 +322,27 @@ fn kept(mut errors: impl Read) -> String {
     lines.join("\n")
 }
 
-/// Ends the process when that is wished, until it is `done`.
-fn end_on(stop: &Stop, pid: u32, done: &Bell) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    while !done.wait_past(0, Some(STOP_INTERVAL)) {
-        if let (true, Some(pid)) = (stop.is_set(), pid) {
+/// Ends the process when that is wished, until it is `done`; returns when it was last seen busy.
+fn watch(clock: &SystemClock, stop: &Stop, pid: u32, done: &Bell) -> u64 {
+    let whom = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let mut busy_nanos = clock.monotonic_nanos();
+    let (mut cpu, mut device) = (0.0, DeviceBytes::default());
+    while !done.wait_past(0, Some(WINDOW)) {
+        if let (true, Some(whom)) = (stop.is_set(), whom) {
             // If it is gone already, there is nothing to end.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(whom, Signal::TERM);
         }
+        let now = cpu_seconds_of(pid).zip(DeviceBytes::of(pid));
+        let Some((cpu_now, device_now)) = now else {
+            continue;
+        };
+        let written = device_now.since(device).written;
+        if cpu_now - cpu > QUIET_CPU_SECONDS || written > QUIET_BYTES {
+            busy_nanos = clock.monotonic_nanos();
+        }
+        (cpu, device) = (cpu_now, device_now);
     }
+    busy_nanos
 }
 
 #[cfg(test)]

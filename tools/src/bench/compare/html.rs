@@ -48,7 +48,7 @@ pub(super) fn page(results: &Results, args: &Args, table: &Table, is_interrupted
 fn line(line: &Line) -> PeerLine {
     let shown = |figure: &Option<f64>| figure.map(|figure| (figure, line.unit.show(figure)));
     PeerLine {
-        label: line.label.clone(),
+        label: format!("{}{}", line.label, line.unit.suffix()),
         figures: line.figures.iter().map(shown).collect(),
         is_more_better: line.unit.is_more_better(),
         ratio: line.against_all,

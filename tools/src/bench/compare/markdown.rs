@@ -115,14 +115,7 @@ fn ratio_table(table: &Table) -> String {
     head.extend(["x LSM", "x all", "driver"].map(str::to_owned));
     let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |r| format!("{r:.2}"));
     let body = table.lines.iter().map(|line| {
-        let unit = match line.unit {
-            Unit::PerSecond => "",
-            Unit::Seconds => ", s",
-            Unit::Micros => ", us",
-            Unit::Millis => ", ms",
-            Unit::Megabytes => ", MB",
-        };
-        let mut cells = vec![format!("{}{unit}", line.label)];
+        let mut cells = vec![format!("{}{}", line.label, line.unit.suffix())];
         let show = |figure: &Option<f64>| figure.map_or("-".to_owned(), |f| line.unit.show(f));
         cells.extend(line.figures.iter().map(show));
         cells.extend([ratio(line.against_lsm), ratio(line.against_all)]);

@@ -27,6 +27,17 @@ impl Unit {
         matches!(self, Self::PerSecond)
     }
 
+    /// What stands behind the label of a line; nothing for rates.
+    pub(crate) const fn suffix(self) -> &'static str {
+        match self {
+            Self::PerSecond => "",
+            Self::Seconds => ", s",
+            Self::Micros => ", us",
+            Self::Millis => ", ms",
+            Self::Megabytes => ", MB",
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::PerSecond => "operations/s",

@@ -45,6 +45,10 @@ impl Engine for Siltstone {
                 .bottom_compression(Compression::None)
                 .idle_compaction_after(None);
         }
+        let (compression, lulls) = match setup.tuning {
+            Tuning::Same => ("none", "off"),
+            Tuning::Best => ("zstd in the last level (its default)", "its default"),
+        };
         let durability = match setup.commit {
             Commit::Os => Durability::Os,
             Commit::Disk => Durability::Disk,
@@ -52,7 +56,15 @@ impl Engine for Siltstone {
         let settings = [
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("a write returns", format!("Durability::{durability:?}")),
-            ("else", format!("{options:?}")),
+            ("cache", format!("{} B", setup.cache_bytes)),
+            ("memtable", format!("{} B", setup.memtable_bytes)),
+            (
+                "filter",
+                format!("{} bits a key, blocked", setup.filter_bits),
+            ),
+            ("compression", compression.to_owned()),
+            ("compaction in lulls", lulls.to_owned()),
+            ("else", "its defaults".to_owned()),
         ];
         Ok(Self {
             db: options.open(&setup.dir)?,

@@ -123,7 +123,8 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
         .max(f64::MIN_POSITIVE);
     let height = BAR_HEIGHT * super::as_f64(bars.len() as u64) + 4.0;
     let mut out = format!(
-        "<svg viewBox=\"0 0 {BARS_WIDTH:.0} {height:.0}\" role=\"img\" aria-label=\"{}\">\n",
+        "<svg class=\"bars\" viewBox=\"0 0 {BARS_WIDTH:.0} {height:.0}\" role=\"img\" \
+         aria-label=\"{}\">\n",
         escaped(title)
     );
     let scale = (BARS_WIDTH - NAME_WIDTH - FIGURE_WIDTH) / longest;
