@@ -11,6 +11,7 @@ use clap::Parser;
 
 mod args;
 mod copies;
+mod costs;
 pub(crate) mod directory;
 mod entries;
 mod explain;
@@ -37,7 +38,7 @@ const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
 /// Runs the command that `args` name; the first of them is the name of the program.
 ///
 /// Returns 0 if all is well, 1 if damage was found, 2 if the call is wrong, something named does
-/// not exist, or the system refused. A reader who closes the pipe of standard output early ends it
+/// not exist, or the system refused, 130 if a signal ended it early. A reader who closes the pipe of standard output early ends it
 /// quietly.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = CommandLine::try_parse_from(place_database(args));
@@ -87,3 +88,6 @@ fn run(command: &Command, global: &Global, output: &mut Output<'_>) -> Outcome<(
         Command::Keyspaces(args) => manifest::keyspaces(args, output),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use base::fs::{FileSystem, OsFs};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::interrupt::{EXIT_INTERRUPTED, stop_on_ctrl_c};
 
@@ -53,6 +53,11 @@ const EXIT_FAILED: u8 = 2;
 struct Cli {
     #[command(subcommand)]
     command: CliCommand,
+}
+
+/// The command line, for completions and the manual page.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// What every mode is told.

@@ -1,119 +1,15 @@
 //! The `siltstone` binary, run as a user runs it.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
 
 use siltstone::{Durability, Options};
-use tempfile::TempDir;
 
-/// A place for a database, and ways to run the binary on it.
-struct Fixture {
-    dir: TempDir,
-}
+#[path = "support/fixture.rs"]
+mod fixture;
 
-/// What a run ended with.
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Fixture {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        Self { dir }
-    }
-
-    fn db(&self) -> PathBuf {
-        self.dir.path().join("db")
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Puts `bytes` into a file of this name.
-    #[expect(clippy::disallowed_methods, reason = "a user's file")]
-    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.path(name);
-        std::fs::write(&path, bytes).expect("a small file");
-        path
-    }
-
-    /// Runs the words of `line`; `DB` stands for the database and `@name` for a file.
-    fn run(&self, line: &str) -> Ended {
-        self.run_with_input(line, b"")
-    }
-
-    fn run_with_input(&self, line: &str, input: &[u8]) -> Ended {
-        let mut child = self
-            .command(line)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary was built");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        // A command that needs no input may have ended already.
-        let _ = stdin.write_all(input);
-        drop(stdin);
-        Ended::of(child.wait_with_output().expect("it ends"))
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
-        for word in line.split(' ') {
-            match word.strip_prefix('@') {
-                Some(name) => command.arg(self.path(name)),
-                None if word == "DB" => command.arg(self.db()),
-                None => command.arg(word),
-            };
-        }
-        command
-    }
-
-    /// Runs and expects success; returns what was printed.
-    fn out(&self, line: &str) -> String {
-        let ended = self.run(line);
-        assert_eq!(ended.code, 0, "{line}: {ended:?}");
-        ended.out
-    }
-
-    /// A database with the keys a, b and c.
-    fn with_abc() -> Self {
-        let fixture = Self::new();
-        let input = records([("a", "1"), ("b", "2"), ("c", "3")]);
-        let ended = fixture.run_with_input("load DB -", input.as_bytes());
-        assert_eq!(ended.code, 0, "{ended:?}");
-        fixture
-    }
-}
-
-impl Ended {
-    fn of(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("all output is escaped");
-        Self {
-            code: output.status.code().expect("it was not killed"),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        }
-    }
-
-    #[track_caller]
-    fn fails_with(&self, code: i32, message: &str) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert!(self.err.contains(message), "{self:?}");
-    }
-}
-
-fn records<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let lines = entries
-        .into_iter()
-        .map(|(key, value)| format!("{{\"key\": \"{key}\", \"value\": \"{value}\"}}\n"));
-    lines.collect()
-}
+use fixture::{Ended, Fixture, records};
 
 fn numbered_records(count: usize) -> String {
     let mut lines = String::new();
@@ -365,7 +261,7 @@ impl Fixture {
         clippy::disallowed_methods,
         reason = "copies files as a kill leaves them"
     )]
-    fn killed() -> Self {
+    fn with_log() -> Self {
         let fixture = Self::new();
         let live = fixture.path("live");
         let db = Options::new()
@@ -418,7 +314,7 @@ fn find(bytes: &[u8], needle: &str) -> usize {
 
 #[test]
 fn a_sound_database_is_found_sound_and_left_alone() {
-    for fixture in [Fixture::with_abc(), Fixture::killed()] {
+    for fixture in [Fixture::with_abc(), Fixture::with_log()] {
         let before = files_of(&fixture.db());
         assert!(fixture.out("verify DB").contains("no damage found"));
         assert_eq!(
@@ -456,7 +352,7 @@ fn damage_is_named_and_ends_with_one() {
     fixture.is_damaged("verify DB", &name);
     fixture.is_damaged("keyspaces DB", &name);
 
-    let fixture = Fixture::killed();
+    let fixture = Fixture::with_log();
     let name = fixture.damage(".log", |bytes| find(bytes, "value of 100"));
     fixture.is_damaged("verify DB", &name);
     fixture.is_damaged("wal verify DB", &name);
@@ -480,7 +376,7 @@ fn a_lost_current_is_damage_and_not_a_new_database() {
 
 #[test]
 fn a_torn_end_of_the_log_is_a_remark() {
-    let fixture = Fixture::killed();
+    let fixture = Fixture::with_log();
     let name = fixture.damage(".log", |bytes| find(bytes, "value of 199"));
     let out = fixture.out("verify DB");
     assert!(
@@ -495,7 +391,7 @@ fn a_torn_end_of_the_log_is_a_remark() {
 
 #[test]
 fn the_log_is_shown_operation_by_operation() {
-    let fixture = Fixture::killed();
+    let fixture = Fixture::with_log();
     let out = fixture.out("wal dump DB");
     assert!(out.contains("PUT 0:key-000\tvalue of 0\n"), "{out}");
     assert_eq!(out.matches("PUT").count(), 200);

@@ -2,148 +2,15 @@
 //! runs them, on databases that are whole and on some that are not.
 #![expect(clippy::disallowed_methods, reason = "damage is done from outside")]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use siltstone::{Compression, Db, Durability, KeyspaceOptions, Options};
-use tempfile::TempDir;
 
-type Everything = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
+#[path = "support/fixture.rs"]
+mod fixture;
 
-struct Fixture {
-    dir: TempDir,
-}
-
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Fixture {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Runs the words of `line`; those that begin with `@` are paths in the directory.
-    fn run(&self, line: &str) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_siltstone"));
-        for word in line.split(' ') {
-            match word.strip_prefix('@') {
-                Some(name) => command.arg(self.path(name)),
-                None => command.arg(word),
-            };
-        }
-        let output = command.stdin(Stdio::null()).output().expect("it was built");
-        Ended {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).expect("text"),
-            err: String::from_utf8(output.stderr).expect("text"),
-        }
-    }
-
-    #[track_caller]
-    fn good(&self, line: &str) -> String {
-        let ended = self.run(line);
-        assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
-        ended.out
-    }
-
-    #[track_caller]
-    fn json(&self, line: &str) -> Value {
-        serde_json::from_str(self.good(line).trim_end()).expect("one document")
-    }
-
-    /// A database with several tables in two keyspaces and an empty one, binary keys, deletions,
-    /// and writes that only the log has; as a kill leaves it.
-    fn killed(&self, name: &str) -> Everything {
-        let live = self.path("live");
-        let options = Options::new()
-            .durability(Durability::Disk)
-            .compression(Compression::None)
-            .bottom_compression(Compression::None)
-            .table_bytes_target(16 << 10)
-            .sync_interval(None);
-        let db = options.open(&live).expect("a new database");
-        let gone = db.create_keyspace("gone", &KeyspaceOptions::new());
-        gone.expect("created").put("k", "v").expect("put");
-        let other = db.create_keyspace("\u{fc}mlaut", &KeyspaceOptions::new());
-        let other = other.expect("created");
-        db.create_keyspace("void", &KeyspaceOptions::new())
-            .expect("created");
-        db.drop_keyspace("gone").expect("dropped");
-        for n in 0..600u32 {
-            let value = [&n.to_le_bytes()[..], &[b'v'; 60]].concat();
-            db.put(format!("key{n:04}"), &value).expect("put");
-            other.put(n.to_be_bytes(), &value).expect("put");
-        }
-        db.put(b"\xff\x00", b"\xfe\n").expect("put");
-        db.put("", "the empty key").expect("put");
-        db.compact_range(..).expect("compacted");
-        other.compact_range(..).expect("compacted");
-        for n in 0..50 {
-            db.delete(format!("key{n:04}")).expect("deleted");
-            db.put(format!("key{:04}", n + 100), "flushed later")
-                .expect("put");
-        }
-        db.flush().expect("flushed");
-        db.wait_for_compactions().expect("at rest");
-        db.delete("key0599").expect("deleted");
-        for n in 0..40 {
-            db.put(format!("key{:04}", n + 200), format!("in the log {n}"))
-                .expect("put");
-            other.delete((n + 300u32).to_be_bytes()).expect("deleted");
-        }
-        let expected = everything(&db);
-        copy(&live, &self.path(name));
-        db.close().expect("closed");
-        std::fs::remove_dir_all(live).expect("removed");
-        expected
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).expect("made");
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("listed");
-        // What nothing names any more may be unlinked meanwhile.
-        let copied = std::fs::copy(entry.path(), to.join(entry.file_name()));
-        let is_fine = copied.is_ok() || !entry.path().exists();
-        assert!(is_fine, "{copied:?}");
-    }
-}
-
-fn everything(db: &Db) -> Everything {
-    let read = |name: String| {
-        let keyspace = db.keyspace(&name).expect("there");
-        let items = keyspace.iter().expect("a scan").map(|item| {
-            let (key, value) = item.expect("read");
-            (key.to_vec(), value.to_vec())
-        });
-        (name, items.collect())
-    };
-    db.keyspaces()
-        .expect("open")
-        .into_iter()
-        .map(read)
-        .collect()
-}
-
-fn opened(path: &Path) -> Everything {
-    let options = Options::new().create_if_missing(false);
-    let db = options.open(path).expect("a database");
-    let found = everything(&db);
-    db.close().expect("closed");
-    found
-}
+use fixture::{Everything, Fixture, opened};
 
 /// The files of a database whose names begin or end so, the largest last.
 fn files(dir: &Path, part: &str) -> Vec<PathBuf> {
@@ -177,17 +44,17 @@ fn place_of(path: &Path, needle: &str) -> usize {
 fn what_was_dumped_is_loaded_byte_for_byte() {
     let fixture = Fixture::new();
     let expected = fixture.killed("db");
-    let dumped = fixture.good("dump @db");
+    let dumped = fixture.out("dump @db");
     std::fs::write(fixture.path("all.ndjson"), &dumped).expect("written");
-    fixture.good("load @again @all.ndjson");
+    fixture.out("load @again @all.ndjson");
     assert_eq!(opened(&fixture.path("again")), expected);
-    assert_eq!(fixture.good("dump @again"), dumped);
-    let part = fixture.good("dump @db --keyspace void");
+    assert_eq!(fixture.out("dump @again"), dumped);
+    let part = fixture.out("dump @db --keyspace void");
     assert!(part.starts_with("{\"keyspace\":\"void\",\"options_hex\":\""));
     assert_eq!(part.lines().count(), 1, "it has no records: {part}");
     assert!(dumped.contains(&part), "as in the dump of all: {part}");
     let ended = fixture.run("dump @db --keyspace nowhere");
-    assert_eq!(ended.code, Some(2));
+    assert_eq!(ended.code, 2);
     assert!(ended.err.contains("there are: default, "), "{ended:?}");
 }
 
@@ -196,14 +63,14 @@ fn commands_work_in_the_keyspace_that_is_named() {
     let fixture = Fixture::new();
     let line = "{\"keyspace\":\"events\",\"key\":\"a\",\"value\":\"1\"}\n{\"keyspace\":\"void\"}\n";
     std::fs::write(fixture.path("in"), line).expect("written");
-    fixture.good("load @db @in");
-    assert_eq!(fixture.good("get @db a --keyspace events"), "1\n");
-    assert_eq!(fixture.run("get @db a").code, Some(2));
-    fixture.good("put @db b 2 --keyspace events");
-    fixture.good("delete @db a --keyspace events");
-    assert_eq!(fixture.good("scan @db --keyspace events"), "b\t2\n");
-    assert_eq!(fixture.good("scan @db --count"), "0\n");
-    fixture.good("compact @db --keyspace events");
+    fixture.out("load @db @in");
+    assert_eq!(fixture.out("get @db a --keyspace events"), "1\n");
+    assert_eq!(fixture.run("get @db a").code, 2);
+    fixture.out("put @db b 2 --keyspace events");
+    fixture.out("delete @db a --keyspace events");
+    assert_eq!(fixture.out("scan @db --keyspace events"), "b\t2\n");
+    assert_eq!(fixture.out("scan @db --count"), "0\n");
+    fixture.out("compact @db --keyspace events");
     let ended = fixture.run("scan @db --keyspace event");
     assert!(
         ended
@@ -219,11 +86,11 @@ fn a_checkpoint_is_a_database() {
     let made = fixture.json("checkpoint @db @copy --json");
     assert!(made["table_count"].as_u64().expect("a count") > 2, "{made}");
     assert_eq!(made["copied_bytes"], 0);
-    fixture.good("put @db new x");
+    fixture.out("put @db new x");
     assert_eq!(opened(&fixture.path("copy")), expected);
-    assert!(fixture.good("verify @copy").contains("no damage found"));
+    assert!(fixture.out("verify @copy").contains("no damage found"));
     let ended = fixture.run("checkpoint @db @copy");
-    assert_eq!(ended.code, Some(2));
+    assert_eq!(ended.code, 2);
     assert!(ended.err.contains("new or an empty directory"), "{ended:?}");
 }
 
@@ -231,7 +98,7 @@ fn a_checkpoint_is_a_database() {
 fn a_get_and_the_costs_are_explained() {
     let fixture = Fixture::new();
     fixture.killed("db");
-    let text = fixture.good("explain get @db key0599");
+    let text = fixture.out("explain get @db key0599");
     assert!(
         text.contains("tombstone") && text.contains("<- decides"),
         "{text}"
@@ -246,7 +113,7 @@ fn a_get_and_the_costs_are_explained() {
     );
     let absent = fixture.json("explain get @db --json nobody");
     assert_eq!(absent["decides"], Value::Null);
-    let placed = fixture.good("explain get --db @db key0599");
+    let placed = fixture.out("explain get --db @db key0599");
     // The tool has flushed what it replayed when it closed the database.
     assert!(placed.contains("tombstone"), "{placed}");
     assert_eq!(placed.matches("<- decides").count(), 1, "{placed}");
@@ -256,7 +123,7 @@ fn a_get_and_the_costs_are_explained() {
 fn amplification_is_shown() {
     let fixture = Fixture::new();
     fixture.killed("db");
-    let text = fixture.good("amplification @db");
+    let text = fixture.out("amplification @db");
     assert!(text.lines().count() > 3, "{text}");
     let found = fixture.json("amplification @db --json");
     assert!(
@@ -264,6 +131,25 @@ fn amplification_is_shown() {
         "{found}"
     );
     assert_eq!(found["keyspaces"].as_array().expect("a list").len(), 3);
+    // Since it was opened the log was replayed and closed; all it holds lies in some level.
+    let causes = found["write"]["by_cause"].as_array().expect("a list");
+    for bytes in ["payload_bytes", "page_bytes"] {
+        let sum: u64 = causes
+            .iter()
+            .filter_map(|cause| cause[bytes].as_u64())
+            .sum();
+        assert_eq!(found[bytes], sum, "{found:#}");
+        assert!(sum > 0, "{found:#}");
+    }
+    let levels = found["space"]["levels"].as_array().expect("a list");
+    let sum: u64 = levels.iter().filter_map(|l| l["bytes"].as_u64()).sum();
+    assert_eq!(found["table_bytes"], sum, "{found:#}");
+    assert_eq!(found["read"]["get_count"], 0);
+    let parts = found["keyspaces"].as_array().expect("a list").iter();
+    let sum: u64 = parts
+        .filter_map(|k| k["space"]["table_bytes"].as_u64())
+        .sum();
+    assert_eq!(found["table_bytes"], sum, "{found:#}");
 }
 
 /// Repairs `db` and returns what it said, and what is in the new database.
@@ -271,13 +157,13 @@ fn amplification_is_shown() {
 fn repaired(fixture: &Fixture, code: i32) -> (Value, Everything) {
     let before: Vec<_> = files(&fixture.path("db"), "");
     let ended = fixture.run("repair @db @saved --json");
-    assert_eq!(ended.code, Some(code), "{ended:?}");
+    assert_eq!(ended.code, code, "{ended:?}");
     assert_eq!(
         files(&fixture.path("db"), ""),
         before,
         "the damaged one is left alone"
     );
-    assert!(fixture.good("verify @saved").contains("no damage found"));
+    assert!(fixture.out("verify @saved").contains("no damage found"));
     let report = serde_json::from_str(ended.out.trim_end()).expect("one document");
     (report, opened(&fixture.path("saved")))
 }
@@ -303,7 +189,7 @@ fn a_sound_database_is_repaired_to_itself() {
     let (report, found) = repaired(&fixture, 0);
     assert_eq!(report["losses"], serde_json::json!([]));
     assert_eq!(found, expected);
-    assert_eq!(fixture.run("repair @db @saved").code, Some(2));
+    assert_eq!(fixture.run("repair @db @saved").code, 2);
 }
 
 #[test]
@@ -350,7 +236,7 @@ fn a_damaged_filter_costs_nothing() {
             .expect("a place");
         flip(&table, usize::try_from(offset).expect("small") + 70);
     }
-    assert_eq!(fixture.run("verify @db").code, Some(1));
+    assert_eq!(fixture.run("verify @db").code, 1);
     let (report, found) = repaired(&fixture, 0);
     assert_eq!(missing(&found, &expected), 0, "{report}");
 }
@@ -382,7 +268,7 @@ fn the_log_is_saved_beyond_its_damage() {
     });
     let log = log.expect("it is in the log");
     flip(log, place_of(log, "in the log 20"));
-    assert_ne!(fixture.run("scan @db").code, Some(0));
+    assert_ne!(fixture.run("scan @db").code, 0);
     let (report, found) = repaired(&fixture, 1);
     assert!(report["losses"].to_string().contains(".log"), "{report}");
     assert_eq!(missing(&found, &expected), 1, "{report}");
@@ -408,7 +294,7 @@ fn without_manifest_or_current_tables_and_log_are_enough() {
             "torn CURRENT" => flip(&db.join("CURRENT"), 3),
             _ => flip(&manifest, 560),
         }
-        assert_ne!(fixture.run("scan @db").code, Some(0), "{damage}");
+        assert_ne!(fixture.run("scan @db").code, 0, "{damage}");
         let (report, found) = repaired(&fixture, 1);
         assert_eq!(
             report["losses"].as_array().expect("a list").len(),
@@ -436,27 +322,33 @@ fn without_manifest_or_current_tables_and_log_are_enough() {
 fn shells_and_manual_pages_are_served() {
     let fixture = Fixture::new();
     for shell in ["bash", "zsh", "fish"] {
-        let script = fixture.good(&format!("completions {shell}"));
+        let script = fixture.out(&format!("completions {shell}"));
         assert!(script.contains("checkpoint"), "{shell}");
-        let script = fixture.good(&format!("completions {shell} --tool sst-dump"));
+        let script = fixture.out(&format!("completions {shell} --tool sst-dump"));
         assert!(script.contains("compression_types"), "{shell}");
+        let script = fixture.out(&format!("completions {shell} --tool lsm-bench"));
+        assert!(script.contains("benchmarks"), "{shell}");
+        let script = fixture.out(&format!("completions {shell} --tool siltstone-torture"));
+        assert!(script.contains("reopens"), "{shell}");
     }
-    let page = fixture.good("man");
+    let page = fixture.out("man");
     assert!(page.contains(".TH siltstone 1") && page.contains("siltstone repair DB SAVED"));
-    fixture.good("man --dir @pages");
-    fixture.good("man --dir @pages");
+    fixture.out("man --dir @pages");
+    fixture.out("man --dir @pages");
     for name in [
         "siltstone.1",
         "siltstone-get.1",
         "siltstone-wal-dump.1",
         "sst-dump.1",
         "lsm-bench.1",
+        "siltstone-torture.1",
+        "siltstone-torture-kill.1",
     ] {
         let page = std::fs::read_to_string(fixture.path("pages").join(name)).expect(name);
         assert!(page.contains(".TH"), "{name}");
     }
     let ended = fixture.run("chekpoint @db @copy");
-    assert_eq!(ended.code, Some(2));
+    assert_eq!(ended.code, 2);
     assert!(ended.err.contains("'checkpoint'"), "{ended:?}");
     let ended = fixture.run("scan @db --kespace x");
     assert!(ended.err.contains("'--keyspace'"), "{ended:?}");
@@ -509,7 +401,7 @@ fn a_full_disk_is_told_in_one_line() {
     let ended = fixture.run("load @small/db @in");
     let unmounted = Command::new("umount").arg("-l").arg(&place).status();
     assert!(unmounted.is_ok_and(|status| status.success()));
-    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert_eq!(ended.code, 2, "{ended:?}");
     assert!(ended.err.contains("space"), "{ended:?}");
     assert!(!ended.err.contains("panicked"), "{ended:?}");
 }

@@ -456,3 +456,49 @@ fn a_live_reader_sees_what_came_since() {
     writer.seal(9, SequenceNumber::MAX).expect("sealed");
     assert!(matches!(reader.next_live(), Ok(LiveRecord::End)));
 }
+
+/// Whatever was damaged in between, everything whole behind it is read, and where it stood.
+#[test]
+fn those_who_save_what_they_can_go_on_behind_damage() {
+    let (bytes, offsets) = small_segment(9);
+    let whole = first_seqs(&mut open(&with_bytes(&bytes))).expect("readable");
+    for hurt in [vec![2], vec![0], vec![3, 4], vec![1, 5], vec![0, 2, 4, 6]] {
+        let mut damaged = bytes.clone();
+        for record in &hurt {
+            damaged[usize::try_from(offsets[*record]).expect("small") + 20] ^= 1;
+        }
+        let fs = with_bytes(&damaged);
+        let mut reader = open(&fs);
+        let mut found = Vec::new();
+        let mut jumps = Vec::new();
+        loop {
+            found.extend(first_seqs(&mut reader).expect("readable"));
+            let Ending::Damaged {
+                offset,
+                later_offset,
+                ..
+            } = reader.ending()
+            else {
+                break;
+            };
+            jumps.push((offset, later_offset));
+            reader.skip_to(later_offset);
+            assert_eq!(reader.position().offset, later_offset);
+        }
+        assert_eq!(reader.ending(), Ending::Clean, "{hurt:?}");
+        let spared = (0..9).filter(|record| !hurt.contains(record));
+        let spared: Vec<u64> = spared.map(|record| whole[record]).collect();
+        assert_eq!(found, spared, "{hurt:?}");
+        for (from, to) in jumps {
+            assert!(offsets.contains(&from) && offsets.contains(&to), "{hurt:?}");
+            assert!(from < to, "{hurt:?}");
+        }
+    }
+    // Nowhere before the first record, and back is allowed.
+    let mut reader = open(&with_bytes(&bytes));
+    reader.skip_to(0);
+    assert_eq!(reader.position().offset, FIRST);
+    assert_eq!(first_seqs(&mut reader).expect("readable"), whole);
+    reader.skip_to(offsets[7]);
+    assert_eq!(first_seqs(&mut reader).expect("readable"), whole[7..]);
+}

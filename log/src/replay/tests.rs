@@ -3,7 +3,7 @@ use base::sync::Arc;
 
 use super::*;
 use crate::testing::{Feeder, Site, op_count, seq, sim};
-use crate::{Log, SealedSegment};
+use crate::{History, Log, SealedSegment, TailUpto};
 
 /// A closed log of about 1.5 MiB in three segments, on a disk that counts.
 struct Counted {
@@ -236,4 +236,90 @@ fn the_record_that_holds_a_number_is_found() {
             .partition_point(|first| first + u64::from(op_count(*first)) <= from);
         assert_eq!(found, feeder.appended[first..], "from={from}");
     }
+}
+
+/// A log of some segments, and what was put into it.
+fn fed(count: usize) -> (Site, Arc<Log>, Feeder) {
+    let site = Site::new(sim(1));
+    let log = site.start();
+    let mut feeder = Feeder::new();
+    for _ in 0..3 {
+        feeder.append_many(&log, count / 3);
+        log.rotate().expect("rotated");
+        while log.maintain().expect("maintained") {}
+    }
+    (site, log, feeder)
+}
+
+/// A place beside that of `site`, on the same disk.
+fn beside(site: &Site) -> Site {
+    let dir = Path::new("/copy");
+    site.fs.create_dir(dir).expect("made");
+    Site::in_dir(Arc::clone(&site.fs), dir)
+}
+
+/// Copies what lies behind `floor` and ends at `upto`.
+fn copied(log: &Arc<Log>, to: &Site, floor: SequenceNumber, upto: SequenceNumber) -> History {
+    let mut history = History::create(log, to.dir.clone(), floor).expect("made");
+    let mut tail = log.tail(floor.plus(1), TailUpto::Appended).expect("there");
+    while let Some(record) = tail.next(std::time::Duration::ZERO).expect("readable") {
+        if record.meta.last_seq() > upto {
+            break;
+        }
+        if record.meta.kind == RecordKind::Batch {
+            history.append(&record).expect("written");
+            assert_eq!(history.last_seq(), record.meta.last_seq());
+        }
+    }
+    history
+}
+
+#[test]
+fn a_history_is_a_log_of_its_own() {
+    for (skipped, taken) in [(0, 90), (0, 20), (40, 90), (40, 41), (89, 90)] {
+        let (site, log, feeder) = fed(90);
+        let copy = beside(&site);
+        let begin_of = |record: usize| feeder.appended.get(record).map_or(feeder.next_seq, |s| *s);
+        let (floor, upto) = (seq(begin_of(skipped) - 1), seq(begin_of(taken) - 1));
+        let before = log.end();
+        let history = copied(&log, &copy, floor, upto);
+        assert_eq!(history.last_seq(), upto);
+        let end = history.finish().expect("synced");
+        assert_eq!(log.end(), before, "the log itself is as it was");
+        // A recovery finds it complete, and what stands in it is what was committed.
+        let prepared = copy
+            .recover_with(|config| {
+                config.floor = floor;
+                config.last_seq = upto;
+                config.clean = true;
+                config.durable_upto = Some(end);
+            })
+            .expect("whole");
+        assert!(prepared.dropped.is_none());
+        assert_eq!(prepared.last_seq, upto, "{skipped} {taken}");
+        let found = copy.records_from(&prepared.segments, floor.plus(1));
+        assert_eq!(found.expect("readable"), feeder.appended[skipped..taken]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "history is in the order of sequence numbers")]
+fn a_history_refuses_what_came_before() {
+    let (site, log, _) = fed(9);
+    let mut history = copied(&log, &beside(&site), SequenceNumber::ZERO, seq(1_000));
+    let mut tail = log.tail(seq(1), TailUpto::Appended).expect("there");
+    let record = tail.next(std::time::Duration::ZERO).expect("readable");
+    // The result does not matter: it must not come back.
+    let _ = history.append(&record.expect("there is one"));
+}
+
+/// Until it is finished nobody takes it for a log.
+#[test]
+fn an_unfinished_history_holds_nothing() {
+    let (site, log, feeder) = fed(30);
+    let copy = beside(&site);
+    let upto = seq(feeder.next_seq - 1);
+    drop(copied(&log, &copy, SequenceNumber::ZERO, upto));
+    let prepared = copy.recover().expect("a new log");
+    assert_eq!(copy.records(&prepared), Vec::<u64>::new());
 }

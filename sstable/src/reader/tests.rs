@@ -480,3 +480,62 @@ fn a_table_of_one_empty_key_is_a_table() {
         assert_eq!(reader.anchors(4).expect("sound").len(), 0);
     }
 }
+
+/// The parts of a table lie side by side and fill it.
+#[test]
+fn sections_cover_the_whole_table_once() {
+    for options in small_options() {
+        let (bytes, _) = table(&small_entries(), &options);
+        for mode in [ReadMode::Mapped, ReadMode::Positioned] {
+            let reader = open(&bytes, &reading(mode)).expect("whole");
+            let sections = reader.sections();
+            let names: Vec<_> = sections.iter().map(|section| section.name).collect();
+            assert_eq!((names[0], names[names.len() - 1]), ("data", "footer"));
+            assert_eq!(
+                names.contains(&"filter"),
+                options.filter != FilterPolicy::None
+            );
+            for name in ["index", "properties"] {
+                assert_eq!(names.iter().filter(|found| **found == name).count(), 1);
+            }
+            let mut at = 0_u64;
+            for section in &sections {
+                // Only in front of a filter, which begins at a cache line.
+                let offset = section.offset;
+                let is_aligned = section.name == "filter" && offset == at.next_multiple_of(64);
+                assert!(offset == at || is_aligned, "{}", section.name);
+                let from = usize::try_from(at).expect("small");
+                let upto = usize::try_from(offset).expect("small");
+                assert!(bytes[from..upto].iter().all(|byte| *byte == 0));
+                at = offset;
+                assert!(section.bytes > 0, "{}", section.name);
+                at += section.bytes;
+            }
+            assert_eq!(at, bytes.len() as u64);
+            let last = reader.block_count() - 1;
+            let last = reader.block_info(last).expect("an index").handle;
+            let data_end = last.offset + last.stored_len() as u64;
+            assert_eq!(sections[0].bytes, data_end);
+        }
+    }
+}
+
+/// A bit in a part is damage of that part: everything that does not need it goes on.
+#[test]
+fn a_damaged_filter_lies_where_sections_say() {
+    let options = TableOptions {
+        filter: FilterPolicy::Bloom { bits_per_key: 10 },
+        block_bytes_target: 256,
+        ..TableOptions::default()
+    };
+    let (mut bytes, _) = table(&small_entries(), &options);
+    let reader = open(&bytes, &reading(ReadMode::Mapped)).expect("whole");
+    let sections = reader.sections();
+    let filter = sections.iter().find(|section| section.name == "filter");
+    let filter = filter.expect("it has one");
+    bytes[usize::try_from(filter.offset).expect("small") + 3] ^= 1;
+    let reader = open(&bytes, &reading(ReadMode::Mapped)).expect("nothing needs it yet");
+    let error = reader.verify().expect_err("a bit is wrong");
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert_eq!(error.offset(), Some(filter.offset), "{error}");
+}

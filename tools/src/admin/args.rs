@@ -24,7 +24,8 @@ Examples:
   siltstone verify DB                        check every byte of every file
   siltstone repair DB SAVED                  save what can be read into a new database
 
-Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused.
+Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused,
+130 ended early by Ctrl-C, which says what was done (a second one quits at once).
 Only one process can have a database open; verify, wal, manifest and keyspaces read its files
 without opening it.";
 
@@ -110,6 +111,18 @@ pub(crate) enum Tool {
     SstDump,
     /// The one that measures.
     LsmBench,
+    /// The one that tries to break it.
+    SiltstoneTorture,
+}
+
+impl Tool {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Siltstone,
+        Self::SstDump,
+        Self::LsmBench,
+        Self::SiltstoneTorture,
+    ];
 }
 
 #[derive(Args, Debug)]

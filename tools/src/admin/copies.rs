@@ -29,9 +29,7 @@ pub(crate) fn dump(args: &Dump, global: &Global, output: &mut Output<'_>) -> Out
                 output.document(&json!({ "keyspace": name, OPTIONS_HEX: options }))?;
             }
             for item in snapshot.keyspace(&keyspace)?.iter()? {
-                if interrupt.is_set() {
-                    return Err(Failure::trouble("interrupted: the dump is not complete"));
-                }
+                interrupt.check("the dump is not complete")?;
                 let (key, value) = item?;
                 let mut fields = Map::new();
                 if !is_default {
@@ -65,8 +63,22 @@ pub(crate) fn checkpoint(
     global: &Global,
     output: &mut Output<'_>,
 ) -> Outcome<()> {
+    checkpoint_until(&Interrupt::listen(), args, global, output)
+}
+
+pub(crate) fn checkpoint_until(
+    interrupt: &Interrupt,
+    args: &Checkpoint,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     with_database(&args.db, &args.open, Access::READ, global, |db| {
-        let made = db.checkpoint(&args.copy)?;
+        // A copy that is complete by then stays; of one that is not, nothing does.
+        let made = interrupt.during(|| close(db), || db.checkpoint(&args.copy));
+        let made = made.or_else(|error| {
+            interrupt.check("no copy was made")?;
+            Err(Failure::from(error))
+        })?;
         if output.json {
             return output.document(&json!({
                 "seq": made.seq.get(),
@@ -88,4 +100,10 @@ pub(crate) fn checkpoint(
             bytes_for_people(made.log_bytes),
         ))
     })
+}
+
+/// Ends whatever is under way in it: who asked for that is told.
+pub(crate) fn close(db: &Db) {
+    // It is closed once more, and then what is wrong is said.
+    let _ = db.close();
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::interrupt::EXIT_INTERRUPTED;
+
 /// The result of a command.
 pub(crate) type Outcome<T> = Result<T, Failure>;
 
@@ -14,6 +16,8 @@ pub(crate) enum Failure {
     Damage(String),
     /// The call is wrong, something named does not exist, or the system refused: exit code 2.
     Trouble(String),
+    /// A signal asked to stop: exit code 130.
+    Interrupted(String),
     /// Whoever read the output has had enough; nothing is wrong, and nothing is said.
     OutputClosed,
 }
@@ -24,11 +28,17 @@ impl Failure {
         Self::Trouble(message.into())
     }
 
+    /// A signal asked to stop; `state` says how things are.
+    pub(crate) fn interrupted(state: &str) -> Self {
+        Self::Interrupted(format!("interrupted: {state}"))
+    }
+
     /// The same with `, line` behind its message.
     pub(crate) fn and(self, line: &str) -> Self {
         match self {
             Self::Damage(message) => Self::Damage(format!("{message}\n{line}")),
             Self::Trouble(message) => Self::Trouble(format!("{message}\n{line}")),
+            Self::Interrupted(message) => Self::Interrupted(format!("{message}\n{line}")),
             Self::OutputClosed => Self::OutputClosed,
         }
     }
@@ -38,6 +48,7 @@ impl Failure {
         match self {
             Self::Damage(_) => ExitCode::from(1),
             Self::Trouble(_) => ExitCode::from(2),
+            Self::Interrupted(_) => ExitCode::from(EXIT_INTERRUPTED),
             Self::OutputClosed => ExitCode::SUCCESS,
         }
     }
@@ -46,7 +57,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Damage(message) | Self::Trouble(message) => f.write_str(message),
+            Self::Damage(message) | Self::Trouble(message) | Self::Interrupted(message) => {
+                f.write_str(message)
+            }
             Self::OutputClosed => f.write_str("output closed"),
         }
     }

@@ -104,9 +104,7 @@ impl Loader<'_> {
 
     fn put_all(&mut self) -> Outcome<()> {
         loop {
-            if self.interrupt.is_set() {
-                return Err(Failure::trouble("interrupted"));
-            }
+            self.interrupt.check("the load is not complete")?;
             let line = self.reader.next_line(self.encoding).map_err(|error| {
                 let line = self.reader.line_number() + 1;
                 Failure::trouble(format!("line {line}: reading failed: {error}"))

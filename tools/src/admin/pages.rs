@@ -8,13 +8,14 @@ use super::args::{CommandLine, Completions, Man, Tool};
 use super::failure::{Failure, Outcome};
 use super::output::Output;
 use crate::bench::args::Args;
-use crate::sst_dump;
+use crate::{sst_dump, torture};
 
 fn command_of(tool: Tool) -> Command {
     match tool {
         Tool::Siltstone => CommandLine::command(),
         Tool::SstDump => sst_dump::command(),
         Tool::LsmBench => Args::command(),
+        Tool::SiltstoneTorture => torture::command(),
     }
 }
 
@@ -33,7 +34,7 @@ pub(crate) fn man(args: &Man, output: &mut Output<'_>) -> Outcome<()> {
         return output.raw(&page(command_of(args.tool))?);
     };
     create_dir_all(&OsFs, dir)?;
-    for tool in [Tool::Siltstone, Tool::SstDump, Tool::LsmBench] {
+    for tool in Tool::ALL {
         clap_mangen::generate_to(command_of(tool), dir)
             .map_err(|error| Failure::trouble(format!("writing a page failed: {error}")))?;
     }

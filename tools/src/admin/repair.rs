@@ -93,14 +93,22 @@ pub(super) struct Plan {
 }
 
 pub(crate) fn run(args: &Repair, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
-    let interrupt = Interrupt::listen();
+    run_until(&Interrupt::listen(), args, global, output)
+}
+
+pub(crate) fn run_until(
+    interrupt: &Interrupt,
+    args: &Repair,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     check_target(&args.copy)?;
     let directory = Directory::open(&args.db)?;
     let _lock = directory.lock()?;
     let mut report = Report::default();
     let plan = Plan::make(directory, &mut report)?;
     let db = Options::new().open(&args.copy)?;
-    let filled = fill(&db, &plan, &mut report, &interrupt);
+    let filled = fill(&db, &plan, &mut report, interrupt);
     let closed = db.close().map_err(Failure::from);
     filled.and(closed).map_err(|failure| {
         let copy = escape(args.copy.as_os_str().as_bytes());

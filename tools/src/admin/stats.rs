@@ -4,10 +4,13 @@ use std::ops::Bound;
 
 use base::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
-use siltstone::{Amplification, Db, LevelStats, PinReport, Stats};
+use siltstone::{Db, LevelStats, PinReport, Stats};
 
 use super::args::{Compact, Global, OnlyDatabase};
-use super::failure::Outcome;
+use super::copies::close;
+use super::costs;
+use super::failure::{Failure, Outcome};
+use super::interrupt::Interrupt;
 use super::output::{Columns, Output};
 use super::session::{Access, bytes_of, keyspace_of, with_database};
 use crate::text::{bytes_for_people, count_for_people};
@@ -40,7 +43,7 @@ pub(crate) fn amplification(
     with_database(&args.db, &args.open, Access::READ, global, |db| {
         let amplification = db.amplification();
         if output.json {
-            return output.document(&amplification_document(&amplification));
+            return output.document(&costs::document(&amplification));
         }
         for line in amplification.to_string().lines() {
             output.line(line)?;
@@ -49,38 +52,16 @@ pub(crate) fn amplification(
     })
 }
 
-fn amplification_document(amplification: &Amplification) -> Value {
-    let (write, read, space) = (
-        &amplification.write,
-        &amplification.read,
-        &amplification.space,
-    );
-    let total = write.total();
-    let keyspaces = amplification.keyspaces.iter().map(|keyspace| {
-        json!({
-            "name": keyspace.name,
-            "user_bytes": keyspace.write.user_bytes,
-            "write_factor": keyspace.write.factor(),
-            "table_bytes": keyspace.space.table_bytes,
-            "live_bytes": keyspace.space.live_bytes,
-        })
-    });
-    let keyspaces: Vec<Value> = keyspaces.collect();
-    json!({
-        "user_bytes": write.user_bytes,
-        "payload_bytes": total.payload_bytes,
-        "page_bytes": total.page_bytes,
-        "write_factor": write.factor(),
-        "get_count": read.get_count,
-        "tables_searched": read.tables_searched,
-        "table_bytes": space.table_bytes,
-        "log_bytes": space.log_bytes,
-        "live_bytes": space.live_bytes,
-        "keyspaces": keyspaces,
-    })
+pub(crate) fn compact(args: &Compact, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
+    compact_until(&Interrupt::listen(), args, global, output)
 }
 
-pub(crate) fn compact(args: &Compact, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) fn compact_until(
+    interrupt: &Interrupt,
+    args: &Compact,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let bound = |argument: &Option<std::ffi::OsString>| {
         let argument = argument.as_ref();
         argument
@@ -92,8 +73,18 @@ pub(crate) fn compact(args: &Compact, global: &Global, output: &mut Output<'_>) 
     let clock = SystemClock::new();
     with_database(&args.db, &args.open, Access::READ, global, |db| {
         let before = db.stats();
-        keyspace_of(db, &args.keyspace)?.compact_range((from, to))?;
-        db.wait_for_compactions()?;
+        let keyspace = keyspace_of(db, &args.keyspace)?;
+        let compacted = interrupt.during(
+            || close(db),
+            || {
+                keyspace.compact_range((from, to))?;
+                db.wait_for_compactions()
+            },
+        );
+        compacted.or_else(|error| {
+            interrupt.check("not everything was compacted; the database is whole")?;
+            Err(Failure::from(error))
+        })?;
         let after = db.stats();
         report_compaction(&before, &after, clock.monotonic_micros(), output)
     })

@@ -14,6 +14,7 @@ use sstable::VerifyReport;
 use super::args::{Global, OnlyDirectory};
 use super::directory::{Directory, State};
 use super::failure::{Failure, Outcome};
+use super::interrupt::Interrupt;
 use super::output::Output;
 use super::wal::{check_log, dropped_remark};
 use crate::text::{bytes_for_people, count_for_people, escape};
@@ -30,6 +31,8 @@ struct Findings {
     segment_count: u64,
     log_bytes: u64,
     record_count: u64,
+    /// Not everything was looked at.
+    is_cut: bool,
 }
 
 impl Findings {
@@ -44,6 +47,15 @@ impl Findings {
 }
 
 pub(crate) fn run(args: &OnlyDirectory, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
+    run_until(&Interrupt::listen(), args, global, output)
+}
+
+pub(crate) fn run_until(
+    interrupt: &Interrupt,
+    args: &OnlyDirectory,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let directory = Directory::open(&args.db)?;
     let _lock = directory.lock()?;
     let mut findings = Findings::default();
@@ -51,7 +63,12 @@ pub(crate) fn run(args: &OnlyDirectory, global: &Global, output: &mut Output<'_>
         Ok(state) => {
             check_manifest(&state, &mut findings);
             check_names(&directory, &state, &mut findings);
-            check_tables(&state, global, &mut findings)?;
+            let checked = check_tables(&state, global, interrupt, &mut findings);
+            if let Err(Failure::Interrupted(_)) = checked {
+                // What was found so far is worth as much as ever.
+                print(&findings, output)?;
+            }
+            checked?;
             check_segments(&directory, &state, &mut findings)?;
         }
         // Without it nothing says which files count.
@@ -99,7 +116,12 @@ fn tables(state: &State) -> impl Iterator<Item = (Level, &std::sync::Arc<Table>)
     keyspaces.flat_map(|keyspace| keyspace.version.tables())
 }
 
-fn check_tables(state: &State, global: &Global, findings: &mut Findings) -> Outcome<()> {
+fn check_tables(
+    state: &State,
+    global: &Global,
+    interrupt: &Interrupt,
+    findings: &mut Findings,
+) -> Outcome<()> {
     let total = tables(state).map(|(_, table)| table.meta.file_bytes).sum();
     let bar = if global.quiet {
         ProgressBar::hidden()
@@ -109,6 +131,11 @@ fn check_tables(state: &State, global: &Global, findings: &mut Findings) -> Outc
         ProgressBar::new(total).with_style(style)
     };
     for (_, table) in tables(state) {
+        if let Err(failure) = interrupt.check("not everything was checked") {
+            bar.finish_and_clear();
+            findings.is_cut = true;
+            return Err(failure);
+        }
         match check_table(table) {
             Ok(report) => {
                 findings.table_count += 1;
@@ -185,6 +212,7 @@ fn print(findings: &Findings, output: &mut Output<'_>) -> Outcome<()> {
             "segments": findings.segment_count,
             "log_bytes": findings.log_bytes,
             "records": findings.record_count,
+            "complete": !findings.is_cut,
         }));
     }
     for error in &findings.damage {
@@ -204,7 +232,8 @@ fn print(findings: &Findings, output: &mut Output<'_>) -> Outcome<()> {
         count_for_people(findings.edit_count),
     ))?;
     if findings.damage.is_empty() {
-        output.line("no damage found")?;
+        let so_far = if findings.is_cut { " so far" } else { "" };
+        output.line(&format!("no damage found{so_far}"))?;
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ fn follow(
     directory: &Directory,
     output: &mut Output<'_>,
 ) -> Outcome<()> {
-    let interrupt = Interrupt::listen();
+    let interrupt = Interrupt::listen_in_silence();
     let from = from_seq(args)?.max(SequenceNumber::ZERO.plus(1));
     let mut follow = Follow::open(Arc::clone(&directory.fs), &directory.path, from)?;
     if !global.quiet {

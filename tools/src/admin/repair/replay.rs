@@ -210,9 +210,7 @@ impl Replayer<'_> {
     }
 
     fn apply(&mut self, record: &Record<'_>, report: &mut Report) -> Outcome<()> {
-        if self.interrupt.is_set() {
-            return Err(Failure::trouble("interrupted"));
-        }
+        self.interrupt.check("the repair is not complete")?;
         match record.meta.kind {
             RecordKind::Batch => self.apply_batch(record, report),
             RecordKind::KeyspaceCreate => {

@@ -12,7 +12,7 @@ use base::{FileNumber, InternalKey, KeyKind, KeyspaceId, SequenceNumber};
 use siltstone::{Db, Keyspace, WriteBatch};
 use sstable::{ReadMode, ReaderOptions, ScanMode, TableCursor, TableReader, Verify};
 
-use super::super::failure::{Failure, Outcome};
+use super::super::failure::Outcome;
 use super::super::interrupt::Interrupt;
 use super::{Loss, Plan, Report, Source, TableFile};
 
@@ -131,9 +131,7 @@ pub(super) fn tables(
     let mut batch = WriteBatch::new();
     let mut last: Option<Vec<u8>> = None;
     while let Some(Reverse(head)) = heap.pop() {
-        if interrupt.is_set() {
-            return Err(Failure::trouble("interrupted"));
-        }
+        interrupt.check("the repair is not complete")?;
         let table = &source.tables[head.index];
         let run = &mut runs[head.index];
         if run.is_none() {

@@ -1,0 +1,213 @@
+//! The `siltstone` binary in trouble: signals, full disks, pipes that close.
+#![expect(clippy::disallowed_methods, reason = "what a user does from outside")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+#[path = "support/fixture.rs"]
+mod fixture;
+
+use fixture::{Fixture, records};
+
+/// More than pipes and buffers hold between two processes.
+const RECORD_COUNT: usize = 20_000;
+
+fn many_records(from: usize) -> String {
+    let record = |n: usize| {
+        let noise = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let value = format!("{noise:x}{noise:b}");
+        records([(&*format!("key{n:07}"), &*value)])
+    };
+    (from..from + RECORD_COUNT).map(record).collect()
+}
+
+fn filled() -> Fixture {
+    let fixture = Fixture::new();
+    let ended = fixture.run_with_input("load DB -", many_records(0).as_bytes());
+    assert_eq!(ended.code, 0, "{ended:?}");
+    fixture
+}
+
+fn spawn(fixture: &Fixture, line: &str) -> Child {
+    let mut command = fixture.command(line);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it was built")
+}
+
+/// Sends a signal and waits until the process says that it has seen it.
+fn interrupt(child: &mut Child, signal: Signal) -> BufReader<ChildStderr> {
+    let id = i32::try_from(child.id()).expect("a process id");
+    let pid = Pid::from_raw(id).expect("a process id");
+    kill_process(pid, signal).expect("it runs");
+    let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    errors.read_line(&mut line).expect("text");
+    assert!(line.starts_with("interrupted: ending"), "{line}");
+    errors
+}
+
+fn rest(mut errors: BufReader<ChildStderr>) -> String {
+    let mut text = String::new();
+    errors.read_to_string(&mut text).expect("text");
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+#[test]
+fn an_interrupted_dump_says_that_it_is_not_complete() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let fixture = filled();
+        let mut child = spawn(&fixture, "dump DB");
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut first = String::new();
+        // It has begun, and will wait for a reader.
+        output.read_line(&mut first).expect("text");
+        let errors = interrupt(&mut child, signal);
+        let mut printed = String::new();
+        output.read_to_string(&mut printed).expect("text");
+        let lines = printed.lines().count();
+        let said = rest(errors);
+        assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
+        assert!(said.contains("the dump is not complete"), "{said}");
+        assert!(lines + 1 < RECORD_COUNT, "{lines}");
+        // It was closed as it should be: nothing is left to be replayed or removed.
+        assert!(fixture.out("verify DB").contains("no damage found"));
+        assert_eq!(fixture.out("scan DB --count"), format!("{RECORD_COUNT}\n"));
+    }
+}
+
+#[test]
+fn an_interrupted_load_says_how_far_it_came() {
+    let fixture = Fixture::new();
+    let mut child = spawn(&fixture, "load DB - --batch-size 100 --quiet");
+    let mut input = child.stdin.take().expect("piped");
+    // More than a pipe holds: when it is written the load is under way.
+    input
+        .write_all(many_records(0).as_bytes())
+        .expect("it reads");
+    let errors = interrupt(&mut child, Signal::INT);
+    // It waits for a line, or reads many still.
+    let mut from = RECORD_COUNT;
+    while input.write_all(many_records(from).as_bytes()).is_ok() {
+        from += RECORD_COUNT;
+    }
+    let said = rest(errors);
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
+    assert!(said.contains("the load is not complete"), "{said}");
+    let count: usize = fixture
+        .out("scan DB --count")
+        .trim()
+        .parse()
+        .expect("a count");
+    let line = format!("--skip-lines {count} goes on behind them");
+    assert!(said.contains(&line), "{count}: {said}");
+}
+
+#[test]
+fn a_second_signal_quits_at_once() {
+    let fixture = filled();
+    let mut child = spawn(&fixture, "dump DB");
+    let mut output = BufReader::new(child.stdout.take().expect("piped"));
+    output.read_line(&mut String::new()).expect("text");
+    let errors = interrupt(&mut child, Signal::INT);
+    // Nobody reads what it prints: it would wait for ever.
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill_process(Pid::from_raw(id).expect("a process id"), Signal::INT).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(rest(errors), "");
+    drop(output);
+    assert_eq!(fixture.out("scan DB --count"), format!("{RECORD_COUNT}\n"));
+}
+
+/// A file system of one megabyte.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where none can be made.
+    fn mount(fixture: &Fixture) -> Option<Self> {
+        let place = fixture.path("small");
+        std::fs::create_dir(&place).expect("made");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(&place)
+            .stderr(Stdio::null())
+            .status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(place));
+        }
+        println!("skipped: only root can mount");
+        None
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).expect("a directory");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry
+                .expect("listed")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        };
+        entries.map(name).collect()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The test has failed already, or will at the removal of its directory.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn copies_that_find_no_room_say_so_and_what_they_leave() {
+    let fixture = filled();
+    let Some(disk) = SmallDisk::mount(&fixture) else {
+        return;
+    };
+    let ended = fixture.run("checkpoint DB @small/copy");
+    ended.fails_with(2, "space");
+    assert_eq!(disk.names(), Vec::<String>::new(), "{ended:?}");
+
+    let file = std::fs::File::create(disk.0.join("dump")).expect("made");
+    let mut command = fixture.command("dump DB");
+    let output = command.stdout(file).stderr(Stdio::piped()).output();
+    let output = output.expect("it was built");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("writing the output failed: No space left"),
+        "{said}"
+    );
+    std::fs::remove_file(disk.0.join("dump")).expect("removed");
+
+    let ended = fixture.run("repair DB @small/saved");
+    ended.fails_with(2, "space");
+    assert!(ended.err.contains("saved is not complete"), "{ended:?}");
+    // The database itself is none the worse.
+    assert_eq!(fixture.out("scan DB --count"), format!("{RECORD_COUNT}\n"));
+}
+
+#[test]
+fn readers_that_have_seen_enough_end_it_quietly() {
+    let fixture = filled();
+    for line in [
+        "dump DB",
+        "scan DB",
+        "wal dump DB",
+        "manifest dump DB",
+        "verify DB",
+    ] {
+        let mut child = spawn(&fixture, line);
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), &*said), (Some(0), ""), "{line}");
+    }
+}
