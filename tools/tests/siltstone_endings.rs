@@ -125,7 +125,7 @@ fn a_second_signal_quits_at_once() {
     assert_eq!(fixture.out("scan DB --count"), format!("{RECORD_COUNT}\n"));
 }
 
-/// A file system of one megabyte.
+/// A file system that is smaller than the database.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -134,7 +134,7 @@ impl SmallDisk {
         let place = fixture.path("small");
         std::fs::create_dir(&place).expect("made");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
             .arg(&place)
             .stderr(Stdio::null())
             .status();
