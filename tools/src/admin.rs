@@ -38,8 +38,8 @@ const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
 /// Runs the command that `args` name; the first of them is the name of the program.
 ///
 /// Returns 0 if all is well, 1 if damage was found, 2 if the call is wrong, something named does
-/// not exist, or the system refused, 130 if a signal ended it early. A reader who closes the pipe of standard output early ends it
-/// quietly.
+/// not exist, or the system refused, 130 if a signal ended it early. A reader who closes the pipe
+/// of standard output early ends it quietly.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = CommandLine::try_parse_from(place_database(args));
     let CommandLine { global, command } = match parsed {
