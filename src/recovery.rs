@@ -223,7 +223,12 @@ impl<'a> Recovery<'a> {
         } else {
             SEQUENCE_GAP
         };
-        let next_seq = last_seq.max(versions.last_seq()).plus(1 + gap);
+        let last_known = last_seq.max(versions.last_seq());
+        if last_known > SequenceNumber::OPENED_MAX {
+            let message = "MANIFEST says that every sequence number is used up";
+            return Err(Error::corruption(&self.rooms.dir, 0, message));
+        }
+        let next_seq = last_known.plus(1 + gap);
         let log = self.begin_log(&versions, prepared.successor, next_seq)?;
         self.rooms.sweeper.unlink_segments(&prepared.obsolete);
         self.sweep_orphans(&versions, &log, old_manifest, tail_was_cut)?;

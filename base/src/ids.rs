@@ -3,6 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// No file number, ordinal, epoch or count on disk is larger: at a thousand a second it takes nine
+/// thousand years to get there. A file that says otherwise is damaged. Sums of many fit 64 bits.
+pub const COUNT_MAX: u64 = 1 << 48;
+
 /// The number of one file; a single counter names segments, tables and MANIFESTs alike.
 ///
 /// A number is never given to a second file of a database.

@@ -23,6 +23,9 @@ impl SequenceNumber {
     pub const ZERO: Self = Self(0);
     /// The largest that fits; also the bound that sees every write.
     pub const MAX: Self = Self((1 << 56) - 1);
+    /// The largest that a database may have come to when it is opened, so that whoever opens it has
+    /// numbers left. No write has ever had a larger one; a damaged file may say so.
+    pub const OPENED_MAX: Self = Self(Self::MAX.0 - (1 << 48));
 
     /// The number, or `None` if it does not fit in 56 bits.
     pub const fn new(value: u64) -> Option<Self> {

@@ -175,7 +175,7 @@ impl Inspection {
             SequenceNumber::ZERO
         };
         let last_seq = last.unwrap_or_default().max(config.flushed_max).max(known);
-        if last_seq == SequenceNumber::MAX {
+        if last_seq > SequenceNumber::OPENED_MAX {
             let message = "the log uses up every sequence number";
             return Err(Error::corruption(&config.dir, 0, message));
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use base::checksum::Crc;
 use base::coding::{FIRST_SKIPPABLE_TAG, Fields, Malformed, Reader, put_varint_field};
+use base::ids::COUNT_MAX;
 use base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 
 use crate::record::{self, Anchor, Frame, Position, Record, RecordKind, RecordMeta};
@@ -144,6 +145,9 @@ impl SegmentHeader {
         }
         let database_id = reader.u128()?;
         let (epoch, number, ordinal) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        if [epoch, number, ordinal].iter().any(|&n| n > COUNT_MAX) {
+            return Err(HeaderFault::Damaged);
+        }
         let tagged_len = usize::try_from(reader.u32()?).map_err(|_| Malformed)?;
         let mut created_micros = 0;
         let mut anchor = Anchor::default();

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
+use base::SequenceNumber;
 use base::checksum::Crc;
+use base::coding::put_varint_field;
 use base::fs::FileSystem;
 use base::random::Random;
 use sstable::{ReadMode, ReaderOptions, TRAILER_BYTES, TableReader};
@@ -111,8 +113,8 @@ pub(crate) fn change(bytes: &mut [u8], random: &mut Random) {
 
 /// The header of a segment.
 const SEGMENT_HEADER: usize = 512;
-/// The header of a record in it.
-const RECORD_HEADER: usize = 40;
+/// The longest header of a record in it, and that of an end.
+const RECORD_HEADER_MAX: usize = 40;
 
 /// A copy of a segment of the log, or of a MANIFEST, with something changed in its header or in one
 /// or two of its records, and the checksums made right.
@@ -128,13 +130,12 @@ pub(crate) fn changed_segment(original: &[u8], random: &mut Random) -> Vec<u8> {
         return bytes;
     }
     for _ in 0..=random.below(2) {
-        let (at, end) = *random.pick(&records);
+        let Record { at, body, end } = *random.pick(&records);
         if random.one_in(3) {
-            change(&mut bytes[at + 8..at + RECORD_HEADER], random);
-        } else if end > at + RECORD_HEADER {
+            change(&mut bytes[at + 8..body], random);
+        } else if end > body {
             // What counts stands in front, most often.
-            let len = (end - at - RECORD_HEADER).min(*random.pick(&[16, 64, 1 << 20]));
-            let body = at + RECORD_HEADER;
+            let len = (end - body).min(*random.pick(&[16, 64, 1 << 20]));
             change(&mut bytes[body..body + len], random);
         }
         seal_record(&mut bytes, at);
@@ -142,32 +143,151 @@ pub(crate) fn changed_segment(original: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Where records begin and what follows their headers ends, padding apart.
-fn records(bytes: &[u8]) -> Vec<(usize, usize)> {
+/// Numbers at which arithmetic goes wrong.
+const EXTREMES: [u64; 8] = [
+    0,
+    1,
+    u32::MAX as u64,
+    (1 << 56) - 2,
+    (1 << 56) - 1,
+    i64::MAX as u64,
+    u64::MAX - 1,
+    u64::MAX,
+];
+
+/// One of them.
+pub(crate) fn extreme(random: &mut Random) -> u64 {
+    *random.pick(&EXTREMES)
+}
+
+/// A copy of a segment with one number of its header at an extreme: the epoch, the file's number,
+/// the ordinal, or the anchor that the numbers of its records are counted from.
+pub(crate) fn extreme_segment(original: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    let value = extreme(random);
+    if random.one_in(2) {
+        let at = *random.pick(&[52, 60, 68]);
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    } else {
+        let tag = *random.pick(&[2, 3]);
+        let mut fields = Vec::new();
+        put_varint_field(&mut fields, tag, value & SequenceNumber::MAX.get());
+        let len = u32::try_from(fields.len()).expect("a short field");
+        bytes[76..80].copy_from_slice(&len.to_le_bytes());
+        bytes[80..80 + fields.len()].copy_from_slice(&fields);
+    }
+    let crc = Crc::at(u64_at(&bytes, 28), 0).and(&bytes[..508]).finish();
+    bytes[508..512].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// A copy of a MANIFEST whose edits are what `change` makes of them.
+pub(crate) fn rewritten(original: &[u8], mut change: impl FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let mut bytes = original[..SEGMENT_HEADER].to_vec();
+    for Record { at, body, end } in records(original) {
+        let payload = change(&original[body..end]);
+        let start = bytes.len();
+        let old = lengths(original, at).expect("it was found");
+        let len = u32::try_from(payload.len()).expect("a small edit");
+        if old.is_wide {
+            bytes.extend_from_slice(&original[at..body]);
+            bytes[start + 12..start + 16].copy_from_slice(&len.to_le_bytes());
+        } else {
+            let len_at = at + old.payload_len_at;
+            bytes.extend_from_slice(&original[at..len_at]);
+            bytes[start + 8] |= LONG_PAYLOAD;
+            bytes.extend_from_slice(&len.to_le_bytes()[..3]);
+            bytes.extend_from_slice(&original[len_at + old.payload_len_bytes..body]);
+        }
+        bytes.extend_from_slice(&payload);
+        seal_record(&mut bytes, start);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+    }
+    bytes
+}
+
+/// Where a record begins, where its header ends, and where what follows that ends, padding apart.
+#[derive(Clone, Copy)]
+struct Record {
+    at: usize,
+    body: usize,
+    end: usize,
+}
+
+fn records(bytes: &[u8]) -> Vec<Record> {
     let mut found = Vec::new();
     let mut at = SEGMENT_HEADER;
-    while at + RECORD_HEADER <= bytes.len() && bytes[at..at + 4] != [0; 4] {
-        let end = at + RECORD_HEADER + body_len(bytes, at);
+    while at + 4 <= bytes.len() && bytes[at..at + 4] != [0; 4] {
+        let Some(lengths) = lengths(bytes, at) else {
+            break;
+        };
+        let body = at + lengths.header;
+        let end = body + lengths.body;
         if end > bytes.len() {
             break;
         }
-        found.push((at, end));
+        found.push(Record { at, body, end });
         at = end.next_multiple_of(8);
     }
     found
 }
 
-/// Tagged fields and payload of the record at `at`.
-fn body_len(bytes: &[u8], at: usize) -> usize {
-    let len = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().expect("four bytes"));
-    len as usize + usize::from(bytes[at + 13]) * 8
+/// In the form of a narrow header.
+const LONG_PAYLOAD: u8 = 1 << 3;
+const HAS_COUNT: u8 = 1 << 4;
+const LONG_TIME: u8 = 1 << 5;
+
+/// What a header of a record says of lengths.
+struct Lengths {
+    is_wide: bool,
+    header: usize,
+    /// Tagged fields and payload.
+    body: usize,
+    /// Where the header has the payload's length, and in how many bytes.
+    payload_len_at: usize,
+    payload_len_bytes: usize,
+}
+
+/// Of the record at `at`, if there are bytes for any header.
+fn lengths(bytes: &[u8], at: usize) -> Option<Lengths> {
+    let header = bytes.get(at..)?;
+    let form = *header.get(8)?;
+    let is_wide = form == 0;
+    let (payload_len_at, payload_len_bytes) = match form {
+        0 => (12, 4),
+        _ => (
+            15 + usize::from(form & LONG_TIME != 0),
+            if form & LONG_PAYLOAD == 0 { 1 } else { 3 },
+        ),
+    };
+    let mut len = [0; 8];
+    let said = header.get(payload_len_at..payload_len_at + payload_len_bytes)?;
+    len[..payload_len_bytes].copy_from_slice(said);
+    let payload = index(u64::from_le_bytes(len));
+    let (header_len, fields) = if is_wide {
+        (RECORD_HEADER_MAX, usize::from(*header.get(23)?) * 8)
+    } else {
+        let count = if form & HAS_COUNT == 0 { 0 } else { 3 };
+        let durable = [0, 3, 3, 6][usize::from(form >> 6)];
+        (payload_len_at + payload_len_bytes + count + durable, 0)
+    };
+    (header.len() >= header_len).then_some(Lengths {
+        is_wide,
+        header: header_len,
+        body: fields + payload,
+        payload_len_at,
+        payload_len_bytes,
+    })
 }
 
 /// Makes both checksums of a record right, as far as there are bytes for what it says.
 fn seal_record(bytes: &mut [u8], at: usize) {
+    let Some(lengths) = lengths(bytes, at) else {
+        return;
+    };
     let file_id = u64_at(bytes, 28);
-    let body = at + RECORD_HEADER;
-    let end = body.saturating_add(body_len(bytes, at)).min(bytes.len());
+    let body = at + lengths.header;
+    let end = body.saturating_add(lengths.body).min(bytes.len());
     let crc = Crc::at(file_id, at as u64).and(&bytes[body..end]).finish();
     bytes[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
     let crc = Crc::at(file_id, at as u64)

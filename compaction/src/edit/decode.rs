@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use base::coding::{FIRST_SKIPPABLE_TAG, Fields, Reader};
+use base::ids::COUNT_MAX;
 use base::key::KEY_BYTES_MAX;
 use base::{FileNumber, KeyKind, KeyspaceId, Level, OwnedKey, SequenceNumber};
 
@@ -62,12 +63,12 @@ pub(super) fn edit(bytes: &[u8]) -> Result<VersionEdit> {
         match tag {
             tag::DATABASE_ID => edit.database_id = Some(reader.u128()?),
             tag::HASH_SEED => edit.hash_seed = Some(reader.u64()?),
-            tag::EPOCH => edit.epoch = Some(reader.varint()?),
+            tag::EPOCH => edit.epoch = Some(count(&mut reader)?),
             tag::NEXT_FILE_NUMBER => edit.next_file_number = Some(number(&mut reader)?),
             tag::LAST_SEQ => edit.last_seq = Some(sequence(&mut reader)?),
             tag::LOG_FLOOR => edit.log_floor = Some(number(&mut reader)?),
             tag::LOG_DURABLE_UPTO => {
-                edit.log_durable_upto = Some((reader.varint()?, reader.varint()?));
+                edit.log_durable_upto = Some((count(&mut reader)?, count(&mut reader)?));
             }
             tag::CLEAN_CLOSE => {
                 edit.clean_close = Some(match reader.u8()? {
@@ -86,7 +87,7 @@ pub(super) fn edit(bytes: &[u8]) -> Result<VersionEdit> {
             }
             tag::FLUSHED_FLOOR => edit.flushed_floor = Some(sequence(&mut reader)?),
             tag::NEXT_KEYSPACE_ID => {
-                edit.next_keyspace_id = Some(KeyspaceId(reader.varint_u32()?));
+                edit.next_keyspace_id = Some(keyspace_id(&mut reader)?);
             }
             _ => return Err(MalformedEdit::newer("unknown field", tag)),
         }
@@ -100,7 +101,7 @@ fn keyspace_edit(bytes: &[u8]) -> Result<KeyspaceEdit> {
     let mut edit = match scope.next()? {
         Some((keyspace::ID, content)) => {
             let mut reader = Reader::new(content);
-            let id = KeyspaceId(reader.varint_u32()?);
+            let id = keyspace_id(&mut reader)?;
             finished(&reader, keyspace::ID)?;
             KeyspaceEdit::new(id)
         }
@@ -198,10 +199,10 @@ fn table_field(read: &mut Partial, tag: u32, content: &[u8]) -> Result<()> {
     match tag {
         table::NUMBER => read.number = Some(number(&mut reader)?),
         table::FILE_ID => read.file_id = Some(reader.u64()?),
-        table::FILE_BYTES => read.file_bytes = Some(reader.varint()?),
-        table::ENTRY_COUNT => read.entry_count = Some(reader.varint()?),
-        table::TOMBSTONE_COUNT => read.tombstone_count = not_default(reader.varint()?, tag)?,
-        table::RAW_BYTES => read.raw_bytes = not_default(reader.varint()?, tag)?,
+        table::FILE_BYTES => read.file_bytes = Some(count(&mut reader)?),
+        table::ENTRY_COUNT => read.entry_count = Some(count(&mut reader)?),
+        table::TOMBSTONE_COUNT => read.tombstone_count = not_default(count(&mut reader)?, tag)?,
+        table::RAW_BYTES => read.raw_bytes = not_default(count(&mut reader)?, tag)?,
         table::SMALLEST => {
             read.smallest = Some(key(content, tag)?);
             return Ok(());
@@ -217,7 +218,7 @@ fn table_field(read: &mut Partial, tag: u32, content: &[u8]) -> Result<()> {
         table::LOCATION => read.location = not_default(reader.u8()?, tag)?,
         table::COMPRESSION => read.compression = not_default(reader.u8()?, tag)?,
         table::CREATED_MICROS => read.created_micros = not_default(reader.varint()?, tag)?,
-        table::HIDDEN_COUNT => read.hidden_count = not_default(reader.varint()?, tag)?,
+        table::HIDDEN_COUNT => read.hidden_count = not_default(count(&mut reader)?, tag)?,
         _ => return Err(MalformedEdit::newer("unknown field of a table", tag)),
     }
     finished(&reader, tag)
@@ -238,7 +239,23 @@ fn not_default<T: PartialEq + Default>(value: T, tag: u32) -> Result<T> {
 }
 
 fn number(reader: &mut Reader<'_>) -> Result<FileNumber> {
-    Ok(FileNumber(reader.varint()?))
+    Ok(FileNumber(count(reader)?))
+}
+
+fn count(reader: &mut Reader<'_>) -> Result<u64> {
+    let count = reader.varint()?;
+    if count > COUNT_MAX {
+        return Err(MalformedEdit::new("number out of range"));
+    }
+    Ok(count)
+}
+
+/// The last one is never given away.
+fn keyspace_id(reader: &mut Reader<'_>) -> Result<KeyspaceId> {
+    match reader.varint_u32()? {
+        u32::MAX => Err(MalformedEdit::new("keyspace id out of range")),
+        id => Ok(KeyspaceId(id)),
+    }
 }
 
 fn sequence(reader: &mut Reader<'_>) -> Result<SequenceNumber> {

@@ -24,7 +24,7 @@ fn some<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Option<T
 }
 
 fn number(random: &mut Random) -> u64 {
-    random.next_u64() >> random.below(64)
+    random.next_u64() >> (16 + random.below(48))
 }
 
 fn table(random: &mut Random) -> TableMeta {
@@ -49,7 +49,7 @@ fn table(random: &mut Random) -> TableMeta {
 }
 
 fn keyspace(random: &mut Random) -> KeyspaceEdit {
-    let id = u32::try_from(number(random) >> 32).expect("32 bits");
+    let id = u32::try_from(number(random) >> 17).expect("31 bits");
     let mut edit = KeyspaceEdit::new(KeyspaceId(id));
     edit.created = some(random, |random| KeyspaceCreated {
         name: key(random).user_key,
