@@ -20,10 +20,10 @@ fn written(arguments: &[&str]) -> serde_json::Value {
     document["amplification"]["write"].clone()
 }
 
-/// What a mapped log may be charged too much where memtables are as small as these, in percent: of
-/// the pages that were made ready ahead the ledger cannot know which the system had in hand when a
-/// sync came. Up to 4.9 were seen; with memtables of 64 MiB it is less than one.
-const MADE_READY_PERCENT: f64 = 8.0;
+/// What a mapped log may be charged too much or too little where memtables are as small as these,
+/// in percent. At most 0.2 as a rule; where a sync met writers at work, which of the pages made
+/// ready it had in hand can be told only about: 1.4 once in thirty-six runs.
+const MADE_READY_PERCENT: f64 = 4.0;
 
 /// Whether the causes of a workload add up, within so many percent, to what the system counted.
 fn check(arguments: &[&str], tolerance: f64) {
