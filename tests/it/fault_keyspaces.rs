@@ -6,27 +6,11 @@ use std::path::{Path, PathBuf};
 
 use base::FileKind;
 use base::fs::fault::{Fault, FaultError, OpKind};
-use siltstone::{Db, ErrorKind, Health, Keyspace, KeyspaceOptions, Options, ReadMode, WriteBatch};
+use siltstone::{Db, ErrorKind, Health, Keyspace, Options, ReadMode, WriteBatch};
 
 use crate::images::check_no_leak;
 use crate::order;
-use crate::support::{DIR, PrintOnPanic, World, contents, tagged};
-
-fn small() -> KeyspaceOptions {
-    KeyspaceOptions::new()
-        .memtable_bytes_max(4 << 10)
-        .table_bytes_target(4 << 10)
-        .level0_table_count_trigger(2)
-        .level_base_bytes(32 << 10)
-}
-
-fn fill(keyspace: &Keyspace, from: u64, count: u64) {
-    for n in from..from + count {
-        keyspace
-            .put((n % 50).to_be_bytes(), tagged(n, 150))
-            .expect("a put");
-    }
-}
+use crate::support::{DIR, PrintOnPanic, World, contents, fill, small_keyspace, tagged};
 
 /// Nothing is at hand that could not be read again; of every second seed, memory is short as well,
 /// so that writers often wait for flushes.
@@ -44,7 +28,7 @@ fn options(world: &World, seed: u64) -> Options {
 fn two(seed: u64) -> (World, Db, [Keyspace; 2], BTreeSet<PathBuf>) {
     let world = World::new(seed);
     let db = options(&world, seed).open(DIR).expect("a new database");
-    let [a, b] = ["a", "b"].map(|name| db.create_keyspace(name, &small()).expect("new"));
+    let [a, b] = ["a", "b"].map(|name| db.create_keyspace(name, &small_keyspace()).expect("new"));
     fill(&a, 0, 100);
     a.compact_range(..).expect("a compaction");
     world.executor.run_until_idle();
@@ -127,7 +111,9 @@ fn a_keyspace_with_a_damaged_table_leaves_the_others_alone_and_can_be_dropped() 
         check_others(&world, &db, &hands, ErrorKind::Corruption);
         drop(hands);
         db.drop_keyspace("a").expect("a drop");
-        let again = db.create_keyspace("a", &small()).expect("a new one");
+        let again = db
+            .create_keyspace("a", &small_keyspace())
+            .expect("a new one");
         fill(&again, 0, 50);
         again.compact_range(..).expect("a compaction");
         drop(again);

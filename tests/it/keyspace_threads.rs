@@ -8,17 +8,9 @@ use std::thread;
 
 use base::FileKind;
 use base::fs::{FileSystem, OsFs};
-use siltstone::{Db, Error, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOutcome};
+use siltstone::{Db, Error, ErrorKind, Options, WriteBatch, WriteOutcome};
 
-use crate::support::{PrintOnPanic, Rng, Setup, contents, rounds, tagged};
-
-fn small() -> KeyspaceOptions {
-    KeyspaceOptions::new()
-        .memtable_bytes_max(4 << 10)
-        .table_bytes_target(4 << 10)
-        .level0_table_count_trigger(2)
-        .level_base_bytes(32 << 10)
-}
+use crate::support::{PrintOnPanic, Rng, Setup, contents, rounds, small_keyspace, tagged};
 
 /// A call on a keyspace that another thread may drop.
 fn unless_gone<T>(what: &str, result: Result<T, Error>) -> Option<T> {
@@ -118,7 +110,8 @@ fn keyspaces_come_and_go_under_threads_and_leave_nothing() {
             let _stop = StopOnDrop(&stop);
             for cycle in 0..60 {
                 let name = format!("k{}", cycle % 4);
-                db.create_keyspace(&name, &small()).expect("a new one");
+                db.create_keyspace(&name, &small_keyspace())
+                    .expect("a new one");
                 let enough = written.load(Ordering::SeqCst) + 30;
                 while written.load(Ordering::SeqCst) < enough {
                     thread::yield_now();

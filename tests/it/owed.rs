@@ -7,32 +7,16 @@ use std::path::Path;
 use base::FileKind;
 use base::fs::fault::{Fault, FaultError, OpKind};
 use base::fs::sim::CrashModel;
-use siltstone::{Db, ErrorKind, Health, Keyspace, KeyspaceOptions};
+use siltstone::{Db, ErrorKind, Health};
 
 use crate::images::check_no_leak;
-use crate::support::{Model, PrintOnPanic, World, contents, tagged};
-
-fn small() -> KeyspaceOptions {
-    KeyspaceOptions::new()
-        .memtable_bytes_max(4 << 10)
-        .table_bytes_target(4 << 10)
-        .level0_table_count_trigger(2)
-        .level_base_bytes(32 << 10)
-}
+use crate::support::{Model, PrintOnPanic, World, contents, fill, small_keyspace};
 
 fn is_kind(kind: FileKind) -> impl Fn(&Path) -> bool + Send + Sync {
     move |path| {
         let name = path.file_name().and_then(|name| name.to_str());
         name.and_then(FileKind::parse)
             .is_some_and(|(found, _)| found == kind)
-    }
-}
-
-fn fill(keyspace: &Keyspace, from: u64, count: u64) {
-    for n in from..from + count {
-        keyspace
-            .put((n % 50).to_be_bytes(), tagged(n, 150))
-            .expect("a put");
     }
 }
 
@@ -51,7 +35,7 @@ fn changes_for_which_manifest_has_no_room_are_owed_and_not_lost() {
         let _place = PrintOnPanic(format!("seed {seed}"));
         let mut world = World::new(seed);
         let db = world.open().expect("a new database");
-        let gone = db.create_keyspace("gone", &small()).expect("new");
+        let gone = db.create_keyspace("gone", &small_keyspace()).expect("new");
         fill(&gone, 0, 60);
         gone.flush().expect("a flush");
         let fault = Fault::new(OpKind::Reserve, FaultError::Enospc).for_ever();
@@ -61,7 +45,8 @@ fn changes_for_which_manifest_has_no_room_are_owed_and_not_lost() {
         let mut refused = 0;
         for n in 0..30 {
             let name = format!("made {n}");
-            let made = db.create_keyspace(&name, &small()).expect("the log has it");
+            let made = db.create_keyspace(&name, &small_keyspace());
+            let made = made.expect("the log has it");
             fill(&made, 0, 5);
             match made.flush() {
                 Ok(()) => {}

@@ -11,7 +11,8 @@ use base::executor::Stepped;
 use base::fs::sim::SimFs;
 use base::random::Random;
 use siltstone::{
-    Compression, Db, FilterPolicy, LogAppend, MemtableStructure, Options, ReadMode, Result, Verify,
+    Compression, Db, FilterPolicy, Keyspace, KeyspaceOptions, LogAppend, MemtableStructure,
+    Options, ReadMode, Result, Verify,
 };
 
 use crate::order::Order;
@@ -307,6 +308,24 @@ pub(crate) fn tagged(tag: u64, len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// Options of a keyspace at whose sizes a few hundred puts flush and compact.
+pub(crate) fn small_keyspace() -> KeyspaceOptions {
+    KeyspaceOptions::new()
+        .memtable_bytes_max(4 << 10)
+        .table_bytes_target(4 << 10)
+        .level0_table_count_trigger(2)
+        .level_base_bytes(32 << 10)
+}
+
+/// Writes to fifty keys in turn, values that no other number has.
+pub(crate) fn fill(keyspace: &Keyspace, from: u64, count: u64) {
+    for n in from..from + count {
+        keyspace
+            .put((n % 50).to_be_bytes(), tagged(n, 150))
+            .expect("a put");
+    }
 }
 
 /// Everything `reads` shows, going forward, in the order it must have.
