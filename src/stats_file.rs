@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use base::fs::{FileSystem, OsFs};
-use base::{Error, Result, ids};
+use base::{Error, ErrorKind, Result, ids};
 
 use crate::amplification::Amplification;
 use crate::stats::{Gathered, Stats};
@@ -67,6 +67,9 @@ pub struct StatsFile {
     pub interval: Duration,
     /// What is wrong with the database, as [`Db::health`](crate::Db::health) tells it.
     pub trouble: Option<String>,
+    /// What can be done about that: `Poisoned` if writes fail until the database is reopened, and
+    /// otherwise the kind of the error that a flush or compaction met.
+    pub trouble_kind: Option<ErrorKind>,
     /// How many keyspaces there are. At most 256 are told one by one, the largest ones; numbers of
     /// the whole database cover all.
     pub keyspace_count: u64,
@@ -127,6 +130,7 @@ struct Contents {
     up_micros: u64,
     interval_micros: u64,
     trouble: Option<String>,
+    trouble_kind: Option<ErrorKind>,
     keyspace_count: u64,
     found: Gathered,
 }
@@ -141,6 +145,7 @@ impl From<Contents> for StatsFile {
             up_micros: contents.up_micros,
             interval: Duration::from_micros(contents.interval_micros),
             trouble: contents.trouble,
+            trouble_kind: contents.trouble_kind,
             keyspace_count: contents.keyspace_count,
             amplification: Amplification::of(&contents.found),
             stats: contents.found.stats,

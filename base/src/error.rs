@@ -45,9 +45,35 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    const ALL: [Self; 11] = [
+        Self::Io,
+        Self::Corruption,
+        Self::InvalidArgument,
+        Self::Conflict,
+        Self::Busy,
+        Self::Poisoned,
+        Self::Unsupported,
+        Self::NoSpace,
+        Self::AlreadyOpen,
+        Self::Closed,
+        Self::NotFound,
+    ];
+
     /// The fixed number of this kind, for other languages.
     pub const fn code(self) -> u8 {
         self as u8
+    }
+
+    /// The kind with this number, if there is one.
+    ///
+    /// # Examples
+    /// ```
+    /// use base::ErrorKind;
+    /// assert_eq!(ErrorKind::from_code(8), Some(ErrorKind::NoSpace));
+    /// assert_eq!(ErrorKind::from_code(0), None);
+    /// ```
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
 
@@ -270,6 +296,15 @@ mod tests {
             "block checksum mismatch stored=1 computed=2 file=000012.sst offset=4096"
         );
         assert!(error.is_corruption());
+    }
+
+    #[test]
+    fn every_number_is_of_the_kind_that_has_it() {
+        for code in 0..=u8::MAX {
+            let kind = ErrorKind::from_code(code);
+            assert_eq!(kind.is_some(), (1..=11).contains(&code), "{code}");
+            assert!(kind.is_none_or(|kind| kind.code() == code), "{code}");
+        }
     }
 
     #[test]

@@ -81,6 +81,14 @@ numbers!(Stats {
     41 stall_count,
     42 throttle_micros,
     43 throttle_count,
+    46 seek_run_count,
+    47 seek_passed_run_count,
+    48 scan_entry_count,
+    49 scan_index_blocks,
+    50 scan_data_blocks,
+    51 scan_cache_hits,
+    52 scan_loaded_blocks,
+    53 scan_bytes_read,
 });
 /// An optional number that may be 0, and one of a list: written by hand, after the others.
 const TAG_OLDEST_SNAPSHOT: u32 = 44;
@@ -106,6 +114,14 @@ numbers!(Counts {
     17 loaded_blocks,
     18 read_bytes,
     19 seek_count,
+    20 scans.run_count,
+    21 scans.passed_run_count,
+    22 scans.entry_count,
+    23 scans.index_blocks,
+    24 scans.data_blocks,
+    25 scans.cache_hits,
+    26 scans.loaded_blocks,
+    27 scans.read_bytes,
 });
 
 /// What lies in a level, and what was counted there.

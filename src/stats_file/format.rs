@@ -62,6 +62,8 @@ mod tag {
     pub(super) const LOG: u32 = 14;
     pub(super) const MANIFEST: u32 = 15;
     pub(super) const STATS_FILE: u32 = 16;
+    /// By the fixed number of its kind.
+    pub(super) const TROUBLE_KIND: u32 = 17;
 }
 
 /// The bytes that [`decode`] reads.
@@ -105,6 +107,9 @@ fn encode_body(contents: &Contents) -> Vec<u8> {
             .unwrap_or(0);
         let shown = trouble.as_bytes().get(..end).unwrap_or_default();
         put_field(&mut out, tag::TROUBLE, shown);
+    }
+    if let Some(kind) = contents.trouble_kind {
+        put_varint_field(&mut out, tag::TROUBLE_KIND, u64::from(kind.code()));
     }
     put_field(&mut out, tag::TOTALS, &put_totals(stats));
     let all = Group::all(stats, counts);
@@ -209,6 +214,11 @@ fn take(contents: &mut Contents, tag: u32, content: &[u8]) -> Result<()> {
         tag::UP_MICROS => contents.up_micros = number(tag, content)?,
         tag::INTERVAL_MICROS => contents.interval_micros = number(tag, content)?,
         tag::TROUBLE => contents.trouble = Some(text(tag, content)?),
+        tag::TROUBLE_KIND => {
+            let code = u8::try_from(number(tag, content)?).map_err(|_| malformed(tag))?;
+            let kind = ErrorKind::from_code(code);
+            contents.trouble_kind = Some(kind.ok_or_else(|| malformed(tag))?);
+        }
         tag::KEYSPACE_COUNT => contents.keyspace_count = number(tag, content)?,
         tag::TOTALS => take_totals(&mut found.stats, content)?,
         tag::ALL => {

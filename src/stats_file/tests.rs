@@ -45,6 +45,19 @@ impl Numbers {
             seek_count: self.next(),
             ..Counts::default()
         };
+        let scans = &mut counts.scans;
+        for number in [
+            &mut scans.run_count,
+            &mut scans.passed_run_count,
+            &mut scans.entry_count,
+            &mut scans.index_blocks,
+            &mut scans.data_blocks,
+            &mut scans.cache_hits,
+            &mut scans.loaded_blocks,
+            &mut scans.read_bytes,
+        ] {
+            *number = self.next();
+        }
         for level in &mut counts.levels {
             level.hit_count = self.next();
             level.filter_negatives = self.next();
@@ -112,6 +125,7 @@ impl Numbers {
             up_micros: self.next(),
             interval_micros: self.next(),
             trouble: Some(String::from("degraded: no room")),
+            trouble_kind: Some(ErrorKind::NoSpace),
             keyspace_count: names.len() as u64,
             found: Gathered {
                 stats: Stats {
@@ -127,6 +141,14 @@ impl Numbers {
                     throttle_count: self.next(),
                     get_bytes_read: self.next(),
                     stall_micros: self.next(),
+                    seek_run_count: self.next(),
+                    seek_passed_run_count: self.next(),
+                    scan_entry_count: self.next(),
+                    scan_index_blocks: self.next(),
+                    scan_data_blocks: self.next(),
+                    scan_cache_hits: self.next(),
+                    scan_loaded_blocks: self.next(),
+                    scan_bytes_read: self.next(),
                     ..Stats::default()
                 },
                 counts,

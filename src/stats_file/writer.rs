@@ -10,7 +10,7 @@ use base::executor::{Step, StepFn};
 use base::fs::FileSystem;
 use base::sync::Arc;
 use base::sync::atomic::{AtomicBool, Ordering};
-use base::{Result, ids};
+use base::{ErrorKind, Result, ids};
 
 use super::{Contents, format};
 use crate::health::{Health, HealthState};
@@ -81,6 +81,11 @@ impl Writer {
         let found = self.sources.gather();
         let clock = &self.sources.clock;
         let (opened_micros, steady) = self.began_micros;
+        let (trouble, trouble_kind) = match self.health.report() {
+            Health::Good | Health::Closed => (None, None),
+            Health::Degraded(error) => (Some(format!("degraded: {error}")), Some(error.kind())),
+            Health::Poisoned(error) => (Some(error.to_string()), Some(ErrorKind::Poisoned)),
+        };
         Contents {
             process_id: std::process::id(),
             engine_version: String::from(env!("CARGO_PKG_VERSION")),
@@ -88,11 +93,8 @@ impl Writer {
             written_micros: clock.now_micros(),
             up_micros: clock.monotonic_micros().saturating_sub(steady),
             interval_micros: u64::try_from(self.interval.as_micros()).unwrap_or(u64::MAX),
-            trouble: match self.health.report() {
-                Health::Good | Health::Closed => None,
-                Health::Degraded(error) => Some(format!("degraded: {error}")),
-                Health::Poisoned(error) => Some(error.to_string()),
-            },
+            trouble,
+            trouble_kind,
             keyspace_count: found.stats.keyspaces.len() as u64,
             found,
         }

@@ -58,6 +58,7 @@ fn it_says_what_the_database_says_of_itself() {
         for index in 0..50 {
             db.get(format!("key{index:04}")).expect("a get");
         }
+        assert_eq!(db.iter().expect("a scan").count(), 300);
         world.clock.advance(5_000_000);
         let snapshot = db.snapshot().expect("a snapshot");
         // What is told is from before the telling was counted.
@@ -69,6 +70,8 @@ fn it_says_what_the_database_says_of_itself() {
         assert!(told.up_micros >= 5_000_000);
         assert_eq!(told.written_micros - told.opened_micros, told.up_micros);
         assert_eq!((told.interval, told.trouble), (INTERVAL, None));
+        assert_eq!(told.trouble_kind, None);
+        assert_eq!(told.stats.scan_entry_count, 300);
         assert_eq!(told.keyspace_count, 2);
         assert_eq!(format!("{:?}", told.stats), format!("{stats:?}"));
         let amplification = format!("{amplification:?}");
@@ -155,6 +158,38 @@ fn a_full_disk_leaves_the_old_one_and_no_rest() {
     write_now(&world);
     assert!(told(&world).written_micros > before);
     assert_eq!(told(&world).trouble, None);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_kind() {
+    let world = World::new(5);
+    let db = options(&world).open(DIR).expect("a new database");
+    db.put("key", "value").expect("a put");
+    let has_ending = |ending: &'static str| {
+        move |found: &Path| found.extension().is_some_and(|found| found == ending)
+    };
+    let told_kind = || {
+        write_now(&world);
+        let told = told(&world);
+        assert_eq!(told.trouble.is_some(), told.trouble_kind.is_some());
+        told.trouble_kind
+    };
+    assert_eq!(told_kind(), None);
+    for (error, kind) in [
+        (FaultError::Eio, ErrorKind::Io),
+        (FaultError::Enospc, ErrorKind::NoSpace),
+    ] {
+        let fault = Fault::new(OpKind::Write, error).for_ever();
+        world.fs.fail(fault.only(has_ending("sst")));
+        let failed = db.flush().expect_err("no table can be written");
+        assert_eq!((failed.kind(), told_kind()), (kind, Some(kind)));
+        world.fs.clear_faults();
+    }
+    let fault = Fault::new(OpKind::Sync, FaultError::Eio);
+    world.fs.fail(fault.only(has_ending("log")));
+    db.put("key", "value").expect("a put");
+    db.sync().expect_err("the log cannot be synced");
+    assert_eq!(told_kind(), Some(ErrorKind::Poisoned));
 }
 
 #[test]
