@@ -311,6 +311,29 @@ fn reads_find_what_was_written() {
 }
 
 #[test]
+fn the_report_tells_what_scans_had_to_touch() {
+    let workloads = "--benchmarks=fillseq,compact,readseq,readreverse";
+    let document = stdout(&lsm_bench(&[workloads, "--num=2000", "--json"]));
+    let document: serde_json::Value = serde_json::from_str(&document).expect("one document");
+    let scan = &document["amplification"]["scan"];
+    assert_eq!(
+        (&scan["seeks"], &scan["entries"]),
+        (&2.into(), &4000.into())
+    );
+    let blocks = scan["data_blocks"].as_u64().expect("a number");
+    assert!(
+        blocks > 2 && blocks.is_multiple_of(2),
+        "there and back: {scan}"
+    );
+    let read = &document["amplification"]["read"];
+    assert_eq!(read["block_bytes_of_reading_workloads"], scan["bytes_read"]);
+    assert_eq!(read["returned_bytes_of_reading_workloads"], 4000 * 116);
+    let text = stdout(&lsm_bench(&[workloads, "--num=2000"]));
+    assert!(text.contains("Read, of 2 scans"), "{text}");
+    assert!(text.contains("per scan: 2000.00 entries"), "{text}");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_operations() {
     let found = |seed: &str| {
         let text = stdout(&lsm_bench(&[

@@ -145,13 +145,13 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// What the workloads that only get had to read, and what came of it.
+    /// What the workloads that only read had to read, and what came of it.
     pub(crate) fn returned(&self) -> Returned {
         let mut sum = Returned::default();
         for record in &self.records {
-            let (cost, bytes) = (&record.cost, record.outcome.bytes);
-            let does_only_get = cost.user_bytes + cost.seek_count == 0;
-            if does_only_get && cost.block_bytes_read > 0 && bytes > 0 {
+            let cost = &record.cost;
+            let bytes = record.outcome.bytes + record.bytes_beside;
+            if cost.user_bytes == 0 && bytes > 0 {
                 sum.block_bytes += cost.block_bytes_read;
                 sum.bytes += bytes;
             }

@@ -15,6 +15,8 @@ pub(crate) struct Record {
     pub(crate) line: ResultLine,
     pub(crate) outcome: Outcome,
     pub(crate) threads: usize,
+    /// What a thread wrote or was returned that is left out of `outcome`.
+    pub(crate) bytes_beside: u64,
     pub(crate) cost: Cost,
     pub(crate) pauses: Vec<Pause>,
     /// The levels when it ended.
@@ -39,9 +41,8 @@ pub(crate) struct Cost {
     pub(crate) flush_bytes: u64,
     pub(crate) compaction_bytes: u64,
     pub(crate) manifest_bytes: u64,
-    /// Of blocks that gets touched in mappings or read from files, as stored.
+    /// Of blocks that were touched in mappings or read from files for reads, as stored.
     pub(crate) block_bytes_read: u64,
-    pub(crate) seek_count: u64,
     pub(crate) compaction_seconds: f64,
     pub(crate) stall_count: u64,
     pub(crate) stall_seconds: f64,
@@ -65,7 +66,6 @@ pub(crate) struct Moment {
     cpu: Option<(f64, f64)>,
     write: WriteAmplification,
     block_bytes_read: u64,
-    seek_count: u64,
     stall_micros: u64,
     throttle_micros: u64,
     stall_count: u64,
@@ -81,8 +81,7 @@ impl Moment {
             device: DeviceBytes::now(),
             cpu: cpu_parts(),
             write: db.amplification().write,
-            block_bytes_read: stats.get_bytes_read,
-            seek_count: stats.seek_count,
+            block_bytes_read: stats.get_bytes_read + stats.scan_bytes_read,
             stall_micros: stats.stall_micros,
             throttle_micros: stats.throttle_micros,
             stall_count,
@@ -114,7 +113,6 @@ impl Moment {
             compaction_bytes: compaction(&now.write) - compaction(&self.write),
             manifest_bytes: now.write.manifest.payload_bytes - self.write.manifest.payload_bytes,
             block_bytes_read: now.block_bytes_read - self.block_bytes_read,
-            seek_count: now.seek_count - self.seek_count,
             compaction_seconds: seconds(now.compaction_micros - self.compaction_micros),
             stall_count: now.stall_count - self.stall_count,
             stall_seconds: seconds(now.stall_micros - self.stall_micros),

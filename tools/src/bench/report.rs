@@ -70,6 +70,14 @@ pub struct Totals {
     pub cache_hits: u64,
     pub cache_misses: u64,
     pub seek_count: u64,
+    pub seek_run_count: u64,
+    pub seek_passed_run_count: u64,
+    pub scan_entry_count: u64,
+    pub scan_index_blocks: u64,
+    pub scan_data_blocks: u64,
+    pub scan_cache_hits: u64,
+    pub scan_loaded_blocks: u64,
+    pub scan_bytes_read: u64,
     pub stall_micros: u64,
     /// Paid by writes that were merely slowed down.
     pub throttle_micros: u64,
@@ -103,6 +111,14 @@ impl Totals {
         self.cache_hits += stats.cache_hits;
         self.cache_misses += stats.cache_misses;
         self.seek_count += stats.seek_count;
+        self.seek_run_count += stats.seek_run_count;
+        self.seek_passed_run_count += stats.seek_passed_run_count;
+        self.scan_entry_count += stats.scan_entry_count;
+        self.scan_index_blocks += stats.scan_index_blocks;
+        self.scan_data_blocks += stats.scan_data_blocks;
+        self.scan_cache_hits += stats.scan_cache_hits;
+        self.scan_loaded_blocks += stats.scan_loaded_blocks;
+        self.scan_bytes_read += stats.scan_bytes_read;
         self.stall_micros += stats.stall_micros;
         self.throttle_micros += stats.throttle_micros;
         let level_count = write.compaction.len().max(self.compaction_by_level.len());
@@ -222,7 +238,7 @@ pub struct Amplification {
     pub totals: Totals,
     /// What the system counted meanwhile; `None` where it does not.
     pub device: Option<DeviceBytes>,
-    /// What the workloads that only get had to read for what they returned.
+    /// What the workloads that only read had to read for what they returned.
     pub returned: Returned,
     /// What is there at the end; `None` if no database was left.
     pub space: Option<Space>,

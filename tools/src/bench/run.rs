@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use base::Result;
 use base::clock::{Clock, SystemClock};
 use base::sync::Arc;
+use base::{Result, SequenceNumber};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siltstone::Db;
 
@@ -251,6 +251,7 @@ impl<'a> Runner<'a> {
         let record = Record {
             line,
             threads: measured.meters.len(),
+            bytes_beside: measured.bytes_beside,
             cost,
             pauses: self.moments.within(outcome.start_nanos, outcome.end_nanos),
             levels,
@@ -263,7 +264,7 @@ impl<'a> Runner<'a> {
     /// Writes each of `num` keys once if there is nothing: workloads that mix reads and writes are
     /// about data that is there.
     fn load(&mut self, db: &Db) -> Result<()> {
-        if db.cursor()?.seek_to_first()? {
+        if !is_empty(db)? {
             return Ok(());
         }
         let plan = WritePlan::load(self.args);
@@ -335,6 +336,13 @@ impl<'a> Runner<'a> {
             Err(_) => bar,
         }
     }
+}
+
+/// Whether nothing can be read. A cursor, which the report on scans would count, is asked only if
+/// something was ever written.
+fn is_empty(db: &Db) -> Result<bool> {
+    let is_new = db.stats().visible_seq == SequenceNumber::ZERO;
+    Ok(is_new || !db.cursor()?.seek_to_first()?)
 }
 
 fn level_stats(db: &Db) -> String {

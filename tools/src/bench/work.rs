@@ -20,6 +20,8 @@ use super::write::{self, WritePlan};
 /// What came of a workload.
 pub(crate) struct Measured {
     pub(crate) meters: Vec<Meter>,
+    /// Bytes that a thread beside these wrote or was returned.
+    pub(crate) bytes_beside: u64,
     /// Behind the result line.
     pub(crate) message: Option<String>,
     /// One more line below it.
@@ -30,6 +32,7 @@ impl From<Vec<Meter>> for Measured {
     fn from(meters: Vec<Meter>) -> Self {
         Self {
             meters,
+            bytes_beside: 0,
             message: None,
             note: None,
         }
@@ -174,6 +177,7 @@ fn beside(track: &Track<'_>, workload: Workload) -> Result<Measured> {
     }
     Ok(Measured {
         note: Some(note),
+        bytes_beside: outcome.bytes,
         ..meters.into()
     })
 }

@@ -60,6 +60,7 @@ fn record() -> Record {
         line: ResultLine::new("a<b", &outcome),
         outcome,
         threads: 1,
+        bytes_beside: 0,
         cost: Cost {
             user_bytes: 100,
             log_bytes: 150,

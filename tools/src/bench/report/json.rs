@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use siltstone::{KeyspaceAmplification, Written};
 
-use super::{Amplification, LevelRow, LiveBytes, explain, ratio, read, theory};
+use super::{Amplification, LevelRow, LiveBytes, Totals, explain, ratio, read, theory};
 
 /// The whole report as one object. Names are only ever added.
 pub(crate) fn to_json(amplification: &Amplification) -> Value {
@@ -47,6 +47,7 @@ pub(crate) fn to_json(amplification: &Amplification) -> Value {
             "throttle_micros": totals.throttle_micros,
         },
         "read": read_json(amplification),
+        "scan": scan_json(&amplification.totals),
         "space": space(amplification),
         "keyspaces": amplification.keyspaces.iter().map(keyspace).collect::<Vec<_>>(),
         "explain": explain::advise(amplification).iter().map(advice).collect::<Vec<_>>(),
@@ -70,8 +71,23 @@ fn read_json(amplification: &Amplification) -> Value {
         "cache_misses": totals.cache_misses,
         "data_blocks_per_get": ratio(totals.data_blocks, totals.get_count),
         "data_blocks_by_source": blocks(read::Blocks::of_gets(totals)),
-        "block_bytes_of_getting_workloads": amplification.returned.block_bytes,
-        "returned_bytes_of_getting_workloads": amplification.returned.bytes,
+        "block_bytes_of_reading_workloads": amplification.returned.block_bytes,
+        "returned_bytes_of_reading_workloads": amplification.returned.bytes,
+    })
+}
+
+/// What cursors and iterators had to touch.
+fn scan_json(totals: &Totals) -> Value {
+    json!({
+        "seeks": totals.seek_count,
+        "runs_considered": totals.seek_run_count,
+        "runs_passed_by_bounds": totals.seek_passed_run_count,
+        "entries": totals.scan_entry_count,
+        "index_blocks": totals.scan_index_blocks,
+        "data_blocks": totals.scan_data_blocks,
+        "data_blocks_by_source": blocks(read::Blocks::of_scans(totals)),
+        "bytes_read": totals.scan_bytes_read,
+        "data_blocks_per_seek": ratio(totals.scan_data_blocks, totals.seek_count),
     })
 }
 
@@ -119,6 +135,15 @@ fn keyspace(keyspace: &KeyspaceAmplification) -> Value {
         "blocks_from_cache_per_get": read.blocks_from_cache,
         "blocks_loaded_per_get": read.blocks_loaded,
         "bytes_per_get": read.bytes,
+        "seeks": read.scan.seek_count,
+        "runs_per_seek": read.scan.runs,
+        "runs_passed_per_seek": read.scan.runs_passed,
+        "entries_per_seek": read.scan.entries,
+        "index_blocks_per_seek": read.scan.index_blocks,
+        "blocks_from_map_per_seek": read.scan.blocks_from_map,
+        "blocks_from_cache_per_seek": read.scan.blocks_from_cache,
+        "blocks_loaded_per_seek": read.scan.blocks_loaded,
+        "bytes_per_seek": read.scan.bytes,
         "space_amplification": keyspace.space.factor(),
         "levels": levels,
     })

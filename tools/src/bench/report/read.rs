@@ -1,4 +1,4 @@
-//! What gets had to touch.
+//! What reads had to touch, for each get and for each scan.
 
 use std::fmt::Write as _;
 
@@ -32,6 +32,15 @@ impl Blocks {
         Self::new(totals.data_blocks, totals.cache_hits, totals.loaded_blocks)
     }
 
+    /// Those of cursors and iterators.
+    pub(crate) fn of_scans(totals: &Totals) -> Self {
+        Self::new(
+            totals.scan_data_blocks,
+            totals.scan_cache_hits,
+            totals.scan_loaded_blocks,
+        )
+    }
+
     fn text(self, each: impl Fn(u64) -> String) -> String {
         format!(
             "{} from mappings, {} from the cache, {} read or expanded",
@@ -49,6 +58,9 @@ pub(super) fn text(amplification: &Amplification) -> String {
     if totals.get_count > 0 {
         push_gets(&mut text, totals);
     }
+    if totals.seek_count > 0 {
+        push_scans(&mut text, totals);
+    }
     let returned = amplification.returned;
     if let Some(factor) = ratio(returned.block_bytes, returned.bytes)
         && returned.block_bytes > 0
@@ -56,7 +68,7 @@ pub(super) fn text(amplification: &Amplification) -> String {
         writeln!(
             text,
             "\n  {factor:.2} bytes of blocks were touched for each byte returned, by the workloads \
-             that only get"
+             that only read"
         )
         .expect(NO_FAILURE);
     }
@@ -94,4 +106,41 @@ fn push_gets(text: &mut String, totals: &Totals) {
         },
     )
     .expect(NO_FAILURE);
+}
+
+fn push_scans(text: &mut String, totals: &Totals) {
+    let scans = totals.seek_count;
+    let per_scan = |count: u64| two_digits(ratio(count, scans));
+    writeln!(
+        text,
+        "\nRead, of {scans} scans (a cursor sent to a key, and the steps from there)\n  \
+         per scan: {} sorted runs, of these {} passed over by their bounds\n  \
+         per scan: {} entries, {} index blocks, {} data blocks, {} bytes of them\n  \
+         data blocks: {}",
+        per_scan(totals.seek_run_count),
+        per_scan(totals.seek_passed_run_count),
+        per_scan(totals.scan_entry_count),
+        per_scan(totals.scan_index_blocks),
+        per_scan(totals.scan_data_blocks),
+        per_scan(totals.scan_bytes_read),
+        Blocks::of_scans(totals).text(per_scan),
+    )
+    .expect(NO_FAILURE);
+}
+
+/// The same of scans for somebody who has never seen the figures above.
+pub(super) fn scan_sentence(amplification: &Amplification) -> Option<String> {
+    let totals = &amplification.totals;
+    let runs = totals
+        .seek_run_count
+        .saturating_sub(totals.seek_passed_run_count);
+    (totals.seek_count > 0 && totals.seek_run_count > 0).then(|| {
+        format!(
+            "Scans: a cursor that was sent to a key looked into {} sorted runs, which filters \
+             cannot spare it, and entered {} data blocks for {} entries.",
+            two_digits(ratio(runs, totals.seek_count)),
+            two_digits(ratio(totals.scan_data_blocks, totals.seek_count)),
+            two_digits(ratio(totals.scan_entry_count, totals.seek_count)),
+        )
+    })
 }

@@ -28,6 +28,15 @@ fn sample() -> Amplification {
             data_blocks: 12,
             filter_negatives: 99,
             filter_false_positives: 1,
+            seek_count: 4,
+            seek_run_count: 14,
+            seek_passed_run_count: 2,
+            scan_entry_count: 400,
+            scan_index_blocks: 9,
+            scan_data_blocks: 20,
+            scan_cache_hits: 7,
+            scan_loaded_blocks: 3,
+            scan_bytes_read: 82_000,
             ..Totals::default()
         },
         device: Some(DeviceBytes {
@@ -123,6 +132,32 @@ fn the_report_fits_its_width() {
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
+}
+
+#[test]
+fn scans_have_a_part_of_their_own_if_there_were_any() {
+    let mut amplification = sample();
+    amplification.returned = Returned {
+        block_bytes: 82_000,
+        bytes: 40_000,
+    };
+    let text = amplification.to_string();
+    for part in [
+        "Read, of 4 scans",
+        "per scan: 3.50 sorted runs, of these 0.50 passed over by their bounds",
+        "per scan: 100.00 entries, 2.25 index blocks, 5.00 data blocks, 20500.00 bytes of them",
+        "data blocks: 2.50 from mappings, 1.75 from the cache, 0.75 read or expanded",
+        "2.05 bytes of blocks were touched for each byte returned",
+        "Scans: a cursor that was sent to a key looked into 3.00 sorted runs",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let scan = &json::to_json(&amplification)["scan"];
+    assert_eq!(scan["runs_passed_by_bounds"], 2);
+    assert_eq!(scan["data_blocks_by_source"]["mapped"], 10);
+    amplification.totals.seek_count = 0;
+    let text = amplification.to_string();
+    assert!(!text.to_lowercase().contains("scans"), "{text}");
 }
 
 #[test]

@@ -90,6 +90,7 @@ pub(crate) fn plain_sentences(amplification: &Amplification) -> Vec<String> {
             two_digits(ratio(totals.filter_negatives, totals.get_count)),
         ));
     }
+    sentences.extend(read::scan_sentence(amplification));
     if let Some(space) = &amplification.space
         && space.table_bytes() > 0
         && let Some(factor) = ratio(space.table_bytes(), space.live.bytes())
