@@ -65,6 +65,9 @@ pub(crate) struct Background {
     is_compaction_asked: AtomicBool,
     /// Whether `compaction_step` plans or runs compactions.
     is_compacting: AtomicBool,
+    /// A flush found no space: its next try has the disk to itself. Flush and compaction could take
+    /// from each other what comes free, time after time.
+    is_disk_for_flush: AtomicBool,
 }
 
 impl Background {
@@ -99,6 +102,7 @@ impl Background {
             last_fit: fit::LastFit::default(),
             is_flush_asked: AtomicBool::new(false),
             is_compacting: AtomicBool::new(false),
+            is_disk_for_flush: AtomicBool::new(false),
             is_compaction_asked: AtomicBool::new(false),
         })
     }
@@ -221,6 +225,8 @@ impl Background {
             };
         }
         let Some(keyspace) = self.keyspaces.to_flush.pop() else {
+            // Whichever had found no space is dropped, or flushed by somebody else.
+            self.leave_disk(false);
             return later.rest(&self.keyspaces.to_flush);
         };
         if keyspace.check_writable().is_err() {
@@ -244,6 +250,7 @@ impl Background {
                 if later.succeeded(&keyspace) {
                     self.health.job_succeeded_in(Job::Flush, keyspace.id);
                 }
+                self.leave_disk(false);
                 if is_flushed {
                     self.keyspaces.note_flushed(&keyspace);
                     self.retire_segments();
@@ -273,7 +280,14 @@ impl Background {
         if !self.refuse_flushes(later, error) {
             return Step::Idle;
         }
-        self.found_full(later, &self.keyspaces.to_flush, error)
+        // One that had the disk to itself gives it back: a compaction may be what makes space.
+        let was_alone = self.is_disk_for_flush();
+        let step = self.found_full(later, &self.keyspaces.to_flush, error);
+        self.leave_disk(!was_alone);
+        if was_alone {
+            return step;
+        }
+        later.look_soon(self.clock.monotonic_micros())
     }
 
     /// Whoever waits for a flush that is not tried learns it now, not when its turn has come.
@@ -305,7 +319,7 @@ impl Background {
             return Step::Idle;
         }
         // Others may fill the disk while nothing is written here.
-        let _ = self.reserve.refill();
+        self.refill_reserve();
         if self.log.durable_upto() < self.log.end()
             && let Err(error) = self.log.sync()
         {
@@ -340,8 +354,7 @@ impl Background {
         }
         self.memtables.pins().turn(self.clock.monotonic_micros());
         self.memtables.prepare(self.keyspaces.default().settings());
-        // While it is spent and there is no room, puts are refused and nothing is wrong here.
-        let _ = self.reserve.refill();
+        self.refill_reserve();
         let is_held = self.keyspaces.clear_dropped(&self.snapshots);
         let taken_bytes = self.memtables.memory().taken_bytes();
         let swept = self.sweeper.sweep();
@@ -369,9 +382,17 @@ impl Background {
         if self.log.needs_upkeep() {
             self.signals.helper.wake();
         }
+        self.refill_reserve();
+        Step::Idle
+    }
+
+    /// Keeps space back again, unless a flush needs what there is.
+    fn refill_reserve(&self) {
+        if self.reserve.is_spent() && self.health.is_full_for(Job::Flush) {
+            return;
+        }
         // While it is spent and there is no room, puts are refused and nothing is wrong here.
         let _ = self.reserve.refill();
-        Step::Idle
     }
 
     fn tell_segment(&self) {

@@ -233,6 +233,13 @@ impl HealthState {
         found.map(|(_, error)| error.clone())
     }
 
+    /// Whether one kind of job found no space, in whatever keyspace.
+    pub(crate) fn is_full_for(&self, job: Job) -> bool {
+        let causes = self.causes.lock();
+        let mut failed = causes.background.iter();
+        failed.any(|((failing, _), error)| *failing == job && error.is_no_space())
+    }
+
     /// Why flush or compaction of one keyspace is not getting on, if so.
     pub(crate) fn background_in(&self, keyspace: KeyspaceId) -> Option<Error> {
         let causes = self.causes.lock();

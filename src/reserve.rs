@@ -96,6 +96,28 @@ impl SpaceReserve {
         Ok(())
     }
 
+    /// Whether there is room for it and for as much again, without making it.
+    ///
+    /// # Errors
+    /// As [`SpaceReserve::refill`].
+    pub(crate) fn check_room(&self) -> Result<()> {
+        let free = self.fs.free_bytes(base::fs::parent_of(&self.path));
+        free.and_then(|free| self.check_free(free))
+            .map_err(|error| error.with_outcome(WriteOutcome::Rejected))
+    }
+
+    fn check_free(&self, free: u64) -> Result<()> {
+        if free >= self.bytes.saturating_mul(2) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::NoSpace,
+            "the disk is nearly full: the rest of it is kept for deletes",
+        )
+        .with_value("free", free)
+        .with_path(base::fs::parent_of(&self.path)))
+    }
+
     fn settle_locked(&self, state: u8) -> Result<u8> {
         let dir = base::fs::parent_of(&self.path);
         let free = self.fs.free_bytes(dir)?;
@@ -110,14 +132,7 @@ impl SpaceReserve {
         if free > near {
             return Ok(MISSING);
         }
-        if free < self.bytes.saturating_mul(2) {
-            return Err(Error::new(
-                ErrorKind::NoSpace,
-                "the disk is nearly full: the rest of it is kept for deletes",
-            )
-            .with_value("free", free)
-            .with_path(dir));
-        }
+        self.check_free(free)?;
         let file = self.fs.create(&self.path)?;
         let reserved = file.reserve(self.bytes);
         if !matches!(reserved, Ok(true)) {

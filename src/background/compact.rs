@@ -11,7 +11,7 @@ use compaction::policy::ManualStep;
 
 use super::Background;
 use super::idle::Idle;
-use super::later::Later;
+use super::later::{LOOK_INTERVAL, Later};
 use super::wait::Waited;
 use crate::health::Job;
 use crate::registry::Queue;
@@ -27,6 +27,9 @@ impl Background {
         let is_asked = self.is_compaction_asked.swap(false, Ordering::AcqRel);
         if !is_asked && let Some(step) = self.still_full(later, Job::Compaction) {
             return step;
+        }
+        if !is_asked && self.is_disk_for_flush() {
+            return Step::IdleFor(LOOK_INTERVAL);
         }
         let oldest = self.snapshots.oldest();
         for (_, keyspace) in later.garbage.values().filter(|(seq, _)| *seq <= oldest) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::executor::Step;
 use base::sync::Arc;
+use base::sync::atomic::Ordering;
 use base::{Error, KeyspaceId, SequenceNumber};
 
 use super::Background;
@@ -17,7 +18,7 @@ use crate::superversion::KeyspaceState;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How often a full disk is looked at meanwhile, which costs one call of the system.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The keyspaces whose jobs failed, and how long they wait before they are tried again.
 #[derive(Debug, Default)]
@@ -92,6 +93,16 @@ impl Later {
         is_any
     }
 
+    /// Lets nobody wait for a job that found no space for longer than until the next look.
+    pub(super) fn look_soon(&mut self, now_micros: u64) -> Step {
+        let left = LOOK_INTERVAL.min(self.wait.unwrap_or(LOOK_INTERVAL));
+        if let Some(full) = &mut self.full {
+            let micros = u64::try_from(left.as_micros()).unwrap_or(u64::MAX);
+            full.retry_micros = full.retry_micros.min(now_micros.saturating_add(micros));
+        }
+        Step::IdleFor(left)
+    }
+
     /// Those that failed when they were last tried.
     pub(super) fn failing(&self) -> impl Iterator<Item = &Arc<KeyspaceState>> {
         self.failing.values()
@@ -128,6 +139,21 @@ impl Background {
             retry_micros: self.clock.monotonic_micros().saturating_add(micros),
         });
         Step::IdleFor(pause.min(LOOK_INTERVAL))
+    }
+
+    /// Whether compactions are to leave what space there is to a flush.
+    pub(super) fn is_disk_for_flush(&self) -> bool {
+        // Acquire: pairs with the swap in `leave_disk`; a guess that lags behind costs one try.
+        self.is_disk_for_flush.load(Ordering::Acquire)
+    }
+
+    /// Keeps compactions from starting for the sake of a flush, or lets them start again.
+    pub(super) fn leave_disk(&self, is_for_flush: bool) {
+        let was = self.is_disk_for_flush.swap(is_for_flush, Ordering::AcqRel);
+        if was && !is_for_flush {
+            self.signals.compaction.wake();
+            self.signals.level0.wake();
+        }
     }
 
     /// How long a `job` that found no space is not to run: it would write as much again in vain.

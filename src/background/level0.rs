@@ -11,7 +11,7 @@ use base::sync::Arc;
 use base::sync::atomic::Ordering;
 
 use super::Background;
-use super::later::Later;
+use super::later::{LOOK_INTERVAL, Later};
 use crate::health::Job;
 use crate::superversion::KeyspaceState;
 use crate::tree::Tree;
@@ -38,6 +38,9 @@ impl Background {
         }
         if let Some(step) = self.still_full(later, Job::Compaction) {
             return step;
+        }
+        if self.is_disk_for_flush() {
+            return Step::IdleFor(LOOK_INTERVAL);
         }
         let Some(keyspace) = queue.pop() else {
             return later.rest(queue);

@@ -4,6 +4,7 @@ use base::{Error, KeyKind, Result, SequenceNumber, WriteOutcome};
 
 use super::CommitPath;
 use crate::batch::{Operations, WriteBatch};
+use crate::health::Job;
 use crate::throttle::Throttled;
 
 /// Whether `batch` only removes keys.
@@ -18,6 +19,10 @@ impl CommitPath {
     #[inline]
     pub(super) fn check_space(&self, batch: &WriteBatch) -> Result<()> {
         if self.reserve.is_spent() && !only_deletes(batch) {
+            // A flush needs what there is before it is kept back again.
+            if self.health.is_full_for(Job::Flush) {
+                return self.reserve.check_room();
+            }
             return self.reserve.refill();
         }
         Ok(())

@@ -21,6 +21,7 @@ mod fault_resume;
 mod fault_space;
 mod fault_system;
 mod fault_threads;
+mod fault_turns;
 mod history;
 mod hostile;
 mod idle;

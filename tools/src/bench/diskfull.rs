@@ -99,12 +99,12 @@ impl SmallDisk {
         .open(&self.dir)
     }
 
-    /// Takes a quarter of the disk away, to be given back later.
+    /// Takes an eighth of the disk away, to be given back later.
     fn take_ballast(&self) -> Result<PathBuf> {
         let path = self.dir.with_extension("ballast");
         let file = OsFs.create(&path)?;
         let chunk = vec![0; 1 << 20];
-        for index in 0..self.bytes / 4 / (1 << 20) {
+        for index in 0..self.bytes / 8 / (1 << 20) {
             file.write_at(index << 20, &chunk)?;
         }
         Ok(path)
@@ -140,7 +140,7 @@ pub(crate) fn run(track: &Track<'_>, disk: &SmallDisk) -> Result<Measured> {
     let megabytes = |bytes: u64| as_f64(bytes) / 1_048_576.0;
     let note = format!(
         "  a disk of {:.0} MB, full after {put_count} puts ({:.1} MB left); on it {deleted} \
-         deletes done, {refused} refused\n  with a quarter given back {RESUMED_COUNT} puts went on \
+         deletes done, {refused} refused\n  with an eighth given back {RESUMED_COUNT} puts went on \
          in {seconds:.2} s on the same handle; {} {:.1} MB were free",
         megabytes(disk.bytes),
         megabytes(full_bytes),

@@ -264,13 +264,13 @@ pub struct FaultPlan {
     fired: AtomicU64,
     /// Whether `armed` holds anything, so that an idle plan costs no lock.
     any: AtomicBool,
-    armed: Mutex<Vec<Armed>>,
+    armed: Mutex<Vec<Arc<Armed>>>,
 }
 
 #[derive(Debug)]
 struct Armed {
     fault: Fault,
-    seen: u64,
+    seen: AtomicU64,
 }
 
 impl FaultPlan {
@@ -282,7 +282,10 @@ impl FaultPlan {
     pub fn fail(&self, fault: Fault) {
         assert!(fault.nth > 0, "calls are counted from 1");
         let mut armed = self.armed.lock();
-        armed.push(Armed { fault, seen: 0 });
+        armed.push(Arc::new(Armed {
+            fault,
+            seen: AtomicU64::new(0),
+        }));
         // Release: pairs with the Acquire in `decide`.
         self.any.store(true, Ordering::Release);
     }
@@ -314,16 +317,18 @@ impl FaultPlan {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
+        // Without the lock: a filter may make calls of its own.
+        let planned = self.armed.lock().clone();
         let mut effect = None;
-        for armed in self.armed.lock().iter_mut() {
+        for armed in &planned {
             let fault = &armed.fault;
             if !fault.kind.includes(kind) || !fault.only.as_ref().is_none_or(|only| only(path)) {
                 continue;
             }
-            armed.seen += 1;
+            let seen = armed.seen.fetch_add(1, Ordering::Relaxed) + 1;
             let met = match fault.repeat {
-                Repeat::Once => armed.seen == fault.nth,
-                Repeat::ForEver => armed.seen >= fault.nth,
+                Repeat::Once => seen == fault.nth,
+                Repeat::ForEver => seen >= fault.nth,
             };
             if met && effect.is_none() {
                 effect = Some(fault.effect);
