@@ -16,8 +16,8 @@ mod stripe;
 
 pub use counts::Written;
 pub(crate) use counts::{Counts, LevelCounts};
-pub(crate) use keyspace::{KeyspaceLedger, ReadSource};
-pub(crate) use stripe::Counter;
+pub(crate) use keyspace::KeyspaceLedger;
+pub(crate) use stripe::{Counter, SearchedBlock, Tally};
 
 /// The unit in which the operating system writes files.
 const PAGE_BYTES: u64 = 4096;

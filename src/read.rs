@@ -5,9 +5,9 @@ use base::sync::Arc;
 use base::{HashSeed, KeyHash, KeyKind, Level, Result, SequenceNumber, Slice};
 use compaction::Table;
 use memtable::{Memtable, MemtableHit};
-use sstable::{ReadProbe, TableHit, TableReader};
+use sstable::{BlockPlace, BlockSearch, TableHit, TableReader};
 
-use crate::ledger::{KeyspaceLedger, ReadSource};
+use crate::ledger::{KeyspaceLedger, SearchedBlock, Tally};
 use crate::superversion::Superversion;
 
 mod group;
@@ -79,25 +79,20 @@ impl Lookup<'_> {
     fn note_in_memtable(&self, memtable: &Arc<Memtable>, hit: &MemtableHit<'_>) -> bool {
         let is_put = hit.kind == KeyKind::Put;
         let is_active = Arc::ptr_eq(memtable, &self.view.active);
-        let source = [ReadSource::Sealed, ReadSource::Active][usize::from(is_active)];
-        self.ledger.tally().add_found(source, is_put);
+        self.ledger.tally().add_in_memtable(is_active, is_put);
         is_put
     }
 
     /// The tables whose range holds the key, newest first: at most one a run.
     #[inline]
     fn candidates(&self) -> impl Iterator<Item = (Level, &Arc<Table>)> {
-        let version = &*self.view.version;
-        let level0 = version
-            .sublevels()
-            .iter()
-            .filter_map(|run| run.find(self.key))
-            .filter(|table| table.meta.seq_smallest <= self.seq)
-            .map(|table| (Level::ZERO, table));
-        let deeper = Level::all()
-            .skip(1)
-            .filter_map(|level| Some((level, version.find(level, self.key)?)));
-        level0.chain(deeper)
+        let runs = self.view.version.runs().iter();
+        runs.filter_map(|(level, run)| {
+            let table = run.find(self.key)?;
+            // Only level 0 has tables that are mostly too new; a look at others costs a miss.
+            let is_too_new = *level == Level::ZERO && table.meta.seq_smallest > self.seq;
+            (!is_too_new).then_some((*level, table))
+        })
     }
 
     /// A table from elsewhere may have been hashed under another seed.
@@ -112,7 +107,7 @@ impl Lookup<'_> {
 
     #[inline]
     fn in_tables<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
-        self.in_tables_behind(0, found)
+        self.in_candidates(self.candidates(), found)
     }
 
     /// Looks at the candidates behind the first `done_count`.
@@ -121,15 +116,21 @@ impl Lookup<'_> {
         done_count: usize,
         found: impl FnOnce(Found<'_>) -> R,
     ) -> Result<Option<R>> {
+        self.in_candidates(self.candidates().skip(done_count), found)
+    }
+
+    #[inline]
+    fn in_candidates<'c, R>(
+        &self,
+        candidates: impl Iterator<Item = (Level, &'c Arc<Table>)>,
+        found: impl FnOnce(Found<'_>) -> R,
+    ) -> Result<Option<R>> {
         let tally = self.ledger.tally();
-        for (level, table) in self.candidates().skip(done_count) {
-            let mut probe = ReadProbe::default();
+        for (level, table) in candidates {
             let reader = table.handle().guard()?;
-            let hit = self.in_table(table, &reader, &mut probe)?;
-            tally.add_table(level, &probe);
+            let hit = self.in_table(level, table, &reader, tally)?;
             if let Some(hit) = hit {
                 let is_put = hit.kind == KeyKind::Put;
-                tally.add_found(ReadSource::Level(level), is_put);
                 return Ok(is_put.then(|| found(Found::Table(&reader, hit))));
             }
         }
@@ -140,14 +141,48 @@ impl Lookup<'_> {
     #[inline]
     fn in_table<'r>(
         &self,
+        level: Level,
         table: &Table,
         reader: &'r TableReader,
-        probe: &mut ReadProbe,
+        tally: Tally<'_>,
     ) -> Result<Option<TableHit<'r>>> {
         debug_assert!(
             table.meta.global_seq.is_none(),
             "no table is ingested in this version"
         );
-        reader.get(self.key, self.hash_for(reader), self.seq, probe)
+        if !reader.passes_filter(self.hash_for(reader))? {
+            tally.add_denied(level);
+            return Ok(None);
+        }
+        let place = reader.locate(self.key, self.seq)?;
+        self.in_block(level, reader, place, tally)
+    }
+
+    /// Searches the block that `reader` located, of a table whose filter let the key pass, and
+    /// counts what came of it.
+    #[inline]
+    fn in_block<'r>(
+        &self,
+        level: Level,
+        reader: &'r TableReader,
+        place: Option<BlockPlace>,
+        tally: Tally<'_>,
+    ) -> Result<Option<TableHit<'r>>> {
+        let Some(place) = place else {
+            tally.add_vain(level, reader.has_filter(), None);
+            return Ok(None);
+        };
+        let BlockSearch { hit, source } = reader.get_in(place, self.key, self.seq)?;
+        let stored_bytes = place.stored_bytes();
+        let block = SearchedBlock {
+            source,
+            stored_bytes,
+        };
+        match &hit {
+            Some(hit) if hit.kind == KeyKind::Put => tally.add_hit(level, block),
+            Some(_) => tally.add_tombstone(level, block),
+            None => tally.add_vain(level, reader.has_filter(), Some(block)),
+        }
+        Ok(hit)
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use base::cursor::{Cursor as EntryCursor, MergeCursor};
 use base::pins::Held;
 use base::sync::Arc;
-use base::{InternalKey, KeyKind, Level, Result, SequenceNumber, Slice};
+use base::{InternalKey, KeyKind, Result, SequenceNumber, Slice};
 use compaction::LevelCursor;
 use memtable::MemtableCursor;
 use sstable::ScanMode;
@@ -41,7 +41,7 @@ impl ScanView {
     /// One cursor a run, newest first. Tables are opened when a cursor first reaches them.
     fn children(&self) -> Vec<RunCursor> {
         let (sealed, version) = (&self.view.sealed, &self.view.version);
-        let count_max = 1 + sealed.len() + version.level0_depth() + Level::COUNT;
+        let count_max = 1 + sealed.len() + version.runs().len();
         let mut children = Vec::with_capacity(count_max);
         let memtables = std::iter::once(&self.view.active);
         for memtable in memtables.chain(sealed.iter().map(|sealed| &sealed.memtable)) {
@@ -50,14 +50,9 @@ impl ScanView {
                 children.push(RunCursor::Memtable(memtable.cursor()));
             }
         }
-        for run in version.sublevels() {
+        for (_, run) in version.runs() {
             let cursor = LevelCursor::of_run(Arc::clone(run), ScanMode::Ordinary);
             children.push(RunCursor::Level(cursor));
-        }
-        for level in Level::all().skip(1) {
-            if !version.level(level).is_empty() {
-                children.push(RunCursor::Level(version.cursor(level, ScanMode::Ordinary)));
-            }
         }
         children
     }

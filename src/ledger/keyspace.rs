@@ -5,22 +5,17 @@ use std::sync::OnceLock;
 
 use base::Level;
 use base::sync::atomic::{AtomicU64, Ordering};
+use sstable::BlockSource;
 
-use super::stripe::{Counter, LevelCounter, SLOT_COUNT, Stripe, Tally, slot};
+use super::stripe::{Counter, LevelCounter, OWN_COUNT, Stripe, Tally, slot, slot_or_unknown};
 use super::{AtomicWritten, Counts, Written};
-
-/// Where a get found its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadSource {
-    Active,
-    Sealed,
-    Level(Level),
-}
 
 /// Counts what one keyspace costs. Some hundred bytes until somebody reads or writes it; then a
 /// stripe for each thread that does.
 pub(crate) struct KeyspaceLedger {
-    stripes: [OnceLock<Box<Stripe>>; SLOT_COUNT],
+    /// By slot; that of the threads without one of their own is `shared`.
+    stripes: [OnceLock<Box<Stripe>>; OWN_COUNT],
+    shared: OnceLock<Box<Stripe>>,
     flush: AtomicWritten,
     flush_count: AtomicU64,
     compactions: [AtomicWritten; Level::COUNT],
@@ -36,6 +31,7 @@ impl KeyspaceLedger {
     pub(super) fn new() -> Self {
         Self {
             stripes: Default::default(),
+            shared: OnceLock::new(),
             flush: AtomicWritten::default(),
             flush_count: AtomicU64::default(),
             compactions: Default::default(),
@@ -50,8 +46,19 @@ impl KeyspaceLedger {
     /// What the calling thread adds to.
     #[inline]
     pub(crate) fn tally(&self) -> Tally<'_> {
+        let slot = slot_or_unknown();
+        match self.stripes.get(slot).and_then(OnceLock::get) {
+            Some(stripe) => Tally::new(stripe),
+            None => self.first_tally(),
+        }
+    }
+
+    /// The same for a thread that counts here for the first time, or shares its stripe.
+    #[cold]
+    fn first_tally(&self) -> Tally<'_> {
         let slot = slot();
-        Tally::new(self.stripes[slot].get_or_init(Box::default), slot)
+        let stripe = self.stripes.get(slot).unwrap_or(&self.shared);
+        Tally::new(stripe.get_or_init(|| Stripe::new(slot)))
     }
 
     pub(crate) fn add_write(&self, user_bytes: u64, op_count: u64) {
@@ -108,17 +115,21 @@ impl KeyspaceLedger {
         for (level, bytes) in counts.levels.iter_mut().zip(&self.arrived) {
             level.arrived_bytes = bytes.load(Ordering::Relaxed);
         }
-        for stripe in self.stripes.iter().filter_map(OnceLock::get) {
+        let stripes = self.stripes.iter().chain([&self.shared]);
+        for stripe in stripes.filter_map(OnceLock::get) {
             counts.user_bytes += stripe.get(Counter::UserBytes);
             counts.user_write_count += stripe.get(Counter::UserWrites);
             counts.active_hit_count += stripe.get(Counter::ActiveHits);
             counts.sealed_hit_count += stripe.get(Counter::SealedHits);
             counts.tombstone_count += stripe.get(Counter::Tombstones);
             counts.absent_count += stripe.get(Counter::Absent);
-            counts.data_blocks += stripe.get(Counter::DataBlocks);
-            counts.cache_hits += stripe.get(Counter::CacheHits);
-            counts.cache_misses += stripe.get(Counter::CacheMisses);
-            counts.loaded_blocks += stripe.get(Counter::LoadedBlocks);
+            let (mapped, cached) = (BlockSource::Mapped, BlockSource::Cached);
+            let missed = stripe.blocks(BlockSource::Missed);
+            let loaded = missed + stripe.blocks(BlockSource::Uncached);
+            counts.data_blocks += stripe.blocks(mapped) + stripe.blocks(cached) + loaded;
+            counts.cache_hits += stripe.blocks(cached);
+            counts.cache_misses += missed;
+            counts.loaded_blocks += loaded;
             counts.read_bytes += stripe.get(Counter::ReadBytes);
             counts.seek_count += stripe.get(Counter::Seeks);
             let scans = &mut counts.scans;
@@ -132,11 +143,15 @@ impl KeyspaceLedger {
             scans.read_bytes += stripe.get(Counter::ScanReadBytes);
             for level in Level::all() {
                 let of = |counter| stripe.get_level(level, counter);
+                let (hits, tombstones) = (stripe.hits(level), of(LevelCounter::Tombstones));
+                let false_positives = of(LevelCounter::FilterFalsePositives);
+                let in_vain = false_positives + of(LevelCounter::Vain);
+                counts.tombstone_count += tombstones;
                 let counts = &mut counts.levels[level.index()];
-                counts.hit_count += of(LevelCounter::Hits);
+                counts.hit_count += hits;
                 counts.filter_negatives += of(LevelCounter::FilterNegatives);
-                counts.searched += of(LevelCounter::Searched);
-                counts.filter_false_positives += of(LevelCounter::FilterFalsePositives);
+                counts.searched += hits + tombstones + in_vain;
+                counts.filter_false_positives += false_positives;
             }
         }
         counts
@@ -144,15 +159,11 @@ impl KeyspaceLedger {
 }
 
 impl Tally<'_> {
-    /// Takes in where a get ended.
+    /// Takes in that a get ended in a memtable.
     #[inline]
-    pub(crate) fn add_found(self, source: ReadSource, is_put: bool) {
-        match source {
-            _ if !is_put => self.add(Counter::Tombstones, 1),
-            ReadSource::Active => self.add(Counter::ActiveHits, 1),
-            ReadSource::Sealed => self.add(Counter::SealedHits, 1),
-            ReadSource::Level(level) => self.add_level(level, LevelCounter::Hits),
-        }
+    pub(crate) fn add_in_memtable(self, is_active: bool, is_put: bool) {
+        let hits = [Counter::SealedHits, Counter::ActiveHits][usize::from(is_active)];
+        self.add([Counter::Tombstones, hits][usize::from(is_put)], 1);
     }
 
     /// Takes in that a get found nothing.

@@ -8,14 +8,15 @@
 use std::cell::Cell;
 
 use base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use sstable::ReadProbe;
+use sstable::BlockSource;
 
 use base::Level;
 
-/// Slots that belong to one thread; what comes after them is shared.
+/// Slots that belong to one thread.
 pub(super) const OWN_COUNT: usize = 16;
-pub(super) const SLOT_COUNT: usize = OWN_COUNT + 1;
+/// What the other threads have for one.
 const SHARED: usize = OWN_COUNT;
+/// Of a thread that has not asked for a slot yet: not one of its own.
 const UNKNOWN: usize = usize::MAX;
 
 /// Which counter of a stripe.
@@ -26,12 +27,9 @@ pub(crate) enum Counter {
     UserWrites,
     ActiveHits,
     SealedHits,
+    /// That memtables had.
     Tombstones,
     Absent,
-    DataBlocks,
-    CacheHits,
-    CacheMisses,
-    LoadedBlocks,
     ReadBytes,
     Seeks,
     /// Runs that positionings were about.
@@ -53,22 +51,46 @@ const COUNTER_COUNT: usize = Counter::ScanReadBytes as usize + 1;
 #[derive(Clone, Copy, Debug)]
 #[repr(usize)]
 pub(crate) enum LevelCounter {
-    Hits,
     FilterNegatives,
-    Searched,
+    /// Searched in vain though a filter was asked.
     FilterFalsePositives,
+    /// Searched in vain, without a filter.
+    Vain,
+    Tombstones,
 }
 
-const LEVEL_COUNTER_COUNT: usize = LevelCounter::FilterFalsePositives as usize + 1;
+const LEVEL_COUNTER_COUNT: usize = LevelCounter::Tombstones as usize + 1;
+
+/// A data block that a get searched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SearchedBlock {
+    pub(crate) source: BlockSource,
+    /// What it takes in the file.
+    pub(crate) stored_bytes: u32,
+}
 
 #[repr(align(128))]
 #[derive(Debug, Default)]
 pub(super) struct Stripe {
+    /// Here, so that what an addition needs is one pointer.
+    is_shared: bool,
     counters: [AtomicU64; COUNTER_COUNT],
+    /// Searches that ended with a value: most do, so that they are one sum by level and source.
+    hits: [[AtomicU64; BlockSource::COUNT]; Level::COUNT],
+    /// Blocks of those that did not.
+    other_blocks: [AtomicU64; BlockSource::COUNT],
     levels: [[AtomicU64; LEVEL_COUNTER_COUNT]; Level::COUNT],
 }
 
 impl Stripe {
+    /// The one that `slot` counts in.
+    pub(super) fn new(slot: usize) -> Box<Self> {
+        Box::new(Self {
+            is_shared: slot >= OWN_COUNT,
+            ..Self::default()
+        })
+    }
+
     pub(super) fn get(&self, counter: Counter) -> u64 {
         self.counters[counter as usize].load(Ordering::Relaxed)
     }
@@ -76,27 +98,37 @@ impl Stripe {
     pub(super) fn get_level(&self, level: Level, counter: LevelCounter) -> u64 {
         self.levels[level.index()][counter as usize].load(Ordering::Relaxed)
     }
+
+    /// Values found in `level`.
+    pub(super) fn hits(&self, level: Level) -> u64 {
+        let hits = &self.hits[level.index()];
+        hits.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Data blocks that gets searched.
+    pub(super) fn blocks(&self, source: BlockSource) -> u64 {
+        let hits = self.hits.iter().map(|of_level| &of_level[source.index()]);
+        hits.chain([&self.other_blocks[source.index()]])
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
 }
 
 /// The stripe of the calling thread, to be added to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tally<'a> {
     stripe: &'a Stripe,
-    is_shared: bool,
 }
 
 impl<'a> Tally<'a> {
     #[inline]
-    pub(super) fn new(stripe: &'a Stripe, slot: usize) -> Self {
-        Self {
-            stripe,
-            is_shared: slot == SHARED,
-        }
+    pub(super) fn new(stripe: &'a Stripe) -> Self {
+        Self { stripe }
     }
 
     #[inline]
     fn add_to(self, counter: &AtomicU64, amount: u64) {
-        if self.is_shared {
+        if self.stripe.is_shared {
             counter.fetch_add(amount, Ordering::Relaxed);
         } else {
             // INVARIANT: nobody else adds to this stripe while the thread holds its slot.
@@ -118,23 +150,51 @@ impl<'a> Tally<'a> {
         self.add_to(&counters[counter as usize], 1);
     }
 
-    /// Takes in what one table of `level` had to be asked.
+    /// Takes in that a filter spared a get a table of `level`.
     #[inline]
-    pub(crate) fn add_table(self, level: Level, probe: &ReadProbe) {
-        if probe.filter_negatives != 0 {
-            self.add_level(level, LevelCounter::FilterNegatives);
-            return;
+    pub(crate) fn add_denied(self, level: Level) {
+        self.add_level(level, LevelCounter::FilterNegatives);
+    }
+
+    /// Takes in that a get found its value in a table of `level`.
+    #[inline]
+    pub(crate) fn add_hit(self, level: Level, block: SearchedBlock) {
+        let hits = &self.stripe.hits[level.index()];
+        self.add_to(&hits[block.source.index()], 1);
+        self.add_bytes(block);
+    }
+
+    /// Takes in that it found a tombstone there.
+    #[inline]
+    pub(crate) fn add_tombstone(self, level: Level, block: SearchedBlock) {
+        self.add_without_value(level, LevelCounter::Tombstones, Some(block));
+    }
+
+    /// Takes in that a table of `level` was searched in vain. There is a block unless the index
+    /// had none.
+    #[inline]
+    pub(crate) fn add_vain(self, level: Level, has_filter: bool, block: Option<SearchedBlock>) {
+        let counters = [LevelCounter::Vain, LevelCounter::FilterFalsePositives];
+        self.add_without_value(level, counters[usize::from(has_filter)], block);
+    }
+
+    fn add_without_value(
+        self,
+        level: Level,
+        counter: LevelCounter,
+        block: Option<SearchedBlock>,
+    ) {
+        self.add_level(level, counter);
+        if let Some(block) = block {
+            self.add_to(&self.stripe.other_blocks[block.source.index()], 1);
+            self.add_bytes(block);
         }
-        self.add_level(level, LevelCounter::Searched);
-        if probe.filter_false_positives != 0 {
-            self.add_level(level, LevelCounter::FilterFalsePositives);
-        }
-        self.add(Counter::DataBlocks, u64::from(probe.data_blocks));
-        self.add(Counter::ReadBytes, probe.bytes_read);
-        if probe.cache_hits | probe.cache_misses | probe.loaded_blocks != 0 {
-            self.add(Counter::CacheHits, u64::from(probe.cache_hits));
-            self.add(Counter::CacheMisses, u64::from(probe.cache_misses));
-            self.add(Counter::LoadedBlocks, u64::from(probe.loaded_blocks));
+    }
+
+    #[inline]
+    fn add_bytes(self, block: SearchedBlock) {
+        if block.source.touches_stored() {
+            self.add(Counter::ReadBytes, u64::from(block.stored_bytes));
         }
     }
 }
@@ -147,19 +207,19 @@ thread_local! {
     static HOLD: Hold = Hold::take();
 }
 
-/// The slot of the calling thread.
+/// The slot of the calling thread; one it cannot own if it has not asked for any.
 #[inline]
-pub(super) fn slot() -> usize {
-    let slot = SLOT.get();
-    if slot == UNKNOWN { first_slot() } else { slot }
+pub(super) fn slot_or_unknown() -> usize {
+    SLOT.get()
 }
 
-#[cold]
-fn first_slot() -> usize {
-    // A thread that is ending has given its slot back already.
-    let slot = HOLD.try_with(|hold| hold.slot).unwrap_or(SHARED);
-    SLOT.set(slot);
-    slot
+/// The slot of the calling thread, which asks for one if it has not.
+pub(super) fn slot() -> usize {
+    if SLOT.get() == UNKNOWN {
+        // A thread that is ending has given its slot back already.
+        SLOT.set(HOLD.try_with(|hold| hold.slot).unwrap_or(SHARED));
+    }
+    SLOT.get()
 }
 
 /// Holds a slot for as long as its thread lives.

@@ -1,4 +1,4 @@
-use sstable::ReadProbe;
+use sstable::BlockSource;
 
 use super::*;
 use base::Level;
@@ -30,31 +30,36 @@ fn a_get_is_counted_where_it_ended_and_at_every_table_it_asked() {
     let ledger = database.keyspace();
     let level = Level::new(3).expect("there is one");
     let tally = ledger.tally();
-    let ruled_out = ReadProbe {
-        filter_negatives: 1,
-        ..ReadProbe::default()
+    let block = |source| SearchedBlock {
+        source,
+        stored_bytes: 100,
     };
-    let searched = ReadProbe {
-        filter_false_positives: 1,
-        index_blocks: 1,
-        data_blocks: 1,
-        loaded_blocks: 1,
-        bytes_read: 100,
-        ..ReadProbe::default()
-    };
-    tally.add_table(Level::ZERO, &ruled_out);
-    tally.add_table(level, &searched);
-    tally.add_found(ReadSource::Level(level), true);
-    tally.add_found(ReadSource::Sealed, true);
-    tally.add_found(ReadSource::Active, false);
+    tally.add_denied(Level::ZERO);
+    tally.add_vain(level, true, Some(block(BlockSource::Uncached)));
+    tally.add_vain(level, false, None);
+    tally.add_hit(level, block(BlockSource::Missed));
+    tally.add_hit(level, block(BlockSource::Cached));
+    tally.add_hit(Level::ZERO, block(BlockSource::Mapped));
+    tally.add_tombstone(level, block(BlockSource::Cached));
+    tally.add_in_memtable(false, true);
+    tally.add_in_memtable(true, true);
+    tally.add_in_memtable(true, true);
+    tally.add_in_memtable(true, false);
     let counts = ledger.counts();
-    assert_eq!((counts.get_count(), counts.hit_count()), (3, 2));
-    assert_eq!((counts.tombstone_count, counts.sealed_hit_count), (1, 1));
+    assert_eq!((counts.get_count(), counts.hit_count()), (8, 6));
+    assert_eq!((counts.active_hit_count, counts.sealed_hit_count), (2, 1));
+    assert_eq!(counts.tombstone_count, 2);
     assert_eq!(counts.levels[0].filter_negatives, 1);
+    assert_eq!(
+        (counts.levels[0].hit_count, counts.levels[0].searched),
+        (1, 1)
+    );
     let deep = &counts.levels[3];
-    assert_eq!((deep.hit_count, deep.searched), (1, 1));
-    assert_eq!(deep.filter_false_positives, 1);
-    assert_eq!((counts.loaded_blocks, counts.read_bytes), (1, 100));
+    assert_eq!((deep.hit_count, deep.searched), (2, 5));
+    assert_eq!((deep.filter_false_positives, deep.filter_negatives), (1, 0));
+    assert_eq!((counts.data_blocks, counts.cache_hits), (5, 2));
+    assert_eq!((counts.loaded_blocks, counts.cache_misses), (2, 1));
+    assert_eq!(counts.read_bytes, 300, "cached blocks are not read");
 }
 
 #[test]

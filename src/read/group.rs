@@ -4,10 +4,9 @@
 use base::sync::Arc;
 use base::{KeyKind, Level, Result, Slice};
 use compaction::Table;
-use sstable::{BlockPlace, ReadProbe};
+use sstable::BlockPlace;
 
 use super::{Found, Lookup};
-use crate::ledger::ReadSource;
 
 /// A key that no memtable has, on its way through the stages.
 struct Step<'a> {
@@ -19,8 +18,6 @@ struct Step<'a> {
     /// How many candidates were looked at, that table included.
     table_count: usize,
     place: Option<BlockPlace>,
-    /// What that table cost.
-    probe: ReadProbe,
 }
 
 /// Appends the value of each lookup to `values`, in their order.
@@ -51,7 +48,7 @@ pub(crate) fn run_group(lookups: &[Lookup<'_>], values: &mut Vec<Option<Slice>>)
             reader.prefetch_entry(place, step.lookup.key);
         }
     }
-    for step in &mut steps {
+    for step in &steps {
         values[step.slot] = search(step)?;
     }
     Ok(())
@@ -74,7 +71,6 @@ fn in_memtables<'a>(lookups: &'a [Lookup<'a>], values: &mut [Option<Slice>]) -> 
                 table: None,
                 table_count: 0,
                 place: None,
-                probe: ReadProbe::default(),
             });
             continue;
         };
@@ -96,14 +92,12 @@ fn choose_table(step: &mut Step<'_>) -> Result<()> {
     let lookup = step.lookup;
     for (level, table) in lookup.candidates() {
         step.table_count += 1;
-        let mut probe = ReadProbe::default();
         let reader = table.handle().guard()?;
-        if reader.passes_filter(lookup.hash_for(&reader), &mut probe)? {
+        if reader.passes_filter(lookup.hash_for(&reader))? {
             step.table = Some((level, table));
-            step.probe = probe;
             break;
         }
-        lookup.ledger.tally().add_table(level, &probe);
+        lookup.ledger.tally().add_denied(level);
     }
     Ok(())
 }
@@ -112,7 +106,7 @@ fn locate_block(step: &mut Step<'_>) -> Result<()> {
     if let Some((_, table)) = step.table {
         let (key, seq) = (step.lookup.key, step.lookup.seq);
         let reader = table.handle().guard()?;
-        step.place = reader.locate(key, seq, &mut step.probe)?;
+        step.place = reader.locate(key, seq)?;
         if let Some(place) = step.place {
             reader.prefetch_block(place);
         }
@@ -120,7 +114,7 @@ fn locate_block(step: &mut Step<'_>) -> Result<()> {
     Ok(())
 }
 
-fn search(step: &mut Step<'_>) -> Result<Option<Slice>> {
+fn search(step: &Step<'_>) -> Result<Option<Slice>> {
     let lookup = step.lookup;
     let tally = lookup.ledger.tally();
     let Some((level, table)) = step.table else {
@@ -128,18 +122,9 @@ fn search(step: &mut Step<'_>) -> Result<Option<Slice>> {
         return Ok(None);
     };
     let reader = table.handle().guard()?;
-    let hit = match step.place {
-        Some(place) => reader.get_in(place, lookup.key, lookup.seq, &mut step.probe)?,
-        None => None,
-    };
-    if hit.is_none() {
-        step.probe.filter_false_positives += u32::from(reader.has_filter());
-    }
-    tally.add_table(level, &step.probe);
-    let Some(hit) = hit else {
+    let Some(hit) = lookup.in_block(level, &reader, step.place, tally)? else {
         return lookup.in_tables_behind(step.table_count, |found| found.pin());
     };
     let is_put = hit.kind == KeyKind::Put;
-    tally.add_found(ReadSource::Level(level), is_put);
     Ok(is_put.then(|| Found::Table(&reader, hit).pin()))
 }

@@ -24,59 +24,38 @@ use crate::properties::Properties;
 
 mod load;
 mod options;
+mod probe;
 mod resident;
 mod verify;
 
 pub(crate) use load::{Buffers, Loaded, Place};
 pub use options::{ReadMode, ReaderOptions, Verify};
+pub use probe::{BlockSource, ReadProbe};
 use resident::Resident;
 pub use verify::{Section, VerifyReport};
-
-/// What gets and cursors had to touch. Plain counters: the caller adds them up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct ReadProbe {
-    /// Tables that a filter ruled out.
-    pub filter_negatives: u32,
-    /// Tables that a filter let pass and that had nothing to show.
-    pub filter_false_positives: u32,
-    /// Index blocks searched.
-    pub index_blocks: u32,
-    /// Data blocks searched.
-    pub data_blocks: u32,
-    /// Blocks that were in the cache.
-    pub cache_hits: u32,
-    /// Blocks that were not.
-    pub cache_misses: u32,
-    /// Blocks read from the file or expanded from a mapping: the rest was cached, or searched
-    /// where it lies mapped.
-    pub loaded_blocks: u32,
-    /// Bytes of data blocks touched in a mapping or read from the file, as stored.
-    pub bytes_read: u64,
-}
-
-impl ReadProbe {
-    /// Takes in what somebody else had to touch.
-    pub fn add(&mut self, other: &Self) {
-        let add = |sum: &mut u32, more: u32| *sum = sum.wrapping_add(more);
-        add(&mut self.filter_negatives, other.filter_negatives);
-        add(
-            &mut self.filter_false_positives,
-            other.filter_false_positives,
-        );
-        add(&mut self.index_blocks, other.index_blocks);
-        add(&mut self.data_blocks, other.data_blocks);
-        add(&mut self.cache_hits, other.cache_hits);
-        add(&mut self.cache_misses, other.cache_misses);
-        add(&mut self.loaded_blocks, other.loaded_blocks);
-        self.bytes_read += other.bytes_read;
-    }
-}
 
 /// Which data block of a table a get has to search; good for that table only.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockPlace {
     at: usize,
     entry: IndexEntry,
+}
+
+impl BlockPlace {
+    /// What the block takes in the file, without its trailer.
+    #[inline]
+    pub fn stored_bytes(&self) -> u32 {
+        self.entry.handle.len
+    }
+}
+
+/// What [`TableReader::get_in`] came to.
+#[derive(Debug)]
+pub struct BlockSearch<'a> {
+    /// The entry, if the block has it.
+    pub hit: Option<TableHit<'a>>,
+    /// Where the block was had from.
+    pub source: BlockSource,
 }
 
 /// One data block as the index sees it.
@@ -279,13 +258,17 @@ impl TableReader {
         seq: SequenceNumber,
         probe: &mut ReadProbe,
     ) -> Result<Option<TableHit<'a>>> {
-        if !self.passes_filter(hash, probe)? {
+        if !self.passes_filter(hash)? {
+            probe.filter_negatives += 1;
             return Ok(None);
         }
-        let hit = match self.locate(user_key, seq, probe)? {
-            Some(place) => self.get_in(place, user_key, seq, probe)?,
-            None => None,
-        };
+        probe.index_blocks += 1;
+        let mut hit = None;
+        if let Some(place) = self.locate(user_key, seq)? {
+            let search = self.get_in(place, user_key, seq)?;
+            probe.note_block(search.source, place.stored_bytes());
+            hit = search.hit;
+        }
         if hit.is_none() {
             probe.filter_false_positives += u32::from(self.has_filter());
         }
@@ -297,14 +280,10 @@ impl TableReader {
     /// # Errors
     /// `Corruption` if the filter is damaged.
     #[inline]
-    pub fn passes_filter(&self, hash: KeyHash, probe: &mut ReadProbe) -> Result<bool> {
+    pub fn passes_filter(&self, hash: KeyHash) -> Result<bool> {
         match self.filter() {
             FilterState::None => Ok(true),
-            FilterState::Ready(filter) => {
-                let passes = filter.may_contain(self.filter_block(), hash);
-                probe.filter_negatives += u32::from(!passes);
-                Ok(passes)
-            }
+            FilterState::Ready(filter) => Ok(filter.may_contain(self.filter_block(), hash)),
             FilterState::Damaged(error) => Err(error.clone()),
         }
     }
@@ -315,14 +294,8 @@ impl TableReader {
     /// # Errors
     /// `Corruption` if the index is damaged.
     #[inline]
-    pub fn locate(
-        &self,
-        user_key: &[u8],
-        seq: SequenceNumber,
-        probe: &mut ReadProbe,
-    ) -> Result<Option<BlockPlace>> {
+    pub fn locate(&self, user_key: &[u8], seq: SequenceNumber) -> Result<Option<BlockPlace>> {
         let index = self.index()?;
-        probe.index_blocks += 1;
         let damaged_index = |Malformed| self.damaged_index();
         // A version of the key at or below `seq` lies in the first block that ends at or after
         // that place, or nowhere: see the order of separators in FORMAT.md.
@@ -364,28 +337,31 @@ impl TableReader {
         place: BlockPlace,
         user_key: &[u8],
         seq: SequenceNumber,
-        probe: &mut ReadProbe,
-    ) -> Result<Option<TableHit<'a>>> {
+    ) -> Result<BlockSearch<'a>> {
         let BlockPlace { at, entry: place } = place;
-        let loaded = self.load(at, place, probe)?;
+        let loaded = self.load(at, place)?;
         let damaged = |Malformed| self.damaged(place.handle.offset, "data block malformed");
         match loaded {
             Loaded::Mapped(bytes) => {
                 let shape = data_shape(bytes).map_err(damaged)?;
                 let found = shape.find(bytes, user_key, seq).map_err(damaged)?;
-                Ok(found.map(|entry| TableHit::mapped(&entry, place.handle.offset)))
+                Ok(BlockSearch {
+                    hit: found.map(|entry| TableHit::mapped(&entry, place.handle.offset)),
+                    source: BlockSource::Mapped,
+                })
             }
-            Loaded::Shared(block) => {
+            Loaded::Shared(block, source) => {
                 let bytes = block.bytes();
                 Shape::prefetch(bytes);
                 let shape = data_shape(bytes).map_err(damaged)?;
                 let Some(entry) = shape.find(bytes, user_key, seq).map_err(damaged)? else {
-                    return Ok(None);
+                    return Ok(BlockSearch { hit: None, source });
                 };
                 let (seq, kind) = (entry.seq, entry.kind);
                 let (start, len) = (entry.value_at, entry.value.len());
                 let value = HitValue::Shared { block, start, len };
-                Ok(Some(TableHit { seq, kind, value }))
+                let hit = Some(TableHit { seq, kind, value });
+                Ok(BlockSearch { hit, source })
             }
         }
     }

@@ -303,6 +303,30 @@ fn sublevels_are_level0_as_few_sorted_runs() {
     }
 }
 
+/// Whoever walks the runs meets the tables of all levels that can hold a key, and no empty level.
+#[test]
+fn runs_are_all_that_a_read_looks_at() {
+    let paper = Paper::new();
+    assert!(Version::empty().runs().is_empty());
+    let tree = small_tree(&paper);
+    let levels = |tree: &Version| -> Vec<usize> {
+        let runs = tree.runs().iter();
+        runs.map(|(level, _)| level.index()).collect()
+    };
+    assert_eq!(levels(&tree), [0, 0, 1, 2]);
+    for key in b'a'..=b'{' {
+        let found = |(level, run): &(Level, Run)| Some((*level, run.find(&[key])?.meta.number));
+        let can_hold = |(_, table): &(Level, &Arc<Table>)| table.meta.contains(&[key]);
+        let walked = tree.tables().filter(can_hold);
+        let walked = walked.map(|(level, table)| (level, table.meta.number));
+        assert!(walked.eq(tree.runs().iter().filter_map(found)), "{key}");
+    }
+    // They follow every edit.
+    let removed = edit(vec![(3, meta(4, "b", "z", (1, 9)))], &[(2, 4), (0, 9)]);
+    let tree = paper.apply(&tree, &removed).expect("it fits");
+    assert_eq!(levels(&tree), [0, 1, 3]);
+}
+
 #[test]
 #[should_panic(expected = "level 0 is not one sorted run")]
 fn level0_is_no_run() {

@@ -21,6 +21,8 @@ use crate::run::LevelCursor;
 #[derive(Clone, Debug)]
 pub struct Version {
     levels: [Arc<LevelTables>; Level::COUNT],
+    /// What [`Version::runs`] gives, so that reads do not ask the empty levels.
+    runs: Arc<[(Level, Run)]>,
 }
 
 impl Default for Version {
@@ -33,9 +35,24 @@ impl Version {
     /// A tree without tables.
     pub fn empty() -> Self {
         let none = Arc::new(LevelTables::default());
-        Self {
-            levels: std::array::from_fn(|_| Arc::clone(&none)),
-        }
+        Self::of(std::array::from_fn(|_| Arc::clone(&none)))
+    }
+
+    fn of(levels: [Arc<LevelTables>; Level::COUNT]) -> Self {
+        let level0 = levels[0].sublevels().iter();
+        let level0 = level0.map(|run| (Level::ZERO, Arc::clone(run)));
+        let deeper = Level::all().zip(&levels).skip(1);
+        let deeper = deeper.filter(|(_, tables)| !tables.is_empty());
+        let deeper = deeper.map(|(level, tables)| (level, Arc::clone(tables)));
+        let runs = level0.chain(deeper).collect();
+        Self { levels, runs }
+    }
+
+    /// The sorted runs in which a read may have to look, newest first: the sub-levels of level 0,
+    /// then each deeper level that has tables.
+    #[inline]
+    pub fn runs(&self) -> &[(Level, Run)] {
+        &self.runs
     }
 
     /// The tables of `level`: at level 0 newest first, deeper in key order.
@@ -168,7 +185,7 @@ impl Version {
                 levels[level.index()] = Arc::new(LevelTables::new(level, tables)?);
             }
         }
-        Ok(Self { levels })
+        Ok(Self::of(levels))
     }
 
     /// The tables that `edit` takes out of this version for good; those that move are not among

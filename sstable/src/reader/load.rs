@@ -10,7 +10,7 @@ use base::sync::Arc;
 use base::sync::atomic::Ordering;
 
 use super::resident::check_raw;
-use super::{FilterState, Source, TableReader, Verify};
+use super::{BlockSource, FilterState, ReadProbe, Source, TableReader, Verify};
 use crate::block::Shape;
 use crate::bytes;
 use crate::cache::{BlockKey, CachedBlock};
@@ -35,8 +35,8 @@ thread_local! {
 pub(crate) enum Loaded<'a> {
     /// Where it lies in the mapping.
     Mapped(&'a [u8]),
-    /// In memory, perhaps in the cache.
-    Shared(Arc<CachedBlock>),
+    /// In memory, perhaps in the cache, and where it was had from.
+    Shared(Arc<CachedBlock>, BlockSource),
 }
 
 /// Where a cursor's current block is. Not a reference: a cursor owns its table.
@@ -176,13 +176,7 @@ impl TableReader {
     /// Data block number `at`, which lies at `entry`: in place if it can be, else from the cache
     /// or the file.
     #[inline]
-    pub(crate) fn load(
-        &self,
-        at: usize,
-        entry: IndexEntry,
-        probe: &mut super::ReadProbe,
-    ) -> Result<Loaded<'_>> {
-        probe.data_blocks += 1;
+    pub(crate) fn load(&self, at: usize, entry: IndexEntry) -> Result<Loaded<'_>> {
         if let Source::Mapped(map) = &self.source
             && entry.compression == RAW
         {
@@ -191,10 +185,10 @@ impl TableReader {
             if self.verify == Verify::Always || !self.is_checked(at) {
                 self.check_mapped(map, at, entry)?;
             }
-            probe.bytes_read += u64::from(entry.handle.len);
             return Ok(Loaded::Mapped(bytes));
         }
-        self.load_shared(entry, probe).map(Loaded::Shared)
+        let (block, source) = self.load_shared(entry)?;
+        Ok(Loaded::Shared(block, source))
     }
 
     /// The block at `entry` where it lies in the mapping, unchecked; `None` if it is not there as
@@ -240,11 +234,7 @@ impl TableReader {
         Ok(stored.payload)
     }
 
-    fn load_shared(
-        &self,
-        entry: IndexEntry,
-        probe: &mut super::ReadProbe,
-    ) -> Result<Arc<CachedBlock>> {
+    fn load_shared(&self, entry: IndexEntry) -> Result<(Arc<CachedBlock>, BlockSource)> {
         let key = BlockKey {
             table: self.cache_key,
             offset: entry.handle.offset,
@@ -254,21 +244,17 @@ impl TableReader {
             self.read_block(entry, &mut bytes)?;
             Ok(bytes)
         };
-        let (block, was_there) = match &self.cache {
-            Some(cache) => cache.get_or_load(key, &self.pins, load)?,
-            None => (
-                CachedBlock::uncached(load()?, Arc::clone(&self.pins)),
-                false,
-            ),
+        let Some(cache) = &self.cache else {
+            let block = CachedBlock::uncached(load()?, Arc::clone(&self.pins));
+            return Ok((block, BlockSource::Uncached));
         };
-        if was_there {
-            probe.cache_hits += 1;
+        let (block, was_there) = cache.get_or_load(key, &self.pins, load)?;
+        let source = if was_there {
+            BlockSource::Cached
         } else {
-            probe.cache_misses += u32::from(self.cache.is_some());
-            probe.loaded_blocks += 1;
-            probe.bytes_read += u64::from(entry.handle.len);
-        }
-        Ok(block)
+            BlockSource::Missed
+        };
+        Ok((block, source))
     }
 
     /// The block at `entry`, checked and uncompressed, into `out`.
@@ -377,7 +363,7 @@ impl TableReader {
         at: usize,
         entry: IndexEntry,
         buffers: &mut Buffers,
-        probe: &mut super::ReadProbe,
+        probe: &mut ReadProbe,
     ) -> Result<Place> {
         let in_place = matches!(self.source, Source::Mapped(_)) && entry.compression == RAW;
         if !in_place && self.cache.is_none() {
@@ -386,10 +372,12 @@ impl TableReader {
             self.read_block(entry, &mut buffers.block)?;
             return Ok(Place::Own);
         }
-        match self.load(at, entry, probe)? {
-            Loaded::Mapped(_) => Ok(map_place(entry.handle)),
-            Loaded::Shared(block) => Ok(Place::Shared(block)),
-        }
+        let (place, source) = match self.load(at, entry)? {
+            Loaded::Mapped(_) => (map_place(entry.handle), BlockSource::Mapped),
+            Loaded::Shared(block, source) => (Place::Shared(block), source),
+        };
+        probe.note_block(source, entry.handle.len);
+        Ok(place)
     }
 
     /// Data block `at` for a bulk scan: always checked, never cached, read far ahead.
@@ -398,7 +386,7 @@ impl TableReader {
         at: usize,
         entry: IndexEntry,
         buffers: &mut Buffers,
-        probe: &mut super::ReadProbe,
+        probe: &mut ReadProbe,
     ) -> Result<Place> {
         probe.data_blocks += 1;
         probe.bytes_read += u64::from(entry.handle.len);

@@ -4,7 +4,7 @@ use base::cursor::Cursor;
 use base::sync::Arc;
 use base::{InternalKey, SequenceNumber};
 use serde_json::{Value, json};
-use sstable::{ReadProbe, ScanMode, TableReader};
+use sstable::{ScanMode, TableReader};
 
 use super::Stop;
 use super::commands::{Session, named};
@@ -39,8 +39,7 @@ impl Session<'_> {
             );
         }
         let hash = reader.hash_seed().hash(&key);
-        let mut probe = ReadProbe::default();
-        if !reader.passes_filter(hash, &mut probe)? {
+        if !reader.passes_filter(hash)? {
             return self.explained(
                 table,
                 "filter_denies",
