@@ -417,11 +417,12 @@ impl CommitPath {
         error.with_outcome(WriteOutcome::Indeterminate)
     }
 
-    /// Seals memtables that are full, or that keep more of memory or log than they should.
+    /// Seals memtables that are full or that scans walk in vain, or that keep more of memory or log
+    /// than they should.
     #[inline]
     fn make_room_locked(&self, state: &mut CommitState, targets: &Targets<'_>) {
         for keyspace in targets.as_slice() {
-            if keyspace.peek().active.bytes() >= keyspace.settings().memtable_bytes_max {
+            if keyspace.is_active_due() {
                 self.seal_locked(state, keyspace);
             }
         }

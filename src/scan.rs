@@ -8,7 +8,7 @@ use std::ops::Bound;
 use base::cursor::{Cursor as EntryCursor, MergeCursor};
 use base::pins::Held;
 use base::sync::Arc;
-use base::{InternalKey, KeyKind, Result, SequenceNumber, Slice};
+use base::{InternalKey, Result, SequenceNumber, Slice};
 use compaction::LevelCursor;
 use memtable::MemtableCursor;
 use sstable::ScanMode;
@@ -21,6 +21,7 @@ use crate::superversion::Superversion;
 mod account;
 mod bounds;
 mod run;
+mod settle;
 use account::Account;
 use bounds::{is_after, is_before};
 use run::RunCursor;
@@ -38,23 +39,27 @@ pub(crate) struct ScanView {
 }
 
 impl ScanView {
-    /// One cursor a run, newest first. Tables are opened when a cursor first reaches them.
-    fn children(&self) -> Vec<RunCursor> {
+    /// One cursor a run, newest first, and whether the first is that of the active memtable.
+    /// Tables are opened when a cursor first reaches them.
+    fn children(&self) -> (Vec<RunCursor>, bool) {
         let (sealed, version) = (&self.view.sealed, &self.view.version);
         let count_max = 1 + sealed.len() + version.runs().len();
         let mut children = Vec::with_capacity(count_max);
-        let memtables = std::iter::once(&self.view.active);
-        for memtable in memtables.chain(sealed.iter().map(|sealed| &sealed.memtable)) {
-            // What is inserted from now on is not visible to this scan.
-            if memtable.entry_count() > 0 {
-                children.push(RunCursor::Memtable(memtable.cursor()));
+        // What is inserted from now on is not visible to this scan.
+        let has_active = self.view.active.entry_count() > 0;
+        if has_active {
+            children.push(RunCursor::Memtable(self.view.active.cursor()));
+        }
+        for sealed in sealed {
+            if sealed.memtable.entry_count() > 0 {
+                children.push(RunCursor::Memtable(sealed.memtable.cursor()));
             }
         }
         for (_, run) in version.runs() {
             let cursor = LevelCursor::of_run(Arc::clone(run), ScanMode::Ordinary);
             children.push(RunCursor::Level(cursor));
         }
-        children
+        (children, has_active)
     }
 }
 
@@ -93,6 +98,8 @@ enum Place {
 /// ```
 pub struct Cursor {
     merge: MergeCursor<RunCursor>,
+    /// The first run of the merge is the memtable that was active.
+    has_active: bool,
     scan: ScanView,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
@@ -119,10 +126,12 @@ impl Cursor {
         upper: Bound<Vec<u8>>,
     ) -> Result<Self> {
         scan.health.check_open()?;
-        let merge = MergeCursor::new(scan.children());
+        let (children, has_active) = scan.children();
+        let merge = MergeCursor::new(children);
         let (key, value) = (Vec::new(), Vec::new());
         Ok(Self {
             merge,
+            has_active,
             scan,
             lower,
             upper,
@@ -382,68 +391,6 @@ impl Cursor {
         let runs = self.merge.children();
         self.account.add_seek(&self.scan.ledger, runs);
         self.scan.health.check_open()
-    }
-
-    /// From where the merge stands, finds the first visible key; with `skip_key`, not `self.key`.
-    #[inline]
-    fn settle_forward(&mut self, mut valid: bool, mut skip_key: bool) -> Result<bool> {
-        while valid {
-            let entry = self.merge.key();
-            let is_hidden =
-                entry.seq > self.scan.seq || skip_key && entry.user_key == self.key.as_slice();
-            if !is_hidden {
-                let kind = entry.kind;
-                self.key.clear();
-                self.key.extend_from_slice(entry.user_key);
-                if is_after(&self.key, &self.upper) {
-                    break;
-                }
-                if kind == KeyKind::Put {
-                    self.place = Place::AtEntry;
-                    self.account.shown_count += 1;
-                    return Ok(true);
-                }
-                // A tombstone hides everything older of its key.
-                skip_key = true;
-            }
-            valid = self.merge.next()?;
-        }
-        Ok(false)
-    }
-
-    /// From where the merge stands, finds the last visible key, going backward: over the versions
-    /// of a key from the oldest to the newest that is visible.
-    fn settle_backward(&mut self, mut valid: bool) -> Result<bool> {
-        let mut found = None;
-        while valid {
-            let entry = self.merge.key();
-            if found.is_some() && entry.user_key != self.key.as_slice() {
-                if found == Some(KeyKind::Put) {
-                    break;
-                }
-                found = None;
-            }
-            if entry.seq <= self.scan.seq {
-                if found.is_none() {
-                    self.key.clear();
-                    self.key.extend_from_slice(entry.user_key);
-                    if is_before(&self.key, &self.lower) {
-                        return Ok(false);
-                    }
-                }
-                found = Some(entry.kind);
-                self.value.clear();
-                if entry.kind == KeyKind::Put {
-                    self.value.extend_from_slice(self.merge.value());
-                }
-            }
-            valid = self.merge.prev()?;
-        }
-        if found == Some(KeyKind::Put) {
-            self.place = Place::BeforeEntry;
-            self.account.shown_count += 1;
-        }
-        Ok(self.is_valid())
     }
 }
 

@@ -106,6 +106,9 @@ pub struct Stats {
     pub seek_passed_run_count: u64,
     /// Entries that cursors and iterators stood on.
     pub scan_entry_count: u64,
+    /// Entries that they walked over on their way: deletes, and what deletes or newer versions
+    /// hide.
+    pub scan_hidden_entry_count: u64,
     /// Index blocks searched by them.
     pub scan_index_blocks: u64,
     /// Data blocks that they entered.

@@ -68,6 +68,23 @@ pub(crate) struct KeyspaceState {
     pub(crate) ledger: Arc<KeyspaceLedger>,
 }
 
+/// A memtable with fewer tombstones is never sealed for them: a table costs a sync, however small.
+const WALKED_TOMBSTONES_MIN: u64 = 4096;
+/// A scan walks over so many entries in the time in which one is flushed and compacted. Once so
+/// many were walked over in vain for each entry that there is, sealing has paid for itself.
+const WALKS_PER_ENTRY: u64 = 32;
+
+/// Whether scans have walked over what is deleted in `memtable` so often that it had better become
+/// a table, from which compactions drop it. Without scans never.
+#[inline]
+fn is_walked_in_vain(memtable: &Memtable) -> bool {
+    let walked = memtable.walked_count();
+    // One load, as long as nothing is wrong.
+    walked >= WALKED_TOMBSTONES_MIN * WALKS_PER_ENTRY
+        && memtable.tombstone_count() >= WALKED_TOMBSTONES_MIN
+        && walked / WALKS_PER_ENTRY >= memtable.entry_count()
+}
+
 impl KeyspaceState {
     pub(crate) fn new(
         id: KeyspaceId,
@@ -119,6 +136,14 @@ impl KeyspaceState {
     #[inline]
     pub(crate) fn peek(&self) -> arc_swap::Guard<Arc<Superversion>> {
         self.current.load()
+    }
+
+    /// Whether the active memtable is to be sealed: it is full, or scans lose more with what lies
+    /// deleted in it than a flush would cost.
+    #[inline]
+    pub(crate) fn is_active_due(&self) -> bool {
+        let active = &self.peek().active;
+        active.bytes() >= self.settings.memtable_bytes_max || is_walked_in_vain(active)
     }
 
     /// Looks at a view together with the sequence number up to which it is complete.

@@ -111,6 +111,15 @@ impl<C: Cursor> MergeCursor<C> {
         &self.children
     }
 
+    /// Which of the children has the entry it stands on.
+    ///
+    /// # Panics
+    /// If it stands on none.
+    #[inline]
+    pub fn child_index(&self) -> usize {
+        self.top()
+    }
+
     fn comes_before(&self, a: usize, b: usize) -> bool {
         let ordering = self.children[a]
             .key()

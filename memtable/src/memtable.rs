@@ -68,6 +68,7 @@ pub struct Memtable {
 #[repr(align(128))]
 struct Counters {
     tombstone_count: AtomicU64,
+    walked_count: AtomicU64,
     user_bytes: AtomicU64,
     seq_smallest: AtomicU64,
     seq_largest: AtomicU64,
@@ -119,6 +120,7 @@ impl Memtable {
             filter,
             counters: Counters {
                 tombstone_count: AtomicU64::new(0),
+                walked_count: AtomicU64::new(0),
                 user_bytes: AtomicU64::new(0),
                 seq_smallest: AtomicU64::new(u64::MAX),
                 seq_largest: AtomicU64::new(0),
@@ -247,6 +249,20 @@ impl Memtable {
     /// How many of them are tombstones.
     pub fn tombstone_count(&self) -> u64 {
         self.counters.tombstone_count.load(Ordering::Relaxed)
+    }
+
+    /// Takes in that a scan walked over `count` of its entries without showing them.
+    ///
+    /// To be called once a positioning, not once an entry: inserts write to the same line.
+    pub fn note_walked(&self, count: u64) {
+        let walked = &self.counters.walked_count;
+        walked.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many entries scans walked over in vain, each as often as they did.
+    #[inline]
+    pub fn walked_count(&self) -> u64 {
+        self.counters.walked_count.load(Ordering::Relaxed)
     }
 
     /// Bytes of user keys and values.

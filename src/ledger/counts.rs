@@ -89,6 +89,8 @@ pub(crate) struct ScanCounts {
     pub(crate) passed_run_count: u64,
     /// Entries shown.
     pub(crate) entry_count: u64,
+    /// Entries walked over because deletes or newer versions hide them.
+    pub(crate) hidden_count: u64,
     pub(crate) index_blocks: u64,
     pub(crate) data_blocks: u64,
     pub(crate) cache_hits: u64,
@@ -101,6 +103,7 @@ impl ScanCounts {
         self.run_count += other.run_count;
         self.passed_run_count += other.passed_run_count;
         self.entry_count += other.entry_count;
+        self.hidden_count += other.hidden_count;
         self.index_blocks += other.index_blocks;
         self.data_blocks += other.data_blocks;
         self.cache_hits += other.cache_hits;

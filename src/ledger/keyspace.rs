@@ -136,6 +136,7 @@ impl KeyspaceLedger {
             scans.run_count += stripe.get(Counter::SeekRuns);
             scans.passed_run_count += stripe.get(Counter::SeekPassedRuns);
             scans.entry_count += stripe.get(Counter::ScanEntries);
+            scans.hidden_count += stripe.get(Counter::ScanHidden);
             scans.index_blocks += stripe.get(Counter::ScanIndexBlocks);
             scans.data_blocks += stripe.get(Counter::ScanDataBlocks);
             scans.cache_hits += stripe.get(Counter::ScanCacheHits);

@@ -38,6 +38,8 @@ pub(crate) enum Counter {
     SeekPassedRuns,
     /// Entries that cursors showed.
     ScanEntries,
+    /// Entries that they walked over because deletes or newer versions hide them.
+    ScanHidden,
     ScanIndexBlocks,
     ScanDataBlocks,
     ScanCacheHits,
@@ -178,12 +180,7 @@ impl<'a> Tally<'a> {
         self.add_without_value(level, counters[usize::from(has_filter)], block);
     }
 
-    fn add_without_value(
-        self,
-        level: Level,
-        counter: LevelCounter,
-        block: Option<SearchedBlock>,
-    ) {
+    fn add_without_value(self, level: Level, counter: LevelCounter, block: Option<SearchedBlock>) {
         self.add_level(level, counter);
         if let Some(block) = block {
             self.add_to(&self.stripe.other_blocks[block.source.index()], 1);

@@ -1,6 +1,7 @@
 //! What a cursor had to touch, and how that comes into the ledger: while it moves it counts for
 //! itself, so that a step touches nothing that is shared.
 
+use memtable::Memtable;
 use sstable::ReadProbe;
 
 use super::run::RunCursor;
@@ -9,11 +10,21 @@ use crate::ledger::{Counter, KeyspaceLedger};
 /// After so many positionings the ledger hears of it, though the cursor lives on.
 const SEEKS_MAX: u32 = 64;
 
+/// What one move of a cursor walked over because deletes or newer versions hide it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Walk {
+    pub(super) hidden_count: u64,
+    /// How many of these lie in the memtable that was active when the cursor was made.
+    pub(super) active_count: u64,
+}
+
 /// What one cursor has counted.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     /// Entries shown since the ledger last heard of it.
     pub(super) shown_count: u64,
+    /// Entries walked over since then because deletes or newer versions hide them.
+    hidden_count: u64,
     seek_count: u32,
     /// What the ledger has of the runs' own counts.
     booked: ReadProbe,
@@ -33,6 +44,15 @@ impl Account {
         }
     }
 
+    /// Takes in what a move walked over in vain, and tells the active memtable its part of it.
+    #[cold]
+    pub(super) fn add_walk(&mut self, walk: Walk, active: &Memtable) {
+        self.hidden_count += walk.hidden_count;
+        if walk.active_count > 0 {
+            active.note_walked(walk.active_count);
+        }
+    }
+
     /// Brings everything into the ledger.
     pub(super) fn settle(&mut self, ledger: &KeyspaceLedger, runs: &[RunCursor]) {
         self.seek_count = 0;
@@ -47,6 +67,7 @@ impl Account {
         let since = |now: u32, before: u32| u64::from(now.wrapping_sub(before));
         for (counter, amount) in [
             (Counter::ScanEntries, self.shown_count),
+            (Counter::ScanHidden, self.hidden_count),
             (
                 Counter::SeekPassedRuns,
                 passed_count - self.booked_passed_count,
@@ -74,6 +95,7 @@ impl Account {
             }
         }
         self.shown_count = 0;
+        self.hidden_count = 0;
         self.booked = probe;
         self.booked_passed_count = passed_count;
     }

@@ -136,6 +136,7 @@ impl Sources {
             seek_run_count: counts.scans.run_count,
             seek_passed_run_count: counts.scans.passed_run_count,
             scan_entry_count: counts.scans.entry_count,
+            scan_hidden_entry_count: counts.scans.hidden_count,
             scan_index_blocks: counts.scans.index_blocks,
             scan_data_blocks: counts.scans.data_blocks,
             scan_cache_hits: counts.scans.cache_hits,

@@ -35,6 +35,7 @@ mod order;
 mod owed;
 mod priority;
 mod processes;
+mod queue;
 mod reads;
 mod recovery;
 mod shutdown;
