@@ -89,6 +89,7 @@ numbers!(Stats {
     51 scan_cache_hits,
     52 scan_loaded_blocks,
     53 scan_bytes_read,
+    54 scan_hidden_entry_count,
 });
 /// An optional number that may be 0, and one of a list: written by hand, after the others.
 const TAG_OLDEST_SNAPSHOT: u32 = 44;
@@ -122,6 +123,7 @@ numbers!(Counts {
     25 scans.cache_hits,
     26 scans.loaded_blocks,
     27 scans.read_bytes,
+    28 scans.hidden_count,
 });
 
 /// What lies in a level, and what was counted there.
