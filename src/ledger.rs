@@ -17,7 +17,7 @@ mod stripe;
 pub use counts::Written;
 pub(crate) use counts::{Counts, LevelCounts};
 pub(crate) use keyspace::KeyspaceLedger;
-pub(crate) use stripe::{Counter, SearchedBlock, Tally};
+pub(crate) use stripe::{Counter, Tally};
 
 /// The unit in which the operating system writes files.
 const PAGE_BYTES: u64 = 4096;

@@ -5,9 +5,9 @@ use base::sync::Arc;
 use base::{HashSeed, KeyHash, KeyKind, Level, Result, SequenceNumber, Slice};
 use compaction::Table;
 use memtable::{Memtable, MemtableHit};
-use sstable::{BlockPlace, BlockSearch, TableHit, TableReader};
+use sstable::{BlockSearch, TableHit, TableReader};
 
-use crate::ledger::{KeyspaceLedger, SearchedBlock, Tally};
+use crate::ledger::{KeyspaceLedger, Tally};
 use crate::superversion::Superversion;
 
 mod group;
@@ -15,8 +15,8 @@ pub(crate) use group::run_group;
 
 /// A value where it lies.
 pub(crate) enum Found<'a> {
-    Memtable(&'a Arc<Memtable>, MemtableHit<'a>),
-    Table(&'a Arc<TableReader>, TableHit<'a>),
+    Memtable(&'a Arc<Memtable>, &'a MemtableHit<'a>),
+    Table(&'a Arc<TableReader>, &'a TableHit<'a>),
 }
 
 impl Found<'_> {
@@ -57,7 +57,7 @@ impl Lookup<'_> {
     pub(crate) fn run<R>(&self, found: impl FnOnce(Found<'_>) -> R) -> Result<Option<R>> {
         if let Some((memtable, hit)) = self.in_memtables() {
             let is_put = self.note_in_memtable(memtable, &hit);
-            return Ok(is_put.then(|| found(Found::Memtable(memtable, hit))));
+            return Ok(is_put.then(|| found(Found::Memtable(memtable, &hit))));
         }
         self.in_tables(found)
     }
@@ -128,16 +128,23 @@ impl Lookup<'_> {
         let tally = self.ledger.tally();
         for (level, table) in candidates {
             let reader = table.handle().guard()?;
-            let hit = self.in_table(level, table, &reader, tally)?;
-            if let Some(hit) = hit {
-                let is_put = hit.kind == KeyKind::Put;
-                return Ok(is_put.then(|| found(Found::Table(&reader, hit))));
+            match self.in_table(level, table, &reader, tally)? {
+                None => {}
+                Some(BlockSearch::Absent(block)) => {
+                    tally.add_vain(level, reader.has_filter(), Some(block));
+                }
+                Some(BlockSearch::Found(hit)) => {
+                    let is_put = note_in_table(tally, level, &hit);
+                    return Ok(is_put.then(|| found(Found::Table(&reader, &hit))));
+                }
             }
         }
         tally.add_absent();
         Ok(None)
     }
 
+    /// Searches the block of `table` in which the key must be; counts, and returns `None`, if there
+    /// is no such block.
     #[inline]
     fn in_table<'r>(
         &self,
@@ -145,7 +152,7 @@ impl Lookup<'_> {
         table: &Table,
         reader: &'r TableReader,
         tally: Tally<'_>,
-    ) -> Result<Option<TableHit<'r>>> {
+    ) -> Result<Option<BlockSearch<'r>>> {
         debug_assert!(
             table.meta.global_seq.is_none(),
             "no table is ingested in this version"
@@ -154,35 +161,22 @@ impl Lookup<'_> {
             tally.add_denied(level);
             return Ok(None);
         }
-        let place = reader.locate(self.key, self.seq)?;
-        self.in_block(level, reader, place, tally)
-    }
-
-    /// Searches the block that `reader` located, of a table whose filter let the key pass, and
-    /// counts what came of it.
-    #[inline]
-    fn in_block<'r>(
-        &self,
-        level: Level,
-        reader: &'r TableReader,
-        place: Option<BlockPlace>,
-        tally: Tally<'_>,
-    ) -> Result<Option<TableHit<'r>>> {
-        let Some(place) = place else {
+        let Some(place) = reader.locate(self.key, self.seq)? else {
             tally.add_vain(level, reader.has_filter(), None);
             return Ok(None);
         };
-        let BlockSearch { hit, source } = reader.get_in(place, self.key, self.seq)?;
-        let stored_bytes = place.stored_bytes();
-        let block = SearchedBlock {
-            source,
-            stored_bytes,
-        };
-        match &hit {
-            Some(hit) if hit.kind == KeyKind::Put => tally.add_hit(level, block),
-            Some(_) => tally.add_tombstone(level, block),
-            None => tally.add_vain(level, reader.has_filter(), Some(block)),
-        }
-        Ok(hit)
+        reader.get_in(place, self.key, self.seq).map(Some)
     }
+}
+
+/// Counts what a table had; returns whether it is a value.
+#[inline]
+fn note_in_table(tally: Tally<'_>, level: Level, hit: &TableHit<'_>) -> bool {
+    let is_put = hit.kind == KeyKind::Put;
+    if is_put {
+        tally.add_hit(level, hit.block);
+    } else {
+        tally.add_tombstone(level, hit.block);
+    }
+    is_put
 }

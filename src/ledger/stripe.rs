@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use sstable::BlockSource;
+use sstable::{BlockSource, SearchedBlock};
 
 use base::Level;
 
@@ -62,14 +62,6 @@ pub(crate) enum LevelCounter {
 }
 
 const LEVEL_COUNTER_COUNT: usize = LevelCounter::Tombstones as usize + 1;
-
-/// A data block that a get searched.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SearchedBlock {
-    pub(crate) source: BlockSource,
-    /// What it takes in the file.
-    pub(crate) stored_bytes: u32,
-}
 
 #[repr(align(128))]
 #[derive(Debug, Default)]

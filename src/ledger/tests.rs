@@ -1,4 +1,4 @@
-use sstable::BlockSource;
+use sstable::{BlockSource, SearchedBlock};
 
 use super::*;
 use base::Level;

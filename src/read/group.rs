@@ -2,11 +2,11 @@
 //! waits for memory of one key overlap with those of the others.
 
 use base::sync::Arc;
-use base::{KeyKind, Level, Result, Slice};
+use base::{Level, Result, Slice};
 use compaction::Table;
-use sstable::BlockPlace;
+use sstable::{BlockPlace, BlockSearch};
 
-use super::{Found, Lookup};
+use super::{Found, Lookup, note_in_table};
 
 /// A key that no memtable has, on its way through the stages.
 struct Step<'a> {
@@ -75,7 +75,7 @@ fn in_memtables<'a>(lookups: &'a [Lookup<'a>], values: &mut [Option<Slice>]) -> 
             continue;
         };
         let is_put = lookup.note_in_memtable(memtable, &hit);
-        values[slot] = is_put.then(|| Found::Memtable(memtable, hit).pin());
+        values[slot] = is_put.then(|| Found::Memtable(memtable, &hit).pin());
     }
     steps
 }
@@ -122,9 +122,16 @@ fn search(step: &Step<'_>) -> Result<Option<Slice>> {
         return Ok(None);
     };
     let reader = table.handle().guard()?;
-    let Some(hit) = lookup.in_block(level, &reader, step.place, tally)? else {
-        return lookup.in_tables_behind(step.table_count, |found| found.pin());
+    let block = match step.place {
+        None => None,
+        Some(place) => match reader.get_in(place, lookup.key, lookup.seq)? {
+            BlockSearch::Absent(block) => Some(block),
+            BlockSearch::Found(hit) => {
+                let is_put = note_in_table(tally, level, &hit);
+                return Ok(is_put.then(|| Found::Table(&reader, &hit).pin()));
+            }
+        },
     };
-    let is_put = hit.kind == KeyKind::Put;
-    Ok(is_put.then(|| Found::Table(&reader, hit).pin()))
+    tally.add_vain(level, reader.has_filter(), block);
+    lookup.in_tables_behind(step.table_count, |found| found.pin())
 }

@@ -30,7 +30,7 @@ mod verify;
 
 pub(crate) use load::{Buffers, Loaded, Place};
 pub use options::{ReadMode, ReaderOptions, Verify};
-pub use probe::{BlockSource, ReadProbe};
+pub use probe::{BlockSource, ReadProbe, SearchedBlock};
 use resident::Resident;
 pub use verify::{Section, VerifyReport};
 
@@ -41,21 +41,13 @@ pub struct BlockPlace {
     entry: IndexEntry,
 }
 
-impl BlockPlace {
-    /// What the block takes in the file, without its trailer.
-    #[inline]
-    pub fn stored_bytes(&self) -> u32 {
-        self.entry.handle.len
-    }
-}
-
 /// What [`TableReader::get_in`] came to.
 #[derive(Debug)]
-pub struct BlockSearch<'a> {
-    /// The entry, if the block has it.
-    pub hit: Option<TableHit<'a>>,
-    /// Where the block was had from.
-    pub source: BlockSource,
+pub enum BlockSearch<'a> {
+    /// The entry.
+    Found(TableHit<'a>),
+    /// Nothing, in this block.
+    Absent(SearchedBlock),
 }
 
 /// One data block as the index sees it.
@@ -265,9 +257,13 @@ impl TableReader {
         probe.index_blocks += 1;
         let mut hit = None;
         if let Some(place) = self.locate(user_key, seq)? {
-            let search = self.get_in(place, user_key, seq)?;
-            probe.note_block(search.source, place.stored_bytes());
-            hit = search.hit;
+            match self.get_in(place, user_key, seq)? {
+                BlockSearch::Found(found) => {
+                    probe.note_block(found.block);
+                    hit = Some(found);
+                }
+                BlockSearch::Absent(block) => probe.note_block(block),
+            }
         }
         if hit.is_none() {
             probe.filter_false_positives += u32::from(self.has_filter());
@@ -345,23 +341,34 @@ impl TableReader {
             Loaded::Mapped(bytes) => {
                 let shape = data_shape(bytes).map_err(damaged)?;
                 let found = shape.find(bytes, user_key, seq).map_err(damaged)?;
-                Ok(BlockSearch {
-                    hit: found.map(|entry| TableHit::mapped(&entry, place.handle.offset)),
-                    source: BlockSource::Mapped,
+                Ok(match found {
+                    Some(entry) => BlockSearch::Found(TableHit::mapped(&entry, place.handle)),
+                    None => BlockSearch::Absent(SearchedBlock {
+                        source: BlockSource::Mapped,
+                        stored_bytes: place.handle.len,
+                    }),
                 })
             }
             Loaded::Shared(block, source) => {
                 let bytes = block.bytes();
+                let searched = SearchedBlock {
+                    source,
+                    stored_bytes: place.handle.len,
+                };
                 Shape::prefetch(bytes);
                 let shape = data_shape(bytes).map_err(damaged)?;
                 let Some(entry) = shape.find(bytes, user_key, seq).map_err(damaged)? else {
-                    return Ok(BlockSearch { hit: None, source });
+                    return Ok(BlockSearch::Absent(searched));
                 };
                 let (seq, kind) = (entry.seq, entry.kind);
                 let (start, len) = (entry.value_at, entry.value.len());
                 let value = HitValue::Shared { block, start, len };
-                let hit = Some(TableHit { seq, kind, value });
-                Ok(BlockSearch { hit, source })
+                Ok(BlockSearch::Found(TableHit {
+                    seq,
+                    kind,
+                    block: searched,
+                    value,
+                }))
             }
         }
     }
@@ -498,6 +505,8 @@ pub struct TableHit<'a> {
     pub seq: SequenceNumber,
     /// Whether it is a value or a tombstone.
     pub kind: KeyKind,
+    /// The block it lies in.
+    pub block: SearchedBlock,
     value: HitValue<'a>,
 }
 
@@ -516,13 +525,17 @@ enum HitValue<'a> {
 
 impl<'a> TableHit<'a> {
     #[inline]
-    fn mapped(entry: &Entry<'a>, block_offset: u64) -> Self {
+    fn mapped(entry: &Entry<'a>, handle: BlockHandle) -> Self {
         Self {
             seq: entry.seq,
             kind: entry.kind,
+            block: SearchedBlock {
+                source: BlockSource::Mapped,
+                stored_bytes: handle.len,
+            },
             value: HitValue::Mapped {
                 value: entry.value,
-                place: block_offset + entry.value_at as u64,
+                place: handle.offset + entry.value_at as u64,
             },
         }
     }

@@ -10,7 +10,7 @@ use base::sync::Arc;
 use base::sync::atomic::Ordering;
 
 use super::resident::check_raw;
-use super::{BlockSource, FilterState, ReadProbe, Source, TableReader, Verify};
+use super::{BlockSource, FilterState, ReadProbe, SearchedBlock, Source, TableReader, Verify};
 use crate::block::Shape;
 use crate::bytes;
 use crate::cache::{BlockKey, CachedBlock};
@@ -376,7 +376,10 @@ impl TableReader {
             Loaded::Mapped(_) => (map_place(entry.handle), BlockSource::Mapped),
             Loaded::Shared(block, source) => (Place::Shared(block), source),
         };
-        probe.note_block(source, entry.handle.len);
+        probe.note_block(SearchedBlock {
+            source,
+            stored_bytes: entry.handle.len,
+        });
         Ok(place)
     }
 

@@ -52,10 +52,23 @@ impl BlockSource {
     }
 }
 
+/// A data block that a read searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchedBlock {
+    /// Where it was had from.
+    pub source: BlockSource,
+    /// What it takes in the file, without its trailer.
+    pub stored_bytes: u32,
+}
+
 impl ReadProbe {
-    /// Takes in a data block of `stored_bytes` bytes in the file.
+    /// Takes in a data block.
     #[inline]
-    pub(crate) fn note_block(&mut self, source: BlockSource, stored_bytes: u32) {
+    pub(crate) fn note_block(&mut self, block: SearchedBlock) {
+        let SearchedBlock {
+            source,
+            stored_bytes,
+        } = block;
         let is_load = matches!(source, BlockSource::Missed | BlockSource::Uncached);
         self.data_blocks += 1;
         self.cache_hits += u32::from(source == BlockSource::Cached);
