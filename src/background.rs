@@ -24,6 +24,7 @@ use crate::till::WorkKind;
 use crate::tree::Tree;
 use crate::tuning::Settings;
 
+mod callers;
 mod compact;
 mod fit;
 mod idle;
@@ -59,6 +60,7 @@ pub(crate) struct Background {
     /// The last segment of the log that the listener was told of.
     told_segment: AtomicU64,
     last_fit: fit::LastFit,
+    callers: callers::Callers,
     /// Somebody asked for a flush and waits for it: it is tried, however full the disk was.
     pub(crate) is_flush_asked: AtomicBool,
     /// The same for compaction, whose old failure would otherwise end that wait.
@@ -100,6 +102,7 @@ impl Background {
             listener: seams.listener.clone(),
             told_segment: AtomicU64::new(0),
             last_fit: fit::LastFit::default(),
+            callers: callers::Callers::default(),
             is_flush_asked: AtomicBool::new(false),
             is_compacting: AtomicBool::new(false),
             is_disk_for_flush: AtomicBool::new(false),
@@ -182,9 +185,10 @@ impl Background {
         self.signals.job_failed();
     }
 
-    /// Stops every step and waits for those running. Called once, by close.
+    /// Stops every step and every call, and waits for those running. Called once, by close.
     pub(crate) fn stop(&self) {
         self.tree.cancel(&self.keyspaces.all());
+        self.end_calls();
         self.signals.disconnect();
         let workers = std::mem::take(&mut *self.workers.lock());
         for worker in workers {
@@ -200,7 +204,7 @@ impl Background {
         }
         if keyspace.check_writable().is_err() && !self.health.is_poisoned() {
             // Dropped: whatever was made of it is not wanted any more.
-            self.health.job_succeeded_in(job, keyspace.id);
+            self.health.forget_keyspace(keyspace.id);
             return true;
         }
         if error.kind() != ErrorKind::Poisoned && self.log.poisoned().is_some() {
@@ -232,6 +236,7 @@ impl Background {
         if keyspace.check_writable().is_err() {
             // Dropped, and not what was asked for.
             self.is_flush_asked.fetch_or(is_asked, Ordering::AcqRel);
+            self.leave_out(later, &keyspace);
             return Step::Again;
         }
         let taken = |view: &Superversion| {

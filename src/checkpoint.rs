@@ -64,6 +64,7 @@ impl Source<'_> {
     /// otherwise what stopped it. What was made so far is removed again.
     pub(crate) fn checkpoint(&self, path: &Path) -> Result<Checkpoint> {
         self.commit.health.check_writable()?;
+        let _call = self.background.begin_call()?;
         let fs = Arc::clone(self.versions().place().0);
         let temporary = temporary_of(path)?;
         check_target(&*fs, path)?;
@@ -166,6 +167,7 @@ impl Source<'_> {
         let mut tail = log.tail(floor.plus(1), TailUpto::Appended)?;
         let mut history: Option<History> = None;
         while let Some(record) = tail.next(std::time::Duration::ZERO)? {
+            self.background.check_going()?;
             if record.meta.last_seq() > seq {
                 break;
             }
@@ -196,6 +198,7 @@ impl Source<'_> {
         let mut can_link = true;
         let versions = keyspaces.alive.values().map(|record| &record.version);
         for (_, table) in versions.flat_map(|version| version.tables()) {
+            self.background.check_going()?;
             let name = FileKind::Table.file_name(table.meta.number);
             let (from, to) = (source.join(&name), dir.join(&name));
             // Another device, a file system without links, too many links: all of it is copied.

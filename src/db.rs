@@ -445,7 +445,8 @@ impl Db {
     }
 
     /// Flushes, seals and syncs everything, so that the next open replays nothing, and lets go of
-    /// the directory, whatever other handles there are. They return `Closed` from then on.
+    /// the directory, whatever other handles there are. They return `Closed` from then on, and so
+    /// do compactions and checkpoints that were under way, which it waits for.
     ///
     /// Closing twice is no error.
     ///

@@ -225,6 +225,14 @@ impl HealthState {
         causes.failed_syncs.remove(&job);
     }
 
+    /// Notes that a keyspace was dropped: no failure of its jobs counts any more.
+    pub(crate) fn forget_keyspace(&self, keyspace: KeyspaceId) {
+        let mut causes = self.causes.lock();
+        causes
+            .background
+            .retain(|(_, failing), _| *failing != Some(keyspace));
+    }
+
     /// Why one kind of job is not getting on, in whatever keyspace, if so.
     pub(crate) fn job_anywhere(&self, job: Job) -> Option<Error> {
         let causes = self.causes.lock();

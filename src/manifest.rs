@@ -22,6 +22,7 @@ use crate::ledger::Ledger;
 use crate::sweeper::Sweeper;
 
 mod copy;
+mod door;
 mod keyspaces;
 mod load;
 pub(crate) use copy::CopyState;
@@ -133,6 +134,8 @@ struct State {
     owed: Vec<KeyspaceEdit>,
     /// Tables of dropped keyspaces whose drop is not durable here yet.
     owed_gone: Vec<Arc<Table>>,
+    /// The database was closed: the directory may be somebody else's.
+    is_closed: bool,
 }
 
 /// The counter that names files, as the rooms below take it.
@@ -181,6 +184,7 @@ impl VersionSet {
             writer,
             number,
             edit_count: 1,
+            is_closed: false,
             last_seq: loaded.last_seq,
             log_durable_upto: loaded.log_durable_upto,
             keyspaces: loaded.keyspaces,
@@ -350,9 +354,7 @@ impl VersionSet {
 
     /// Appends `edit`, completed by the counters, and syncs.
     fn append_locked(&self, state: &mut State, mut edit: VersionEdit) -> Result<()> {
-        if self.rooms.health.is_poisoned() {
-            self.rooms.health.check_writable()?;
-        }
+        self.check_locked(state)?;
         // After a clean close no file is made any more, so that none is to be told from an orphan.
         let ahead = if edit.clean_close == Some(true) {
             0

@@ -117,6 +117,7 @@ impl Background {
                 break;
             };
             if keyspace.check_writable().is_err() {
+                self.leave_out(later, &keyspace);
                 continue;
             }
             // Alone it gets all there is; among others one, and it stands in line again.
@@ -146,9 +147,11 @@ impl Background {
         keyspace: &Arc<KeyspaceState>,
         bounds: KeyBounds<'_>,
     ) -> Result<()> {
+        let _call = self.begin_call()?;
         let mut request = self.tree.begin_manual(bounds);
         loop {
             self.health.check_writable()?;
+            self.check_going()?;
             let mut step = ManualStep::Wait;
             self.wait_for(Waited::Room(keyspace), &mut || {
                 step = Tree::step_manual(keyspace, &mut request);

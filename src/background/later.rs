@@ -65,6 +65,16 @@ impl Later {
         had_failed
     }
 
+    /// Forgets a keyspace that was dropped.
+    fn leave_out(&mut self, id: KeyspaceId) {
+        self.garbage.remove(&id);
+        self.failing.remove(&id);
+        self.waiting.retain(|keyspace| keyspace.id != id);
+        if self.failing.is_empty() {
+            self.wait = None;
+        }
+    }
+
     /// Puts those that failed back in line.
     pub(super) fn put_back(&mut self, queue: &Queue) {
         for keyspace in self.waiting.drain(..) {
@@ -154,6 +164,14 @@ impl Background {
             self.signals.compaction.wake();
             self.signals.level0.wake();
         }
+    }
+
+    /// Takes in that a keyspace in line was dropped: nothing of it fails any more, and nobody waits
+    /// for it.
+    pub(super) fn leave_out(&self, later: &mut Later, keyspace: &KeyspaceState) {
+        later.leave_out(keyspace.id);
+        self.health.forget_keyspace(keyspace.id);
+        self.signals.progress.ring();
     }
 
     /// How long a `job` that found no space is not to run: it would write as much again in vain.

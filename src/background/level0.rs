@@ -46,6 +46,7 @@ impl Background {
             return later.rest(queue);
         };
         if keyspace.check_writable().is_err() {
+            self.leave_out(later, &keyspace);
             return Step::Again;
         }
         let Some(plan) = Tree::plan_level0(&keyspace) else {

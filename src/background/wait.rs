@@ -72,7 +72,11 @@ impl Background {
             if done() {
                 return true;
             }
-            if let Err(error) = self.health.check_writable() {
+            if let Err(error) = self
+                .health
+                .check_writable()
+                .and_then(|()| self.check_going())
+            {
                 result = Err(error);
                 return true;
             }

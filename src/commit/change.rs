@@ -93,6 +93,7 @@ impl CommitPath {
         self.keyspaces.remove(&keyspace);
         self.keyspaces.end_change();
         self.keyspaces.clear_dropped(&self.snapshots);
+        self.health.forget_keyspace(keyspace.id);
         self.gate.listener.tell(|| Event::KeyspaceDropped {
             keyspace: name.to_owned(),
         });

@@ -156,6 +156,7 @@ impl Handle {
     /// Shuts every door and lets go of the directory.
     fn finish(&self) {
         self.commit.health.close();
+        self.background.tree.versions().close();
         self.commit.signals.progress.ring();
         self.commit.keyspaces.clear_all_dropped();
         self.sweeper.sweep_all();

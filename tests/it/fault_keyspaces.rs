@@ -110,7 +110,11 @@ fn a_keyspace_with_a_damaged_table_leaves_the_others_alone_and_can_be_dropped() 
         let hands = ["a", "b"].map(|name| db.keyspace(name).expect("it is there"));
         check_others(&world, &db, &hands, ErrorKind::Corruption);
         drop(hands);
+        assert!(matches!(db.health(), Health::Degraded(_)), "nothing failed");
         db.drop_keyspace("a").expect("a drop");
+        assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
+        world.executor.run_until_idle();
+        assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
         let again = db
             .create_keyspace("a", &small_keyspace())
             .expect("a new one");

@@ -10,6 +10,7 @@ mod debian;
 mod endings;
 mod explain;
 mod fault;
+mod fault_callers;
 mod fault_clock;
 mod fault_hostile;
 mod fault_keyspaces;
