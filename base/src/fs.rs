@@ -19,6 +19,7 @@ mod count;
 #[cfg(any(test, feature = "testing"))]
 pub mod fault;
 mod live;
+mod memory;
 mod os;
 mod overlay;
 #[cfg(any(test, feature = "testing"))]
@@ -26,6 +27,7 @@ pub mod sim;
 
 pub use count::{CountingFs, IoCounts};
 pub use live::{LiveAhead, LiveMap, LiveRange};
+pub use memory::MemoryFile;
 pub use os::OsFs;
 pub use overlay::OverlayFs;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base::cursor::VecEntry;
-use base::fs::{Access, DirEntry, File, FileSystem, LockGuard, Mapping, Status, Watch};
+use base::fs::{DirEntry, File, FileSystem, LockGuard, MemoryFile, Status, Watch};
 pub(crate) use base::random::Random;
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
@@ -12,87 +12,10 @@ use base::{Error, ErrorKind, InternalKey, KeyKind, Result, SequenceNumber};
 
 use crate::{ReaderOptions, TableOptions, TableReader, TableSummary, TableWriter};
 
-#[derive(Debug)]
-pub(crate) struct MemFile {
-    path: PathBuf,
-    bytes: Mutex<Vec<u8>>,
-    /// Bytes returned by positioned reads.
-    pub(crate) read_bytes: AtomicU64,
-}
-
-impl MemFile {
-    pub(crate) fn new(bytes: Vec<u8>) -> Arc<Self> {
-        Self::at(Path::new("test.sst"), bytes)
-    }
-
-    fn at(path: &Path, bytes: Vec<u8>) -> Arc<Self> {
-        Arc::new(Self {
-            path: path.to_owned(),
-            bytes: Mutex::new(bytes),
-            read_bytes: AtomicU64::new(0),
-        })
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.bytes.lock().clone()
-    }
-}
-
-impl File for MemFile {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn len(&self) -> Result<u64> {
-        Ok(self.bytes.lock().len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let bytes = self.bytes.lock();
-        let start = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
-        let len = buffer.len().min(bytes.len() - start);
-        buffer[..len].copy_from_slice(&bytes[start..start + len]);
-        self.read_bytes.fetch_add(len as u64, Ordering::Relaxed);
-        Ok(len)
-    }
-
-    fn write_at(&self, offset: u64, written: &[u8]) -> Result<()> {
-        let mut bytes = self.bytes.lock();
-        let start = usize::try_from(offset).expect("small");
-        let len = bytes.len().max(start + written.len());
-        bytes.resize(len, 0);
-        bytes[start..start + written.len()].copy_from_slice(written);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> Result<()> {
-        self.bytes
-            .lock()
-            .resize(usize::try_from(len).expect("small"), 0);
-        Ok(())
-    }
-
-    fn reserve(&self, _len: u64) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn start_writeback(&self, _offset: u64, _len: u64) {}
-
-    fn map(&self, _access: Access) -> Result<Mapping> {
-        Ok(Mapping::from_memory(Arc::from(self.bytes())))
-    }
-}
-
-/// A directory of [`MemFile`]s whose random numbers are 1, 2, 3 and so on
+/// A directory of [`MemoryFile`]s whose random numbers are 1, 2, 3 and so on
 #[derive(Debug, Default)]
 pub(crate) struct MemFs {
-    files: Mutex<BTreeMap<PathBuf, Arc<MemFile>>>,
+    files: Mutex<BTreeMap<PathBuf, Arc<MemoryFile>>>,
     random: AtomicU64,
     /// How many of the next opens fail as if descriptors had run out.
     pub(crate) refuse_opens: AtomicU64,
@@ -104,7 +27,7 @@ fn not_here() -> Error {
 
 impl FileSystem for MemFs {
     fn create(&self, path: &Path) -> Result<Arc<dyn File>> {
-        let file = MemFile::at(path, Vec::new());
+        let file = Arc::new(MemoryFile::new(path, Vec::new()));
         self.files.lock().insert(path.to_owned(), Arc::clone(&file));
         Ok(file)
     }
@@ -197,6 +120,11 @@ pub(crate) fn delete(key: impl AsRef<[u8]>, number: u64) -> VecEntry {
     )
 }
 
+/// A file of these bytes.
+pub(crate) fn file(bytes: Vec<u8>) -> Arc<MemoryFile> {
+    Arc::new(MemoryFile::new(Path::new("test.sst"), bytes))
+}
+
 /// The bytes of a table of `entries`, which are sorted.
 pub(crate) fn table(entries: &[VecEntry], options: &TableOptions) -> (Vec<u8>, TableSummary) {
     table_of(&MemFs::default(), entries, options)
@@ -228,5 +156,5 @@ pub(crate) fn table_of(
 }
 
 pub(crate) fn open(bytes: &[u8], options: &ReaderOptions) -> Result<Arc<TableReader>> {
-    TableReader::open(MemFile::new(bytes.to_vec()), options, None, 1)
+    TableReader::open(file(bytes.to_vec()), options, None, 1)
 }

@@ -4,12 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Access, DirEntry, File, FileSystem, LockGuard, Mapping, Status, Watch, parent_of};
+use super::{DirEntry, File, FileSystem, LockGuard, MemoryFile, Status, Watch, parent_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, Mutex};
-
-/// What may be written into memory in all, in bytes.
-const WRITTEN_BYTES_MAX: usize = 2 << 30;
 
 /// Reads from the file system below, writes into memory. Nothing below is changed.
 #[derive(Debug)]
@@ -31,13 +28,6 @@ enum Name {
     /// Another path of the file system below.
     Below(PathBuf),
     Memory(Arc<MemoryFile>),
-}
-
-/// A file in memory.
-#[derive(Debug)]
-struct MemoryFile {
-    path: PathBuf,
-    bytes: Mutex<Vec<u8>>,
 }
 
 impl OverlayFs {
@@ -70,10 +60,7 @@ impl FileSystem for OverlayFs {
         if self.status(path)?.is_some() {
             return Err(Error::new(ErrorKind::Io, "the file exists").with_path(path));
         }
-        let file = Arc::new(MemoryFile {
-            path: path.to_owned(),
-            bytes: Mutex::default(),
-        });
+        let file = Arc::new(MemoryFile::new(path, Vec::new()));
         let name = Name::Memory(Arc::clone(&file));
         self.state.lock().names.insert(path.to_owned(), name);
         Ok(file)
@@ -174,67 +161,6 @@ impl FileSystem for OverlayFs {
 
     fn random_u64(&self) -> u64 {
         self.below.random_u64()
-    }
-}
-
-impl MemoryFile {
-    fn resize(&self, bytes: &mut Vec<u8>, len: u64) -> Result<()> {
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        if len > WRITTEN_BYTES_MAX {
-            return Err(Error::new(ErrorKind::NoSpace, "too much for memory")
-                .with_value("max", WRITTEN_BYTES_MAX)
-                .with_path(&self.path));
-        }
-        bytes.resize(len, 0);
-        Ok(())
-    }
-}
-
-impl File for MemoryFile {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn len(&self) -> Result<u64> {
-        Ok(self.bytes.lock().len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let bytes = self.bytes.lock();
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = bytes.get(start..).unwrap_or(&[]);
-        let len = rest.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&rest[..len]);
-        Ok(len)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let mut whole = self.bytes.lock();
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > whole.len() as u64 {
-            self.resize(&mut whole, end)?;
-        }
-        let start = usize::try_from(offset).expect("not above the end, which fits");
-        whole[start..start + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> Result<()> {
-        self.resize(&mut self.bytes.lock(), len)
-    }
-
-    fn reserve(&self, _len: u64) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn start_writeback(&self, _offset: u64, _len: u64) {}
-
-    fn map(&self, _access: Access) -> Result<Mapping> {
-        Ok(Mapping::from_memory(Arc::from(&**self.bytes.lock())))
     }
 }
 

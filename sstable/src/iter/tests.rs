@@ -1,8 +1,10 @@
+use std::path::Path;
+
 use base::cursor::{VecCursor, VecEntry};
-use base::fs::File;
+use base::fs::{CountingFs, FileSystem};
 
 use super::*;
-use crate::testing::{MemFile, Random, delete, open, put, seq, sorted, table};
+use crate::testing::{MemFs, Random, delete, open, put, seq, sorted, table, table_of};
 use crate::{BlockCache, Compression, FilterPolicy, ReadMode, ReaderOptions, TableOptions, Verify};
 
 /// A random sorted run: short keys of few letters, several versions, some tombstones.
@@ -179,17 +181,19 @@ fn a_bulk_scan_reads_the_data_once_and_fills_no_cache() {
             compression,
             ..TableOptions::default()
         };
-        let (bytes, summary) = table(&entries, &options);
-        let file = MemFile::new(bytes);
+        let memory = Arc::new(MemFs::default());
+        let (_, summary) = table_of(&memory, &entries, &options);
+        let fs = CountingFs::new(memory);
+        let counts = fs.counts();
         let cache = BlockCache::new(64 << 20);
         let reading = ReaderOptions {
             mode: ReadMode::Positioned,
             cache: Some(Arc::clone(&cache)),
             ..ReaderOptions::default()
         };
-        let reader = TableReader::open(Arc::clone(&file) as Arc<dyn File>, &reading, None, 1)
-            .expect("sound");
-        let before = file.read_bytes.load(base::sync::atomic::Ordering::Relaxed);
+        let file = fs.open(Path::new("test.sst")).expect("just written");
+        let reader = TableReader::open(file, &reading, None, 1).expect("sound");
+        let before = counts.read_bytes();
         let mut cursor = reader.cursor(ScanMode::Bulk);
         let mut valid = cursor.seek_to_first().expect("sound");
         let mut count = 0;
@@ -198,7 +202,7 @@ fn a_bulk_scan_reads_the_data_once_and_fills_no_cache() {
             valid = cursor.next().expect("sound");
         }
         assert_eq!(count, entries.len());
-        let read = file.read_bytes.load(base::sync::atomic::Ordering::Relaxed) - before;
+        let read = counts.read_bytes() - before;
         // A window that ends within a block reads that block again.
         let slack = summary.properties.data_bytes / (1 << 20) * 8_192;
         assert!(read <= summary.properties.data_bytes + slack, "{read}");

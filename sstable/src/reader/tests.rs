@@ -5,7 +5,7 @@ use base::fs::{FileSystem, OsFs};
 
 use super::*;
 use crate::format::{Stored, TRAILER_BYTES, repair_footer, trailer};
-use crate::testing::{MemFile, MemFs, Random, delete, key_of, open, put, seq, sorted, table};
+use crate::testing::{MemFs, Random, delete, file, key_of, open, put, seq, sorted, table};
 use crate::{Compression, FilterPolicy, TableOptions, TableWriter};
 
 mod dictionary;
@@ -362,11 +362,12 @@ fn a_claim_beyond_the_file_allocates_nothing() {
 #[test]
 fn the_expected_file_is_told_from_another() {
     let (bytes, summary) = table(&small_entries(), &TableOptions::default());
-    let file = || MemFile::new(bytes.clone());
-    let options = ReaderOptions::default();
-    TableReader::open(file(), &options, Some(summary.file_id), 1).expect("the one");
-    let error =
-        TableReader::open(file(), &options, Some(summary.file_id + 1), 1).expect_err("another");
+    let open = |file_id| {
+        let file = file(bytes.clone());
+        TableReader::open(file, &ReaderOptions::default(), Some(file_id), 1)
+    };
+    open(summary.file_id).expect("the one");
+    let error = open(summary.file_id + 1).expect_err("another");
     assert!(error.is_corruption());
 }
 
