@@ -85,8 +85,9 @@ pub struct KeyspaceAmplification {
 pub struct WriteAmplification {
     /// Keys and values given to writes.
     pub user_bytes: u64,
-    /// Into the log. Its pages are those that became dirty between syncs: by records, by what was
-    /// made ready for them, and by indexes, which are no part of the payload.
+    /// Into the log, with what the open copied of it after a kill. Its pages are those that became
+    /// dirty between syncs: by records, by what was made ready for them, and by indexes, which are
+    /// no part of the payload.
     pub log: Written,
     /// Into tables of level 0, by flushes.
     pub flush: Written,

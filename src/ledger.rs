@@ -7,6 +7,7 @@
 
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
+use log::recovery::CopyCost;
 
 use crate::throttle::{ThrottleCause, Throttled};
 
@@ -26,6 +27,7 @@ const PAGE_BYTES: u64 = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     manifest: AtomicWritten,
+    log_copy: AtomicWritten,
     stats_file: AtomicWritten,
     stats_file_failure_count: AtomicU64,
     stalls: [Waits; ThrottleCause::COUNT],
@@ -121,6 +123,18 @@ impl Ledger {
     /// Takes in that MANIFEST, synced after every write, grew from `from` to `upto` bytes.
     pub(crate) fn add_manifest(&self, from: u64, upto: u64) {
         self.manifest.add(Written::synced(from, upto));
+    }
+
+    /// Takes in that recovery has copied records of the log.
+    pub(crate) fn add_log_copy(&self, cost: CopyCost) {
+        self.log_copy.add(Written {
+            payload_bytes: cost.bytes,
+            page_bytes: cost.page_bytes,
+        });
+    }
+
+    pub(crate) fn log_copy(&self) -> Written {
+        self.log_copy.get()
     }
 
     pub(crate) fn manifest(&self) -> Written {

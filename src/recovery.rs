@@ -207,7 +207,7 @@ impl<'a> Recovery<'a> {
         late.set(Arc::clone(&versions))
             .expect("set here and nowhere else");
         let prepared = inspection.settle(&config)?;
-        self.tell_dropped(&prepared);
+        self.note(&prepared);
         let hash_seed = HashSeed(identity.hash_seed);
         let pins = Arc::clone(&self.pins);
         let memory = memory_ledger(self.settings.memtable_bytes_total);
@@ -373,7 +373,9 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    fn tell_dropped(&self, prepared: &Prepared) {
+    /// Books what was copied of the log, and tells of what was cut off.
+    fn note(&self, prepared: &Prepared) {
+        self.rooms.ledger.add_log_copy(prepared.copy_cost);
         if let Some(dropped) = &prepared.dropped {
             self.seams.listener.tell(|| Event::LogTailDropped {
                 path: dropped.path.clone(),

@@ -30,7 +30,8 @@ pub struct Stats {
     pub user_bytes_written: u64,
     /// Operations written: puts and deletes.
     pub user_write_count: u64,
-    /// Appended to the log, framing included.
+    /// Appended to the log, framing included; with what the open copied because a kill had left
+    /// it unproven that the disk has it.
     pub log_bytes: u64,
     /// Syncs of the log.
     pub log_sync_count: u64,

@@ -105,13 +105,16 @@ impl SparseIndex {
         }
     }
 
-    /// Writes the index beside its segment. Not synced: it can be rebuilt.
-    pub(crate) fn write(&self, fs: &dyn FileSystem, path: &Path, file_id: u64) -> Result<()> {
+    /// Writes the index beside its segment, and returns how long it is. Not synced: it can be
+    /// rebuilt.
+    pub(crate) fn write(&self, fs: &dyn FileSystem, path: &Path, file_id: u64) -> Result<u64> {
         match fs.remove_file(path) {
             Err(error) if !error.is_not_found() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        fs.create(path)?.write_at(0, &self.encode(file_id))
+        let bytes = self.encode(file_id);
+        fs.create(path)?.write_at(0, &bytes)?;
+        Ok(bytes.len() as u64)
     }
 
     /// Lets `reader` begin with the record that holds `seq`, or with one before it.

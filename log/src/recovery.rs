@@ -117,6 +117,17 @@ pub struct Prepared {
     pub dropped: Option<DroppedTail>,
     /// The last sequence number that counts.
     pub last_seq: SequenceNumber,
+    /// What was written to make it durable.
+    pub copy_cost: CopyCost,
+}
+
+/// What it cost to copy the records that were not proven to be on the disk; 0 without any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyCost {
+    /// Of the new segment.
+    pub bytes: u64,
+    /// The pages of it and of its index that became dirty, in bytes.
+    pub page_bytes: u64,
 }
 
 /// What was found in the log, before anything is done about it.
@@ -158,6 +169,7 @@ impl Inspection {
         let unproven = survey.split_unproven(config);
         let mut segments = survey.accepted();
         let mut ordinal = survey.next_ordinal;
+        let mut copy_cost = CopyCost::default();
         if unproven.iter().any(|segment| segment.has_records) {
             let last = segments.last();
             let place = copy::Place {
@@ -165,7 +177,9 @@ impl Inspection {
                 before: survey.before(&segments),
                 commit_micros: last.map_or(0, |last| last.last_commit_micros),
             };
-            segments.push(copy::copy(config, &unproven, &place)?);
+            let made = copy::copy(config, &unproven, &place)?;
+            segments.push(made.segment);
+            copy_cost = made.cost;
             ordinal += 1;
         }
         let last = segments.iter().map(|segment| segment.last_seq).max();
@@ -193,6 +207,7 @@ impl Inspection {
             obsolete,
             dropped,
             last_seq,
+            copy_cost,
         })
     }
 }

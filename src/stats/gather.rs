@@ -80,7 +80,7 @@ impl Sources {
         stats.throttle_micros = stats.waits.iter().map(|w| w.throttle_micros).sum();
         let log = Written {
             payload_bytes: stats.log_bytes,
-            page_bytes: self.log.stats().page_bytes,
+            page_bytes: self.log.stats().page_bytes + self.ledger.log_copy().page_bytes,
         };
         Gathered {
             stats,
@@ -105,7 +105,7 @@ impl Sources {
         Stats {
             user_bytes_written: counts.user_bytes,
             user_write_count: counts.user_write_count,
-            log_bytes: log.appended_bytes,
+            log_bytes: log.appended_bytes + self.ledger.log_copy().payload_bytes,
             log_sync_count: log.sync_count,
             log_disk_bytes: self.log.total_bytes(),
             log_segment_count: log.segment_count,

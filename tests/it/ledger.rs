@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use base::fs::FileSystem;
+use base::fs::sim::CrashModel;
 use base::{FileKind, PinLedger};
 use siltstone::{Compression, Db, ErrorKind, Event, KeyspaceOptions, Options, ReadMode};
 use sstable::{ReaderOptions, TableReader, Verify};
@@ -54,6 +55,33 @@ fn every_byte_of_a_file_was_written_for_a_cause() {
         assert!(write.flush.page_bytes >= write.flush.payload_bytes);
         assert_eq!(write.user_bytes, 2000 * 68);
     });
+}
+
+#[test]
+fn what_an_open_copies_of_the_log_after_a_kill_is_in_the_books() {
+    let world = World::new(4);
+    let options = || {
+        let options = world.options().memtable_bytes_max(4 << 20);
+        options.log_segment_bytes(1 << 20).log_bytes_max(8 << 20)
+    };
+    let db = options().open("/db").expect("opens");
+    fill(&db, 3000, 4);
+    assert_eq!(db.stats().flush_count, 0, "all of it is in the log alone");
+    let killed = world.fs.crash_image(&CrashModel::Everything, 4);
+    let fs = Arc::new(siltstone::seam::CountingFs::new(killed));
+    let counts = fs.counts();
+    let db = options().file_system(fs).open("/db").expect("opens");
+    let log = db.amplification().write.log;
+    assert!(log.payload_bytes > 3000 * 68, "{log:?}");
+    assert!(log.page_bytes >= log.payload_bytes, "{log:?}");
+    assert_eq!(db.stats().log_bytes, log.payload_bytes);
+    let booked = db.amplification().write.total().payload_bytes;
+    let handed_over = counts.written_bytes();
+    // Not in the books: CURRENT, indexes, and the headers of segments.
+    assert!(booked <= handed_over, "{booked} of {handed_over}");
+    let missing = handed_over - booked;
+    assert!(missing * 50 <= handed_over, "{missing} of {handed_over}");
+    db.close().expect("closes");
 }
 
 #[test]

@@ -7,12 +7,15 @@
 use base::{Error, FileKind, Result, SequenceNumber};
 
 use super::survey::Surveyed;
-use super::{RecoverConfig, copy_config};
+use super::{CopyCost, RecoverConfig, copy_config};
 use crate::index::{IndexEntry, SparseIndex};
 use crate::reader::SegmentReader;
 use crate::record::{Anchor, RecordKind, RecordMeta};
 use crate::segment::{Predecessor, SealedSegment, SegmentWriter, end_meta};
 use crate::writer::create_segment;
+
+/// What the operating system writes at a time.
+const PAGE_BYTES: u64 = 4096;
 
 /// Where a copy goes.
 pub(super) struct Place {
@@ -23,12 +26,18 @@ pub(super) struct Place {
     pub(super) commit_micros: u64,
 }
 
+/// What was copied into.
+pub(super) struct Copy {
+    pub(super) segment: SealedSegment,
+    pub(super) cost: CopyCost,
+}
+
 /// Copies what counts of `sources`, oldest first, into one complete and durable segment.
 pub(super) fn copy(
     config: &RecoverConfig<'_>,
     sources: &[Surveyed],
     place: &Place,
-) -> Result<SealedSegment> {
+) -> Result<Copy> {
     let anchor = match sources.first() {
         Some(source) => {
             let path = FileKind::Segment.path(&config.dir, source.info.number);
@@ -115,14 +124,23 @@ impl Copying {
         )
     }
 
-    fn finish(mut self, config: &RecoverConfig<'_>) -> Result<SealedSegment> {
+    fn finish(mut self, config: &RecoverConfig<'_>) -> Result<Copy> {
         self.info.bytes = self.writer.bytes();
         let end = end_meta(self.info.last_commit_micros, self.info.last_seq.plus(1));
         self.writer.append(end, &[])?;
         self.writer.sync()?;
         let path = FileKind::SegmentIndex.path(&config.dir, self.info.number);
         // A hint: who reads the segment does without, and the next call tells of a failing disk.
-        let _ = self.index.write(&*config.fs, &path, self.info.file_id);
-        Ok(self.info)
+        let index = self.index.write(&*config.fs, &path, self.info.file_id);
+        let bytes = self.writer.bytes();
+        let pages = |bytes: u64| bytes.next_multiple_of(PAGE_BYTES);
+        Ok(Copy {
+            segment: self.info,
+            cost: CopyCost {
+                bytes,
+                // The header was synced by itself, so that its page is written twice.
+                page_bytes: PAGE_BYTES + pages(bytes) + pages(index.unwrap_or(0)),
+            },
+        })
     }
 }

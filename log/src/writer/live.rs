@@ -136,7 +136,8 @@ impl Live {
     pub(super) fn write_index(&self, config: &LogConfig) -> Result<()> {
         let header = self.writer.header();
         let path = FileKind::SegmentIndex.path(&config.dir, header.number);
-        self.index.write(&*config.fs, &path, header.file_id)
+        let written = self.index.write(&*config.fs, &path, header.file_id);
+        written.map(drop)
     }
 }
 
