@@ -64,3 +64,8 @@ fn sequential_writes_add_up() {
 fn synced_writes_add_up() {
     check(&["--benchmarks=overwrite", "--num=4000", "--sync"], 5.0);
 }
+
+#[test]
+fn what_a_killed_process_wrote_is_not_in_the_account() {
+    check(&["--benchmarks=recover", "--num=100000"], 2.0);
+}

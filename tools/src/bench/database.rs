@@ -119,6 +119,11 @@ impl Database {
         Ok(())
     }
 
+    /// Adds the ledger of another database that a workload made for itself.
+    pub(crate) fn book(&mut self, stats: &Stats, write: &WriteAmplification) {
+        self.totals.add(stats, write);
+    }
+
     /// The database, if one is open.
     pub(crate) fn db(&self) -> Option<&Db> {
         self.db.as_ref()

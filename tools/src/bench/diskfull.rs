@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct SmallDisk {
     dir: PathBuf,
     bytes: u64,
+    /// What takes a part of it away.
+    ballast: Option<PathBuf>,
     // Dropped in this order: unmounted, then removed.
     _mount: Option<Mount>,
     _scratch: Option<Scratch>,
@@ -55,6 +57,7 @@ impl SmallDisk {
             return Ok(Ok(Self {
                 dir: dir.join("diskfull"),
                 bytes,
+                ballast: None,
                 _mount: None,
                 _scratch: None,
             }));
@@ -67,6 +70,7 @@ impl SmallDisk {
             Ok(Mounted::Here(mount)) => Ok(Self {
                 dir: mount.path().join("db"),
                 bytes,
+                ballast: None,
                 _mount: Some(mount),
                 _scratch: Some(scratch),
             }),
@@ -100,14 +104,27 @@ impl SmallDisk {
     }
 
     /// Takes an eighth of the disk away, to be given back later.
-    fn take_ballast(&self) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// If the file cannot be written, or lies there already.
+    pub(crate) fn take_ballast(&mut self) -> Result<()> {
         let path = self.dir.with_extension("ballast");
         let file = OsFs.create(&path)?;
+        self.ballast = Some(path);
         let chunk = vec![0; 1 << 20];
         for index in 0..self.bytes / 8 / (1 << 20) {
             file.write_at(index << 20, &chunk)?;
         }
-        Ok(path)
+        Ok(())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Some(ballast) = &self.ballast {
+            // It may have been given back; and there is nobody to be told of a failure.
+            let _ = OsFs.remove_file(ballast);
+        }
     }
 }
 
@@ -118,7 +135,6 @@ impl SmallDisk {
 /// there is space.
 pub(crate) fn run(track: &Track<'_>, disk: &SmallDisk) -> Result<Measured> {
     let db = disk.open(track.args)?;
-    let ballast = disk.take_ballast()?;
     let options = super::write::options(track.args).deadline(PATIENCE);
     // The threads share the disk; each ends when it is full.
     let track = track.on(&db);
@@ -127,7 +143,9 @@ pub(crate) fn run(track: &Track<'_>, disk: &SmallDisk) -> Result<Measured> {
     let full_bytes = OsFs.free_bytes(disk.dir())?;
     let mut lane = Lane::new(&track, 0);
     let (deleted, refused) = delete_half(&mut lane, &options)?;
-    OsFs.remove_file(&ballast)?;
+    if let Some(ballast) = &disk.ballast {
+        OsFs.remove_file(ballast)?;
+    }
     let began = track.clock.monotonic_nanos();
     for number in 0..RESUMED_COUNT {
         resume(&mut lane, number, &options)?;
@@ -153,6 +171,7 @@ pub(crate) fn run(track: &Track<'_>, disk: &SmallDisk) -> Result<Measured> {
     );
     Ok(Measured {
         note: Some(note),
+        apart: Some(Box::new((db.stats(), db.amplification().write))),
         ..meters.into()
     })
 }

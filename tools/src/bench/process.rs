@@ -37,6 +37,15 @@ impl DeviceBytes {
         })
     }
 
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            read: self.read + other.read,
+            written: self.written + other.written,
+            cancelled: self.cancelled + other.cancelled,
+        }
+    }
+
     /// What was counted since `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {

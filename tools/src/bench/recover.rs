@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use base::error::{Error, Result};
 use base::sync::{Arc, Mutex};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use siltstone::{Db, Event};
 
 use super::args::Args;
@@ -67,27 +69,29 @@ fn inherited(args: &Args) -> Vec<String> {
         format!("--threads={}", args.threads),
         format!("--key_size={}", args.key_size),
         format!("--value_size={}", args.value_size),
+        format!("--value_size_min={}", args.value_size_min),
+        format!("--value_size_max={}", args.value_size_max),
         format!("--batch_size={}", args.batch_size),
         format!("--compression_ratio={}", args.compression_ratio),
+        format!("--compression_level={}", args.compression_level),
         format!("--bloom_bits={}", args.bloom_bits),
         format!("--cache_size={}", args.cache_size),
         format!("--sync={}", args.switches.sync),
     ];
-    let sizes = [
-        (
-            "write_buffer_size",
-            args.write_buffer_size.map(|b| b as u64),
-        ),
-        ("target_file_size_base", args.target_file_size_base),
-        ("max_bytes_for_level_base", args.max_bytes_for_level_base),
-        (
-            "max_background_jobs",
-            args.max_background_jobs.map(|n| n as u64),
-        ),
-    ];
-    for (name, value) in sizes {
-        flags.extend(value.map(|value| format!("--{name}={value}")));
-    }
+    let sizes = args.sizes_given();
+    flags.extend(sizes.map(|(name, value)| format!("--{name}={value}")));
+    let mut name = |flag: &str, value: Option<PossibleValue>| {
+        flags.extend(value.map(|value| format!("--{flag}={}", value.get_name())));
+    };
+    let distribution = args.value_size_distribution_type.to_possible_value();
+    name("value_size_distribution_type", distribution);
+    let compression = args.compression_type.as_ref();
+    name(
+        "compression_type",
+        compression.and_then(ValueEnum::to_possible_value),
+    );
+    let append = args.log_append.as_ref();
+    name("log_append", append.and_then(ValueEnum::to_possible_value));
     flags
 }
 

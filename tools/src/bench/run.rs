@@ -171,7 +171,10 @@ impl<'a> Runner<'a> {
     fn run_once(&mut self, workload: Workload) -> Result<Option<(Record, Option<String>)>> {
         let disk = match workload {
             Workload::DiskFull => match SmallDisk::new(self.args)? {
-                Ok(disk) => Some(disk),
+                Ok(mut disk) => {
+                    self.uncounted(|_| disk.take_ballast())?;
+                    Some(disk)
+                }
                 Err(reason) => {
                     self.output.skipped(workload.name(), &reason)?;
                     return Ok(None);
@@ -181,7 +184,7 @@ impl<'a> Runner<'a> {
         };
         if workload == Workload::Recover {
             self.database.give_way()?;
-            recover::leave_behind(self.database.dir(), self.args)?;
+            self.uncounted(|runner| recover::leave_behind(runner.database.dir(), runner.args))?;
             return self.reopen().map(Some);
         }
         let db = if workload.is_fresh() {
@@ -205,9 +208,26 @@ impl<'a> Runner<'a> {
             None => work(),
         };
         track.progress.finish_and_clear();
-        let record = self.record(&db, workload.name(), measured?, &before);
+        let mut measured = measured?;
+        let apart = measured.apart.take();
+        let record = self.record(&db, workload.name(), measured, &before);
         self.live = live;
+        if let Some(apart) = apart {
+            self.database.book(&apart.0, &apart.1);
+        }
         Ok(Some(record))
+    }
+
+    /// Does `work` that is in no ledger: what the system counts meanwhile, that of processes which
+    /// ended included, is left out of the report.
+    fn uncounted<T>(&mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let before = DeviceBytes::now();
+        let done = work(self)?;
+        let counted = DeviceBytes::now().zip(before);
+        if let (Some(begun), Some((now, before))) = (&mut self.device_before, counted) {
+            *begun = begun.plus(now.since(before));
+        }
+        Ok(done)
     }
 
     /// Opens what a killed process left.

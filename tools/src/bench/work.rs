@@ -2,7 +2,7 @@
 
 use base::Result;
 use base::sync::atomic::{AtomicUsize, Ordering};
-use siltstone::Db;
+use siltstone::{Db, Stats, WriteAmplification};
 
 use super::data::Lengths;
 use super::lane::{Lane, Track, run_lanes};
@@ -26,6 +26,8 @@ pub(crate) struct Measured {
     pub(crate) message: Option<String>,
     /// One more line below it.
     pub(crate) note: Option<String>,
+    /// The ledger of a database that the workload made for itself.
+    pub(crate) apart: Option<Box<(Stats, WriteAmplification)>>,
 }
 
 impl From<Vec<Meter>> for Measured {
@@ -35,6 +37,7 @@ impl From<Vec<Meter>> for Measured {
             bytes_beside: 0,
             message: None,
             note: None,
+            apart: None,
         }
     }
 }

@@ -53,6 +53,29 @@ impl Args {
         self.sizes(options)
     }
 
+    /// The sizes and counts that were given, by the names of their flags.
+    pub(crate) fn sizes_given(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let wide = |count: Option<usize>| count.map(|count| count as u64);
+        [
+            ("write_buffer_size", wide(self.write_buffer_size)),
+            ("target_file_size_base", self.target_file_size_base),
+            ("max_bytes_for_level_base", self.max_bytes_for_level_base),
+            (
+                "max_bytes_for_level_multiplier",
+                self.max_bytes_for_level_multiplier,
+            ),
+            (
+                "level0_file_num_compaction_trigger",
+                wide(self.level0_file_num_compaction_trigger),
+            ),
+            ("block_size", wide(self.block_size)),
+            ("max_background_jobs", wide(self.max_background_jobs)),
+            ("subcompactions", wide(self.subcompactions)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+
     /// The sizes that steer flush, compaction and the block cache.
     fn sizes(&self, mut options: Options) -> Options {
         if let Ok(bytes) = u64::try_from(self.cache_size) {
