@@ -26,6 +26,7 @@ mod records;
 mod repair;
 mod session;
 mod stats;
+mod top;
 mod verify;
 mod wal;
 
@@ -76,6 +77,7 @@ fn run(command: &Command, global: &Global, output: &mut Output<'_>) -> Outcome<(
         Command::Delete(args) => entries::delete(args, global, output),
         Command::Scan(args) => entries::scan(args, global, output),
         Command::Stats(args) => stats::stats(args, global, output),
+        Command::Top(args) => top::run(args, global, output),
         Command::Levels(args) => stats::levels(args, global, output),
         Command::Compact(args) => stats::compact(args, global, output),
         Command::Repair(args) => repair::run(args, global, output),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -20,13 +21,14 @@ Examples:
   siltstone checkpoint DB /backup/monday     a copy at one moment
   siltstone explain get DB user:17           where a get looks and what it finds
   siltstone completions bash > siltstone.bash
+  siltstone top DB                           watch it while another process writes
   siltstone stats --db DB                    the database can be named by --db as well
   siltstone verify DB                        check every byte of every file
   siltstone repair DB SAVED                  save what can be read into a new database
 
 Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused,
 130 ended early by Ctrl-C, which says what was done (a second one quits at once).
-Only one process can have a database open; verify, wal, manifest and keyspaces read its files
+Only one process can have a database open; verify, wal, manifest, keyspaces and top read its files
 without opening it.";
 
 /// The administrator's tool for siltstone databases.
@@ -73,6 +75,16 @@ pub(crate) enum Command {
     Scan(Scan),
     /// Print what the database holds, and what it has cost since it was opened.
     Stats(OnlyDatabase),
+    /// Watch a database that another process has open.
+    ///
+    /// Shows operations and bytes a second, waits, keyspaces, levels and amplification. It reads
+    /// the file that the engine writes beside the database when Options::stats_file_interval is
+    /// set where that is opened (for lsm-bench: --stats_file_interval_ms=1000); it opens nothing
+    /// and takes no lock.
+    ///
+    /// With --json it prints one object a line, until the database is closed or Ctrl-C. With
+    /// --once, and whenever standard output is no terminal, it prints one report and ends.
+    Top(Top),
     /// Print the levels of the tree.
     Levels(OnlyDatabase),
     /// Print what writes, reads and space cost since the database was opened.
@@ -351,6 +363,27 @@ pub(crate) struct Dump {
     pub(crate) keyspaces: Vec<String>,
     #[command(flatten)]
     pub(crate) open: Open,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// The database directory.
+    pub(crate) db: PathBuf,
+    /// Seconds between two looks, from 0.05 to 3600 [default: 1]. With --once, two looks so far
+    /// apart instead of one, so that there are rates.
+    #[arg(long, short, value_name = "SECONDS", value_parser = parse_interval)]
+    pub(crate) interval: Option<Duration>,
+    /// Print one report, or with --json one object, and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    seconds
+        .filter(|seconds| (0.05..=3600.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "expected seconds from 0.05 to 3600".to_owned())
 }
 
 #[derive(Args, Debug)]

@@ -1,5 +1,7 @@
 //! Ctrl-C: the first asks to stop at a sound place, the second stops at once.
 
+use std::time::Duration;
+
 use base::sync::atomic::{AtomicBool, Ordering};
 use base::sync::{Arc, Bell};
 
@@ -19,21 +21,26 @@ struct Shared {
 impl Interrupt {
     /// Listens for SIGINT, SIGTERM and SIGHUP from now on. To be called once.
     pub(crate) fn listen() -> Self {
-        Self::listen_and(|| {
-            eprintln!("interrupted: ending where that is sound (again to quit at once)");
-        })
+        let tell = || eprintln!("interrupted: ending where that is sound (again to quit at once)");
+        Self::listen_and(tell, || {})
     }
 
     /// The same for a command that is meant to be ended so, and says nothing.
     pub(crate) fn listen_in_silence() -> Self {
-        Self::listen_and(|| {})
+        Self::listen_and(|| {}, || {})
     }
 
-    fn listen_and(tell: impl Fn() + Send + 'static) -> Self {
+    /// The same, with something that must be put in order before a second signal ends the process.
+    pub(crate) fn listen_and_restore(restore: impl Fn() + Send + 'static) -> Self {
+        Self::listen_and(|| {}, restore)
+    }
+
+    fn listen_and(tell: impl Fn() + Send + 'static, restore: impl Fn() + Send + 'static) -> Self {
         let interrupt = Self::default();
         let seen = interrupt.clone();
         let handler = move || {
             if seen.set() {
+                restore();
                 std::process::exit(i32::from(EXIT_INTERRUPTED));
             }
             tell();
@@ -54,6 +61,15 @@ impl Interrupt {
     /// Whether it is time to stop.
     pub(crate) fn is_set(&self) -> bool {
         self.0.is_set.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is time to stop, no longer than `timeout`. Returns whether it is.
+    pub(crate) fn wait(&self, timeout: Duration) -> bool {
+        let seen = self.0.bell.epoch();
+        if !self.is_set() {
+            self.0.bell.wait_past(seen, Some(timeout));
+        }
+        self.is_set()
     }
 
     /// Nothing, or the end of the command; `state` says how things are then.
@@ -130,6 +146,7 @@ mod tests {
         let interrupt = Interrupt::default();
         let cancel = || panic!("nobody asked for it");
         assert_eq!(interrupt.during(cancel, || 7), 7);
+        assert!(!interrupt.wait(Duration::ZERO));
         interrupt.check("").expect("nothing was asked");
     }
 }

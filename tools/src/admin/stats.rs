@@ -240,7 +240,11 @@ fn print_stats(db: &Db, stats: &Stats, output: &mut Output<'_>) -> Outcome<()> {
 }
 
 fn levels_document(stats: &Stats) -> Value {
-    let levels = stats.levels.iter().filter(|level| level.table_count > 0);
+    levels_of(&stats.levels)
+}
+
+pub(super) fn levels_of(levels: &[LevelStats]) -> Value {
+    let levels = levels.iter().filter(|level| level.table_count > 0);
     Value::Array(levels.map(level_document).collect())
 }
 
@@ -270,7 +274,7 @@ fn pins_document(stats: &Stats) -> Value {
     Value::Array(pins.map(document).collect())
 }
 
-fn stats_document(stats: &Stats) -> Value {
+pub(super) fn stats_document(stats: &Stats) -> Value {
     json!({
         "visible_seq": stats.visible_seq.get(),
         "user_bytes_written": stats.user_bytes_written,

@@ -173,6 +173,11 @@ pub struct Args {
     /// How the log is written; the engine's default if absent.
     #[arg(long, value_name = "MODE", value_enum)]
     pub log_append: Option<LogAppendName>,
+    /// How often what the database does is written beside it, for `siltstone top` in another
+    /// terminal; 0 for never. Charged as a cause of its own.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    pub stats_file_interval_ms: u64,
     /// Percentage of reads in readrandomwriterandom.
     #[arg(long, value_name = "PERCENT", default_value_t = 90,
         value_parser = clap::value_parser!(u8).range(0..=100))]
@@ -351,6 +356,11 @@ impl Args {
         }
         if self.switches.use_existing_db {
             return wrong("--engine always begins with new databases: leave --use_existing_db out");
+        }
+        if self.stats_file_interval_ms > 0 {
+            return wrong(
+                "--stats_file_interval_ms is not for --engine: others write no such file",
+            );
         }
         if self.preset.is_some() && self.benchmarks != DEFAULT_BENCHMARKS {
             return wrong("--preset and --benchmarks exclude each other");

@@ -1,5 +1,7 @@
 //! What the flags mean for the engine.
 
+use std::time::Duration;
+
 use siltstone::{Compression, FilterPolicy, LogAppend, Options, ReadMode};
 
 use super::{Args, CompressionType, LogAppendName, ReadModeName};
@@ -49,6 +51,10 @@ impl Args {
                 LogAppendName::Mapped => LogAppend::Mapped,
                 LogAppendName::Positioned => LogAppend::Positioned,
             });
+        }
+        if self.stats_file_interval_ms > 0 {
+            let interval = Duration::from_millis(self.stats_file_interval_ms);
+            options = options.stats_file_interval(Some(interval));
         }
         self.sizes(options)
     }
