@@ -257,6 +257,7 @@ impl TableReader {
         probe.index_blocks += 1;
         let mut hit = None;
         if let Some(place) = self.locate(user_key, seq)? {
+            probe.data_blocks += 1;
             match self.get_in(place, user_key, seq)? {
                 BlockSearch::Found(found) => {
                     probe.note_block(found.block);

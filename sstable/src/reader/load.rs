@@ -372,6 +372,7 @@ impl TableReader {
             self.read_block(entry, &mut buffers.block)?;
             return Ok(Place::Own);
         }
+        probe.data_blocks += 1;
         let (place, source) = match self.load(at, entry)? {
             Loaded::Mapped(_) => (map_place(entry.handle), BlockSource::Mapped),
             Loaded::Shared(block, source) => (Place::Shared(block), source),

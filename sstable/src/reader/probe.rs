@@ -62,7 +62,8 @@ pub struct SearchedBlock {
 }
 
 impl ReadProbe {
-    /// Takes in a data block.
+    /// Takes in where a data block was had from. The caller has counted it before, so that one that
+    /// could not be had is counted too.
     #[inline]
     pub(crate) fn note_block(&mut self, block: SearchedBlock) {
         let SearchedBlock {
@@ -70,7 +71,6 @@ impl ReadProbe {
             stored_bytes,
         } = block;
         let is_load = matches!(source, BlockSource::Missed | BlockSource::Uncached);
-        self.data_blocks += 1;
         self.cache_hits += u32::from(source == BlockSource::Cached);
         self.cache_misses += u32::from(source == BlockSource::Missed);
         self.loaded_blocks += u32::from(is_load);
