@@ -193,6 +193,20 @@ fn a_sound_database_is_repaired_to_itself() {
 }
 
 #[test]
+fn what_a_killed_repair_left_is_no_database_and_goes() {
+    let fixture = Fixture::new();
+    let expected = fixture.killed("db");
+    let unfinished = fixture.path("saved/repair.unfinished");
+    std::fs::create_dir_all(&unfinished).expect("made");
+    std::fs::write(unfinished.join("CURRENT"), "MANIFEST-000001\n").expect("written");
+    let refused = fixture.run("get @saved key");
+    refused.fails_with(2, "found=repair.unfinished");
+    let (_, found) = repaired(&fixture, 0);
+    assert_eq!(found, expected);
+    assert!(!unfinished.exists());
+}
+
+#[test]
 fn a_damaged_block_costs_its_own_keys_and_no_more() {
     let fixture = Fixture::new();
     let expected = fixture.killed("db");

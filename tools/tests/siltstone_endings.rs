@@ -110,6 +110,32 @@ fn an_interrupted_load_says_how_far_it_came() {
 }
 
 #[test]
+fn a_load_that_waits_for_a_line_ends_without_one() {
+    let fixture = Fixture::new();
+    let mut child = spawn(&fixture, "load DB - --quiet");
+    let mut input = child.stdin.take().expect("piped");
+    let text = b"{\"key\":\"a\",\"value\":\"1\"}\n{\"key\":\"b\"";
+    input.write_all(text).expect("it reads");
+    // It is at work as soon as the database is there.
+    while !fixture.path("db").join("CURRENT").exists() {
+        assert_eq!(child.try_wait().expect("asked"), None, "it waits");
+        std::thread::yield_now();
+    }
+    let errors = interrupt(&mut child, Signal::INT);
+    // Nothing more is written, and the pipe is not closed.
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let said = rest(errors);
+    assert!(said.contains("the load is not complete"), "{said}");
+    drop(input);
+    // The signal may have come before the first line was read; the second never was.
+    let how_far = match &*fixture.out("scan DB --count") {
+        "0\n" => "no record was put",
+        _ => "1 records were put before that, up to line 1",
+    };
+    assert!(said.contains(how_far), "{how_far}: {said}");
+}
+
+#[test]
 fn a_second_signal_quits_at_once() {
     let fixture = filled();
     let mut child = spawn(&fixture, "dump DB");
@@ -189,7 +215,11 @@ fn copies_that_find_no_room_say_so_and_what_they_leave() {
 
     let ended = fixture.run("repair DB @small/saved");
     ended.fails_with(2, "space");
-    assert!(ended.err.contains("small/saved"), "{ended:?}");
+    assert!(
+        ended.err.contains("nothing was left in"),
+        "it says so: {ended:?}"
+    );
+    assert_eq!(disk.names(), Vec::<String>::new(), "{ended:?}");
     // The database itself is none the worse.
     assert_eq!(fixture.out("scan DB --count"), format!("{RECORD_COUNT}\n"));
 }

@@ -403,7 +403,8 @@ pub(crate) struct Checkpoint {
 pub(crate) struct Repair {
     /// The directory of the damaged database.
     pub(crate) db: PathBuf,
-    /// The directory of the new one, which must not exist or be empty.
+    /// The directory of the new one, which must not exist or be empty. If the repair does not
+    /// come to its end, nothing is left there.
     pub(crate) copy: PathBuf,
 }
 

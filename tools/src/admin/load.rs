@@ -22,6 +22,7 @@ use super::records::{Encoding, Line, Record, RecordReader};
 use super::session::{Access, with_database};
 use crate::text::{bytes_for_people, count_for_people};
 
+const NOT_COMPLETE: &str = "the load is not complete";
 /// A batch is written when it has grown to this, however few its records are.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// The engine's default limit for values.
@@ -33,9 +34,14 @@ pub(crate) fn run(args: &Load, global: &Global, output: &mut Output<'_>) -> Outc
     let bar = progress_bar(&args.file, global);
     let counter = bar.clone();
     // Before the database is made: a mistyped file name leaves nothing behind.
-    let reader = RecordReader::open(&args.file, Box::new(move |bytes| counter.inc(bytes)))
-        .map_err(|error| Failure::trouble(format!("{}: {error}", args.file.display())))?;
     let interrupt = Interrupt::listen();
+    let asked = interrupt.clone();
+    let on_bytes = Box::new(move |bytes| counter.inc(bytes));
+    let reader = RecordReader::open(&args.file, on_bytes, Box::new(move || asked.is_set()));
+    let reader = reader.map_err(|error| match interrupt.check(NOT_COMPLETE) {
+        Ok(()) => Failure::trouble(format!("{}: {error}", args.file.display())),
+        Err(interrupted) => interrupted.and("no record was put before that"),
+    })?;
     let clock = SystemClock::new();
     let access = Access {
         create: true,
@@ -104,11 +110,17 @@ impl Loader<'_> {
 
     fn put_all(&mut self) -> Outcome<()> {
         loop {
-            self.interrupt.check("the load is not complete")?;
-            let line = self.reader.next_line(self.encoding).map_err(|error| {
-                let line = self.reader.line_number() + 1;
-                Failure::trouble(format!("line {line}: reading failed: {error}"))
-            })?;
+            self.interrupt.check(NOT_COMPLETE)?;
+            let line = match self.reader.next_line(self.encoding) {
+                Ok(line) => line,
+                Err(error) => {
+                    // While it waited for the line, as at a terminal.
+                    self.interrupt.check(NOT_COMPLETE)?;
+                    let line = self.reader.line_number() + 1;
+                    let message = format!("line {line}: reading failed: {error}");
+                    return Err(Failure::trouble(message));
+                }
+            };
             let Some(line) = line else { return Ok(()) };
             let line_number = self.reader.line_number();
             if line_number <= self.args.skip_lines {

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use siltstone::KeyspaceOptions;
 
-use crate::lines::LineReader;
+use crate::lines::{IsOver, LineReader};
 use crate::text::{from_hex, to_hex};
 
 const OPTIONS: &str = "options";
@@ -47,8 +47,12 @@ impl RecordReader {
     ///
     /// # Errors
     /// If the file cannot be opened or its first bytes cannot be read.
-    pub(crate) fn open(path: &Path, on_bytes: Box<dyn Fn(u64) + Send>) -> io::Result<Self> {
-        let lines = LineReader::open(path, on_bytes, Box::new(|| false))?;
+    pub(crate) fn open(
+        path: &Path,
+        on_bytes: Box<dyn Fn(u64) + Send>,
+        is_over: IsOver,
+    ) -> io::Result<Self> {
+        let lines = LineReader::open(path, on_bytes, is_over)?;
         Ok(Self { lines })
     }
 

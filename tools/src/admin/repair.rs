@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use base::error::Error;
-use base::fs::{FileSystem, OsFs};
+use base::fs::FileSystem;
 use base::{FileKind, FileNumber, KeyspaceId, SequenceNumber};
 use compaction::VersionEdit;
 use log::{RecordKind, SegmentReader};
 use serde_json::{Map, Value, json};
-use siltstone::{Db, ErrorKind, Keyspace, KeyspaceOptions, Options};
+use siltstone::{Db, ErrorKind, Keyspace, KeyspaceOptions};
 
 use super::args::{Global, Repair};
 use super::directory::{Directory, State};
@@ -26,6 +26,9 @@ use crate::text::{count_for_people, escape};
 
 mod replay;
 mod salvage;
+mod target;
+
+use target::Target;
 
 const DEFAULT_KEYSPACE: &str = "default";
 
@@ -102,18 +105,12 @@ pub(crate) fn run_until(
     global: &Global,
     output: &mut Output<'_>,
 ) -> Outcome<()> {
-    check_target(&args.copy)?;
     let directory = Directory::open(&args.db)?;
     let _lock = directory.lock()?;
+    let target = Target::make(&args.copy)?;
     let mut report = Report::default();
-    let plan = Plan::make(directory, &mut report)?;
-    let db = Options::new().open(&args.copy)?;
-    let filled = fill(&db, &plan, &mut report, interrupt);
-    let closed = db.close().map_err(Failure::from);
-    filled.and(closed).map_err(|failure| {
-        let copy = escape(args.copy.as_os_str().as_bytes());
-        failure.and(&format!("{copy} is not complete"))
-    })?;
+    let made = make(&target, directory, &mut report, interrupt);
+    made.map_err(|failure| target.give_up(failure))?;
     print(&report, global, output)?;
     match report.losses.len() {
         0 => Ok(()),
@@ -123,18 +120,19 @@ pub(crate) fn run_until(
     }
 }
 
-fn check_target(path: &Path) -> Outcome<()> {
-    let is_free = match OsFs.status(path)? {
-        None => true,
-        Some(status) => status.is_dir && OsFs.list(path)?.is_empty(),
-    };
-    if is_free {
-        return Ok(());
-    }
-    let path = escape(path.as_os_str().as_bytes());
-    Err(Failure::trouble(format!(
-        "repair needs a new or an empty directory: {path}"
-    )))
+fn make(
+    target: &Target,
+    directory: Directory,
+    report: &mut Report,
+    interrupt: &Interrupt,
+) -> Outcome<()> {
+    let plan = Plan::make(directory, report)?;
+    let db = target.open()?;
+    let filled = fill(&db, &plan, report, interrupt);
+    let closed = db.close().map_err(Failure::from);
+    filled.and(closed)?;
+    drop(db);
+    target.finish()
 }
 
 fn fill(db: &Db, plan: &Plan, report: &mut Report, interrupt: &Interrupt) -> Outcome<()> {

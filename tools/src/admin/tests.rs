@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use base::fs::{FileSystem, OsFs};
 use siltstone::{Db, Options};
 
 use super::args::{Checkpoint, Command, CommandLine, Compact};
@@ -95,7 +96,7 @@ fn verify_says_what_it_found_so_far() {
 }
 
 #[test]
-fn repair_names_the_copy_that_is_not_complete() {
+fn a_repair_that_is_cut_leaves_nothing() {
     let world = World::new();
     let (_, result) = world.run("repair @db @copy");
     let message = message(result);
@@ -103,7 +104,13 @@ fn repair_names_the_copy_that_is_not_complete() {
         message.starts_with("interrupted: the repair is not complete"),
         "{message}"
     );
-    assert!(message.ends_with("copy is not complete"), "{message}");
+    assert!(message.contains("nothing was left in"), "{message}");
+    assert!(!world.path("copy").exists());
+    OsFs.create_dir(&world.path("copy")).expect("made");
+    let (_, result) = world.run("repair @db @copy");
+    result.expect_err("interrupted");
+    let left = OsFs.list(&world.path("copy")).expect("it stays");
+    assert_eq!(left, [], "as it was");
     assert_whole(&world.path("db"));
 }
 
