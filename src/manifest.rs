@@ -10,11 +10,9 @@ use base::clock::Clock;
 use base::fs::FileSystem;
 use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Mutex};
-use base::{
-    Error, FileKind, FileNumber, KeyspaceId, Level, Result, SequenceNumber, WriteOutcome, ids,
-};
-use compaction::{KeyspaceCreated, KeyspaceEdit, Reaper, Table, TableMeta, Version, VersionEdit};
-use log::{Anchor, Position, RecordKind, RecordMeta, SegmentHeader, SegmentWriter};
+use base::{Error, FileKind, FileNumber, KeyspaceId, Result, SequenceNumber, WriteOutcome};
+use compaction::{KeyspaceEdit, Reaper, Table, TableMeta, Version, VersionEdit};
+use log::{Position, SegmentWriter};
 use sstable::TableCache;
 
 use crate::health::{HealthState, Job};
@@ -25,8 +23,12 @@ mod copy;
 mod door;
 mod keyspaces;
 mod load;
+mod write;
 pub(crate) use copy::CopyState;
 pub(crate) use load::{Loaded, current_contents, load};
+use write::{
+    Facts, append_parts, framed_bytes_max, prepare_current, switch_current, write_manifest,
+};
 
 /// File numbers are handed out ahead of the durable counter by at most this many.
 ///
@@ -39,9 +41,6 @@ const BEYOND_LEASE_COUNT: u64 = 1 << 20;
 const RESERVE_STEP_BYTES_MAX: u64 = 64 << 10;
 /// MANIFEST is rewritten when it has outgrown its first record by this factor.
 const OUTGROWN_FACTOR: u64 = 4;
-/// Tables and keyspaces in one record of a full state; keeps it far below the limit for records.
-const PIECES_PER_RECORD: usize = 20_000;
-
 /// What a database is, as opposed to what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Identity {
@@ -373,19 +372,22 @@ impl VersionSet {
             state.log_durable_upto.ordinal,
             state.log_durable_upto.offset,
         ));
-        let payload = edit.encode();
+        let payloads = write::payloads(edit);
+        let payload_bytes = framed_bytes_max(&payloads);
         // A full disk is told before anything is written, and can be gone when it is tried again.
         let step_bytes = (self.rooms.manifest_bytes_min / 16).min(RESERVE_STEP_BYTES_MAX);
         state
             .writer
-            .reserve_for(payload.len(), step_bytes)
+            .reserve_for(payload_bytes, step_bytes)
             .map_err(|error| error.with_outcome(WriteOutcome::Rejected))?;
         let before = state.writer.bytes();
-        let meta = edit_meta(RecordKind::Edit, state.edit_count, &*self.rooms.clock);
-        let appended = state
-            .writer
-            .append(meta, &payload)
-            .and_then(|_| state.writer.sync());
+        let appended = append_parts(
+            &mut state.writer,
+            state.edit_count,
+            &*self.rooms.clock,
+            payloads.into_iter(),
+        )
+        .and_then(|()| state.writer.sync());
         if let Err(error) = appended {
             // Whether the edit is there only the next open can tell.
             self.rooms.health.poison(&error);
@@ -469,132 +471,5 @@ fn tables_made(edit: &KeyspaceEdit) -> Vec<FileNumber> {
     added.filter(|number| !is_moved(*number)).collect()
 }
 
-struct Facts {
-    identity: Identity,
-    next_file_number: FileNumber,
-    last_seq: SequenceNumber,
-    log_durable_upto: Position,
-}
-
-fn edit_meta(kind: RecordKind, edit_count: u64, clock: &dyn Clock) -> RecordMeta {
-    RecordMeta {
-        kind,
-        // MANIFEST numbers its own records; they have nothing to do with those of the log.
-        first_seq: SequenceNumber::new(edit_count + 1).expect("edits are few"),
-        op_count: 1,
-        commit_micros: clock.now_micros(),
-        durable_upto: None,
-    }
-}
-
-/// Writes a MANIFEST with the whole state; durable on return, but not current.
-fn write_manifest(
-    rooms: &Rooms,
-    number: FileNumber,
-    facts: &Facts,
-    keyspaces: &KeyspaceFacts,
-) -> Result<SegmentWriter> {
-    let created_micros = rooms.clock.now_micros();
-    let header = SegmentHeader {
-        file_id: rooms.fs.random_u64(),
-        database_id: facts.identity.database_id,
-        epoch: facts.identity.epoch,
-        number,
-        ordinal: 0,
-        created_micros,
-        anchor: Anchor::since(created_micros),
-        is_copy: false,
-    };
-    let path = FileKind::Manifest.path(&rooms.dir, number);
-    let mut writer = SegmentWriter::create(&*rooms.fs, &path, header, 0)?;
-    let parts = full_state(facts, keyspaces);
-    let last = parts.len() - 1;
-    for (index, edit) in parts.iter().enumerate() {
-        let is_last = index == last;
-        let kind = [RecordKind::EditPart, RecordKind::Edit][usize::from(is_last)];
-        writer.append(edit_meta(kind, index as u64, &*rooms.clock), &edit.encode())?;
-    }
-    writer.sync()?;
-    rooms.fs.sync_dir(&rooms.dir)?;
-    Ok(writer)
-}
-
-/// The whole state as edits; all but the last are parts that do not count without it.
-fn full_state(facts: &Facts, keyspaces: &KeyspaceFacts) -> Vec<VersionEdit> {
-    let non_zero = |seq: SequenceNumber| (seq > SequenceNumber::ZERO).then_some(seq);
-    let mut parts = vec![VersionEdit {
-        database_id: Some(facts.identity.database_id),
-        hash_seed: Some(facts.identity.hash_seed),
-        epoch: Some(facts.identity.epoch),
-        branch_id: Some(facts.identity.branch_id),
-        next_file_number: Some(facts.next_file_number),
-        last_seq: Some(facts.last_seq),
-        log_durable_upto: Some((
-            facts.log_durable_upto.ordinal,
-            facts.log_durable_upto.offset,
-        )),
-        clean_close: Some(false),
-        flushed_floor: non_zero(keyspaces.flushed_floor),
-        next_keyspace_id: (keyspaces.next_id > 0).then_some(KeyspaceId(keyspaces.next_id)),
-        ..VersionEdit::default()
-    }];
-    let mut room = PIECES_PER_RECORD;
-    for (id, record) in &keyspaces.alive {
-        let mut edit = KeyspaceEdit::new(*id);
-        edit.created = Some(KeyspaceCreated {
-            name: record.name.clone(),
-            order: record.order,
-            options: record.options.clone(),
-        });
-        edit.flushed_upto = Some(record.flushed_upto);
-        for level in Level::all() {
-            // Oldest first, so that level 0 grows in the order in which it was flushed.
-            for table in record.version.level(level).iter().rev() {
-                if room == 0 {
-                    let full = std::mem::replace(&mut edit, KeyspaceEdit::new(*id));
-                    push_piece(&mut parts, &mut room, full);
-                }
-                edit.added.push((level, table.meta.clone()));
-                room = room.saturating_sub(1);
-            }
-        }
-        push_piece(&mut parts, &mut room, edit);
-    }
-    for (id, at) in &keyspaces.dropped {
-        let mut edit = KeyspaceEdit::new(*id);
-        edit.dropped_at = Some(*at);
-        push_piece(&mut parts, &mut room, edit);
-    }
-    parts
-}
-
-/// Adds a keyspace to the last part, and begins the next one if that is full.
-fn push_piece(parts: &mut Vec<VersionEdit>, room: &mut usize, edit: KeyspaceEdit) {
-    parts.last_mut().expect("never empty").keyspaces.push(edit);
-    *room = room.saturating_sub(1);
-    if *room == 0 {
-        parts.push(VersionEdit::default());
-        *room = PIECES_PER_RECORD;
-    }
-}
-
-/// Writes what CURRENT will say when MANIFEST `number` is live, durably, beside it.
-fn prepare_current(rooms: &Rooms, number: FileNumber) -> Result<()> {
-    let temporary = rooms.dir.join(ids::CURRENT_TEMPORARY);
-    match rooms.fs.remove_file(&temporary) {
-        Err(error) if !error.is_not_found() => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let file = rooms.fs.create(&temporary)?;
-    file.write_at(0, current_contents(number).as_bytes())?;
-    file.sync()?;
-    // The temporary name must not be lost while the rename is kept.
-    rooms.fs.sync_dir(&rooms.dir)
-}
-
-/// Makes CURRENT say what was prepared, durably. After a failure it may say either.
-fn switch_current(rooms: &Rooms) -> Result<()> {
-    let temporary = rooms.dir.join(ids::CURRENT_TEMPORARY);
-    rooms.fs.rename(&temporary, &rooms.dir.join(ids::CURRENT))?;
-    rooms.fs.sync_dir(&rooms.dir)
-}
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@ use base::sync::Arc;
 use base::{Result, SequenceNumber};
 use log::Position;
 
-use super::{Facts, Identity, KeyspaceFacts, Rooms, VersionSet};
-use super::{prepare_current, switch_current, write_manifest};
+use super::write::{Facts, prepare_current, switch_current, write_manifest};
+use super::{Identity, KeyspaceFacts, Rooms, VersionSet};
 
 /// What a copy of the database holds.
 pub(crate) struct CopyState {
