@@ -54,7 +54,7 @@ use handle::assemble;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Db(Arc<Handle>);
+pub struct Db(pub(crate) Arc<Handle>);
 
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,6 +25,7 @@ mod keyspaces;
 mod load;
 mod write;
 pub(crate) use copy::CopyState;
+pub(crate) use keyspaces::{creation, drop_at};
 pub(crate) use load::{Loaded, current_contents, load};
 use write::{
     Facts, append_parts, framed_bytes_max, prepare_current, switch_current, write_manifest,
@@ -118,6 +119,9 @@ pub(crate) struct VersionSet {
     leased: AtomicU64,
     /// LOCK: after commit, before superversion.
     state: Mutex<State>,
+    /// Creations and drops that the log has or gets and `state` has not, in their order. LOCK: a
+    /// leaf.
+    announced: Mutex<Vec<KeyspaceEdit>>,
 }
 
 #[derive(Debug)]
@@ -196,6 +200,7 @@ impl VersionSet {
             next_number: AtomicU64::new(number.0 + 1),
             leased: AtomicU64::new(leased),
             state: Mutex::new(state),
+            announced: Mutex::default(),
         })
     }
 
@@ -248,7 +253,7 @@ impl VersionSet {
     }
 
     /// Makes an edit of one keyspace durable, then hands its new Version to `install` before any
-    /// other edit can be applied.
+    /// other edit can be applied. Where it says `flushed_upto` the log is durable that far.
     ///
     /// # Errors
     /// With outcome `Rejected` if nothing was written, and then the tables that the edit would have
@@ -285,6 +290,11 @@ impl VersionSet {
     ) -> Result<()> {
         let rejected = |error: Error| error.with_outcome(WriteOutcome::Rejected);
         let id = edit.id;
+        if let Some(flushed_upto) = edit.flushed_upto {
+            // INVARIANT: what says that the log is not needed up to a number has every creation and
+            // drop up to there, or replay would pass over them. Whoever makes them may be behind.
+            self.take_announced_locked(state, flushed_upto);
+        }
         let record = state.keyspaces.alive.get(&id).ok_or_else(|| {
             let unknown = Error::invalid_argument("edit of an unknown keyspace");
             rejected(unknown.with_value("id", id))

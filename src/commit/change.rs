@@ -6,13 +6,13 @@
 use base::error::ErrorKind;
 use base::sync::Arc;
 use base::{Error, KeyspaceId, Result, SequenceNumber, WriteOutcome};
-use compaction::{KeyspaceCreated, Version};
+use compaction::{KeyspaceCreated, KeyspaceEdit, Version};
 use log::{Position, RecordKind};
 
 use super::CommitPath;
 use crate::change::{check_name, encode_create, encode_drop};
 use crate::events::Event;
-use crate::manifest::VersionSet;
+use crate::manifest::{VersionSet, creation, drop_at};
 use crate::registry::{KEYSPACE_COUNT_MAX, no_such_keyspace};
 use crate::superversion::KeyspaceState;
 use crate::sweeper::Sweeper;
@@ -50,9 +50,11 @@ impl CommitPath {
             options: settings.encode(),
         };
         let payload = encode_create(id, &created);
-        let (seq, end) = self.append_change(RecordKind::KeyspaceCreate, &payload, None)?;
+        let kind = RecordKind::KeyspaceCreate;
+        let edit = |seq| creation(id, created, seq);
+        let (seq, end) = self.append_change(kind, &payload, None, versions, edit)?;
         self.sync_upto(end)?;
-        versions.create_keyspace(id, created, seq, self.log.durable_upto())?;
+        versions.settle_change(seq, self.log.durable_upto())?;
         let settings = Arc::new(settings.clone());
         let keyspace = Arc::new(KeyspaceState::new(
             id,
@@ -86,9 +88,10 @@ impl CommitPath {
         }
         let payload = encode_drop(keyspace.id);
         let kind = RecordKind::KeyspaceDrop;
-        let (seq, end) = self.append_change(kind, &payload, Some(&keyspace))?;
+        let edit = |seq| drop_at(keyspace.id, seq);
+        let (seq, end) = self.append_change(kind, &payload, Some(&keyspace), versions, edit)?;
         self.sync_upto(end)?;
-        versions.drop_keyspace(keyspace.id, seq, self.log.durable_upto())?;
+        versions.settle_change(seq, self.log.durable_upto())?;
         keyspace.finish_drop();
         self.keyspaces.remove(&keyspace);
         self.keyspaces.end_change();
@@ -104,20 +107,24 @@ impl CommitPath {
         Ok(())
     }
 
-    /// Appends the record of a change, which takes one sequence number. After that nothing more is
-    /// written to the keyspace `dropped`.
+    /// Appends the record of a change, which takes one sequence number, and announces its `edit` of
+    /// MANIFEST. After that nothing more is written to the keyspace `dropped`.
     fn append_change(
         &self,
         kind: RecordKind,
         payload: &[u8],
         dropped: Option<&KeyspaceState>,
+        versions: &VersionSet,
+        edit: impl FnOnce(SequenceNumber) -> KeyspaceEdit,
     ) -> Result<(SequenceNumber, Position)> {
         let mut state = self.state.lock();
         self.check_locked(&state)?;
         let seq = state.next_seq;
         self.keyspaces.begin_change(seq);
+        versions.announce(edit(seq));
         let slot = self.log.reserve(kind, seq, 1, payload.len());
         let mut slot = slot.map_err(|error| {
+            versions.withdraw();
             self.keyspaces.end_change();
             self.write_failed(error)
         })?;
@@ -136,3 +143,6 @@ impl CommitPath {
         Ok((seq, appended.end))
     }
 }
+
+#[cfg(test)]
+mod tests;

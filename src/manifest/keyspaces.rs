@@ -33,8 +33,7 @@ impl VersionSet {
     /// Notes that the log created a keyspace by the write `at`, durably.
     ///
     /// # Errors
-    /// If MANIFEST cannot be written, which poisons the database. No room for it is no error: it is
-    /// owed.
+    /// As [`VersionSet::settle_change`].
     pub(crate) fn create_keyspace(
         &self,
         id: KeyspaceId,
@@ -42,58 +41,66 @@ impl VersionSet {
         at: SequenceNumber,
         log_durable_upto: Position,
     ) -> Result<()> {
-        let mut state = self.state.lock();
-        let mut edit = KeyspaceEdit::new(id);
-        edit.flushed_upto = Some(at);
-        let record = KeyspaceRecord {
-            name: created.name.clone(),
-            order: created.order,
-            options: created.options.clone(),
-            flushed_upto: at,
-            version: Arc::new(Version::empty()),
-        };
-        edit.created = Some(created);
-        let known = state.keyspaces.alive.insert(id, record);
-        assert!(known.is_none(), "an id is given to one keyspace only");
-        state.keyspaces.next_id = state.keyspaces.next_id.max(id.0.saturating_add(1));
-        self.owe(&mut state, edit, at, log_durable_upto)
+        self.announce(creation(id, created, at));
+        self.settle_change(at, log_durable_upto)
     }
 
     /// Notes that the log dropped a keyspace by the write `at`, durably. Its tables are unlinked
     /// when nobody reads them any more.
     ///
     /// # Errors
-    /// As [`VersionSet::create_keyspace`].
+    /// As [`VersionSet::settle_change`].
     pub(crate) fn drop_keyspace(
         &self,
         id: KeyspaceId,
         at: SequenceNumber,
         log_durable_upto: Position,
     ) -> Result<()> {
-        let mut state = self.state.lock();
-        let Some(record) = state.keyspaces.alive.remove(&id) else {
-            return Ok(());
-        };
-        state.keyspaces.dropped.insert(id, at);
-        let tables = record.version.tables();
-        let tables: Vec<_> = tables.map(|(_, table)| Arc::clone(table)).collect();
-        state.owed_gone.extend(tables);
-        let mut edit = KeyspaceEdit::new(id);
-        edit.dropped_at = Some(at);
-        self.owe(&mut state, edit, at, log_durable_upto)
+        self.announce(drop_at(id, at));
+        self.settle_change(at, log_durable_upto)
     }
 
-    fn owe(
+    /// Notes that the log gets a creation or drop. To be called before anything that is written
+    /// after it can be flushed: such a flush makes the change too.
+    pub(crate) fn announce(&self, change: KeyspaceEdit) {
+        self.announced.lock().push(change);
+    }
+
+    /// The log did not get what was announced last.
+    pub(crate) fn withdraw(&self) {
+        self.announced.lock().pop();
+    }
+
+    /// The creation or drop with the number `at`, which was announced, is durable in the log: makes
+    /// it here, unless a flush has done so.
+    ///
+    /// # Errors
+    /// If MANIFEST cannot be written, which poisons the database. No room for it is no error: it is
+    /// owed.
+    pub(crate) fn settle_change(
         &self,
-        state: &mut State,
-        edit: KeyspaceEdit,
         at: SequenceNumber,
         log_durable_upto: Position,
     ) -> Result<()> {
-        state.owed.push(edit);
-        state.last_seq = state.last_seq.max(at);
+        let mut state = self.state.lock();
+        self.take_announced_locked(&mut state, at);
+        if state.owed.is_empty() {
+            return Ok(());
+        }
         state.log_durable_upto = state.log_durable_upto.max(log_durable_upto);
-        self.settle_locked(state)
+        self.settle_locked(&mut state)
+    }
+
+    /// Makes what was announced up to the number `upto`; the next append makes it durable. The log
+    /// is durable that far.
+    pub(super) fn take_announced_locked(&self, state: &mut State, upto: SequenceNumber) {
+        let mut announced = self.announced.lock();
+        let due = announced.partition_point(|change| number_of(change) <= upto);
+        let changes: Vec<_> = announced.drain(..due).collect();
+        drop(announced);
+        for change in changes {
+            change_locked(state, change);
+        }
     }
 
     /// Tries to write what is owed.
@@ -141,4 +148,55 @@ impl VersionSet {
         state.keyspaces.flushed_floor = state.keyspaces.flushed_floor.max(floor);
         self.rotate_if_outgrown_locked(&mut state)
     }
+}
+
+/// The edit that makes a keyspace.
+pub(crate) fn creation(
+    id: KeyspaceId,
+    created: KeyspaceCreated,
+    at: SequenceNumber,
+) -> KeyspaceEdit {
+    let mut edit = KeyspaceEdit::new(id);
+    edit.flushed_upto = Some(at);
+    edit.created = Some(created);
+    edit
+}
+
+/// The edit that drops a keyspace.
+pub(crate) fn drop_at(id: KeyspaceId, at: SequenceNumber) -> KeyspaceEdit {
+    let mut edit = KeyspaceEdit::new(id);
+    edit.dropped_at = Some(at);
+    edit
+}
+
+/// The sequence number of a creation or drop.
+fn number_of(change: &KeyspaceEdit) -> SequenceNumber {
+    let number = change.dropped_at.or(change.flushed_upto);
+    number.expect("a creation or drop has its number")
+}
+
+fn change_locked(state: &mut State, change: KeyspaceEdit) {
+    let (id, at) = (change.id, number_of(&change));
+    if let Some(created) = &change.created {
+        let record = KeyspaceRecord {
+            name: created.name.clone(),
+            order: created.order,
+            options: created.options.clone(),
+            flushed_upto: at,
+            version: Arc::new(Version::empty()),
+        };
+        let known = state.keyspaces.alive.insert(id, record);
+        assert!(known.is_none(), "an id is given to one keyspace only");
+        state.keyspaces.next_id = state.keyspaces.next_id.max(id.0.saturating_add(1));
+    } else {
+        let Some(record) = state.keyspaces.alive.remove(&id) else {
+            return;
+        };
+        state.keyspaces.dropped.insert(id, at);
+        let tables = record.version.tables();
+        let tables: Vec<_> = tables.map(|(_, table)| Arc::clone(table)).collect();
+        state.owed_gone.extend(tables);
+    }
+    state.owed.push(change);
+    state.last_seq = state.last_seq.max(at);
 }
