@@ -1,8 +1,9 @@
 //! Framing: how one record lies in a segment.
 
 use std::fmt;
+use std::path::Path;
 
-use base::SequenceNumber;
+use base::{Error, Result, SequenceNumber};
 
 mod header;
 
@@ -111,6 +112,36 @@ impl Record<'_> {
             position: self.position,
             end: self.end,
         }
+    }
+}
+
+/// Whether records are in the order of their sequence numbers, as everything that is built on a log
+/// takes for granted. A right checksum does not say so.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    last_seq: SequenceNumber,
+}
+
+impl Order {
+    /// Takes in the next record of the segment at `path`.
+    ///
+    /// # Errors
+    /// `Corruption` if it begins with a number that the ones before have used.
+    pub(crate) fn follow(&mut self, path: &Path, record: &Record<'_>) -> Result<()> {
+        let meta = &record.meta;
+        if meta.kind == RecordKind::Begin {
+            return Ok(());
+        }
+        if meta.first_seq <= self.last_seq {
+            let message = "a record of the log has a sequence number that was used before it; \
+                           restore it from a copy, see `siltstone verify`";
+            let error = Error::corruption(path, record.position.offset, message);
+            return Err(error
+                .with_value("seq", meta.first_seq)
+                .with_value("last_seq", self.last_seq));
+        }
+        self.last_seq = meta.last_seq();
+        Ok(())
     }
 }
 

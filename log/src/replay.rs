@@ -7,7 +7,7 @@ use base::{Error, FileKind, Result, SequenceNumber};
 
 use crate::index::SparseIndex;
 use crate::reader::SegmentReader;
-use crate::record::{Record, RecordKind};
+use crate::record::{Order, Record, RecordKind};
 use crate::segment::SealedSegment;
 
 /// Reads the records of sealed segments in order, beginning with the one that holds a given
@@ -18,6 +18,7 @@ pub struct Replay<'a> {
     left: std::vec::IntoIter<SealedSegment>,
     current: Option<(SegmentReader, SealedSegment)>,
     from: SequenceNumber,
+    order: Order,
 }
 
 impl std::fmt::Debug for Replay<'_> {
@@ -51,13 +52,15 @@ impl<'a> Replay<'a> {
             left: needed.into_iter(),
             current: None,
             from,
+            order: Order::default(),
         })
     }
 
     /// The next record of operations, or `None` after the last.
     ///
     /// # Errors
-    /// `Corruption` if a segment ends before it should, naming file and offset.
+    /// `Corruption` if a segment ends before it should, or if a record has a sequence number that
+    /// one before it had, naming file and offset.
     #[expect(clippy::should_implement_trait, reason = "it lends")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
         let at = loop {
@@ -85,7 +88,9 @@ impl<'a> Replay<'a> {
             .current
             .as_ref()
             .expect("the loop ends on a record of it");
-        Ok(Some(reader.again(at)))
+        let record = reader.again(at);
+        self.order.follow(reader.path(), &record)?;
+        Ok(Some(record))
     }
 
     fn open_next(&mut self) -> Result<bool> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base::clock::ManualClock;
 use base::executor::Stepped;
-use base::fs::sim::SimFs;
+use base::fs::sim::{CrashModel, SimFs};
 use base::random::{Random, mix};
 use base::{FileKind, FileNumber, KeyspaceId, SequenceNumber, ids};
 use compaction::VersionEdit;
@@ -17,7 +17,9 @@ use siltstone::{
     WriteBatch, WriteOptions,
 };
 
-use crate::hostile::{Original, change, changed_segment, extreme, extreme_segment, rewritten};
+use crate::hostile::{
+    Original, change, changed_segment, extreme, extreme_segment, repeating_segment, rewritten,
+};
 use crate::processes;
 use crate::reads::Reads;
 use crate::support::{DIR, PrintOnPanic, Setup, rounds, tagged};
@@ -90,7 +92,8 @@ fn original(kind: u64) -> Files {
     db.flush().expect("a flush");
     let disk = WriteOptions::new().durability(Durability::Disk);
     for n in 0..40 {
-        db.put_with(key(n), tagged(n, 30), &disk).expect("a put");
+        db.put_with(key(n % 4), tagged(n, 30), &disk)
+            .expect("a put");
     }
     drop((snapshot, other, db));
     let contents = |path: PathBuf| {
@@ -144,6 +147,9 @@ impl Victim {
             let bytes = files.get_mut(&path).expect("one of them");
             match kind {
                 Some(FileKind::Table) => *bytes = self.tables[&path].changed(random),
+                Some(FileKind::Segment) if random.one_in(4) => {
+                    *bytes = repeating_segment(bytes, random);
+                }
                 Some(FileKind::Manifest | FileKind::Segment) => {
                     *bytes = changed_segment(bytes, random);
                 }
@@ -384,6 +390,46 @@ fn run_cases(changed: impl Fn(&Victim, &mut Random) -> Files) {
     // Were checksums not made right, next to none would be opened and refused for another reason.
     assert!(opened_count > total / 10, "{opened_count} of {total}");
     assert!(opened_count < total, "{opened_count} of {total}");
+}
+
+/// A sequence number that two writes have, and checksums that vouch for both.
+#[test]
+fn a_log_that_repeats_a_sequence_number_is_refused() {
+    let fs = machine(&Files::new());
+    let (writing, _executor) = options(&fs, 1);
+    let db = writing.open(DIR).expect("a new database");
+    for n in 0..8 {
+        db.put(key(0), tagged(n, 10)).expect("a put");
+    }
+    db.sync().expect("a sync");
+    let after = fs.crash_image(&CrashModel::Everything, 1);
+    let paths = after.paths().into_iter();
+    let is_segment = |path: &PathBuf| kind_of(path) == Some(FileKind::Segment);
+    let segments: Vec<_> = paths.filter(is_segment).collect();
+    let mut changed = None;
+    for path in segments {
+        let bytes = after.contents(&path).expect("it was listed");
+        let repeating = repeating_segment(&bytes, &mut Random::printed("repeating", SEED));
+        if repeating != bytes {
+            after.install(&path, &repeating).expect("it is there");
+            changed = Some(path);
+        }
+    }
+    let changed = changed.expect("one of them holds the writes");
+    for recovery in [
+        RecoveryMode::Strict,
+        RecoveryMode::TornTail,
+        RecoveryMode::PointInTime,
+    ] {
+        let (again, _executor) = options(&after, 2);
+        let again = again.recovery_mode(recovery);
+        for opened in [again.clone().open(DIR), again.open_read_only(DIR)] {
+            let error = opened.expect_err("two writes have one number");
+            assert!(error.is_corruption(), "{recovery:?}: {error}");
+            assert_eq!(error.path(), Some(changed.as_path()), "{error}");
+            assert!(error.offset().is_some(), "{error}");
+        }
+    }
 }
 
 /// Whatever was named in CURRENT and MANIFEST, no file beside the database is touched.

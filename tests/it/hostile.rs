@@ -143,6 +143,24 @@ pub(crate) fn changed_segment(original: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// A copy of a segment of the log in which a record has the sequence number of one before it, and
+/// the checksums made right. The same if it has less than two records.
+pub(crate) fn repeating_segment(original: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    // Narrow headers, whose lowest bits are the kind; the first record is the segment's beginning.
+    let is_operations = |record: &Record| matches!(bytes[record.at + 8] & 7, 1..=3);
+    let records: Vec<_> = records(&bytes).into_iter().filter(is_operations).collect();
+    if records.len() < 2 {
+        return bytes;
+    }
+    let later = 1 + random.index(records.len() - 1);
+    let earlier = random.index(later);
+    let number = records[earlier].at + 9;
+    bytes.copy_within(number..number + 3, records[later].at + 9);
+    seal_record(&mut bytes, records[later].at);
+    bytes
+}
+
 /// Numbers at which arithmetic goes wrong.
 const EXTREMES: [u64; 8] = [
     0,

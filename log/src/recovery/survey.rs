@@ -8,7 +8,7 @@ use super::chain::{Begin, Candidate, Chain};
 use super::{DroppedTail, RecoverConfig, RecoveryMode, RecoveryProgress};
 use super::{damaged_in_the_middle, move_to_lost};
 use crate::reader::{Ending, SegmentReader};
-use crate::record::{Position, RecordKind};
+use crate::record::{Order, Position, RecordKind};
 use crate::segment::{EMPTY_END_BYTES, Predecessor, SEGMENT_HEADER_BYTES, SealedSegment};
 
 /// What was read of the log.
@@ -194,8 +194,10 @@ impl Survey {
         let mut info = segment.info(reader.position().offset, SequenceNumber::ZERO, created);
         info.last_seq = segment.begin.before().map_or(info.last_seq, |b| b.last_seq);
         let mut has_records = false;
+        let mut order = Order::default();
         while let Some(record) = reader.next()? {
             let meta = record.meta;
+            order.follow(&segment.path, &record)?;
             self.proof = self.proof.max(meta.durable_upto.unwrap_or_default());
             self.commit_micros = self.commit_micros.max(meta.commit_micros);
             info.bytes = record.end.offset;

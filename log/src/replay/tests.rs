@@ -323,3 +323,26 @@ fn an_unfinished_history_holds_nothing() {
     let prepared = copy.recover().expect("a new log");
     assert_eq!(copy.records(&prepared), Vec::<u64>::new());
 }
+
+/// Each segment is in order for itself.
+#[test]
+fn segments_that_repeat_sequence_numbers_are_refused() {
+    let counted = Counted::new();
+    let twice = [counted.segments[0], counted.segments[0]];
+    let fs = &*counted.site.fs;
+    let mut replay = Replay::open(fs, &counted.site.dir, &twice, seq(1)).expect("open");
+    let mut count = 0;
+    let error = loop {
+        match replay.next() {
+            Ok(record) => assert!(record.is_some(), "they were read twice"),
+            Err(error) => break error,
+        }
+        count += 1;
+    };
+    assert!(error.is_corruption(), "{error}");
+    assert_eq!(error.path(), Some(&*counted.site.path(twice[1].number)));
+    assert!(error.to_string().contains("last_seq="), "{error}");
+    let first = counted.appended.iter();
+    let first = first.filter(|record| **record <= twice[0].last_seq.get());
+    assert_eq!(count, first.count());
+}
