@@ -51,7 +51,8 @@ pub(crate) struct KeyspaceState {
     /// The first sequence number assigned to the active memtable; 0 while none is. Changes under
     /// the commit lock, and before the write becomes visible.
     active_first_seq: AtomicU64,
-    /// The tables that compactions have reserved. LOCK: a leaf.
+    /// The tables that compactions have reserved. LOCK: before snapshots, whose oldest pin planning
+    /// asks for; nothing else is locked under it.
     pub(crate) in_progress: Mutex<InProgress>,
     /// Makes its jobs fail soon: it was dropped, or the database is being closed.
     pub(crate) cancel: Arc<AtomicBool>,

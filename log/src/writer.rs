@@ -149,7 +149,9 @@ pub struct Log {
     config: LogConfig,
     /// LOCK: first. Held by whoever seals, prepares or closes, over all of that.
     upkeep: Mutex<()>,
-    /// LOCK: after `upkeep`. Held by whoever reserves space or cuts it.
+    /// LOCK: after `upkeep`. Held by whoever reserves space ahead of writers, or cuts it: not both
+    /// at once. Writers who come before reserve in their own segment, which is not cut, under
+    /// `state`.
     ahead: Mutex<()>,
     /// LOCK: after `ahead`, before `prepared`. Held for one write, at a switch for more.
     state: Mutex<State>,
