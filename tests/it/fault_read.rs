@@ -164,3 +164,33 @@ fn without_descriptors_every_read_is_right_or_an_error() {
         assert_same(&db, &model, &[]);
     }
 }
+
+/// What lies in level 0 is found by `multi_get` as it is by `get`, whatever is wrong below.
+#[test]
+fn keys_found_above_do_not_need_a_table_below_that_cannot_be_read() {
+    for mode in [ReadMode::Positioned, ReadMode::Mapped] {
+        let (world, db, _) = made(mode, Verify::Once);
+        let below = tables(&world);
+        put_everywhere(&db);
+        db.flush().expect("a flush");
+        let fault = Fault::new(OpKind::Open, FaultError::Eio).for_ever();
+        let bad = below.clone();
+        let fault = fault.only(move |path| bad.iter().any(|below| below == path));
+        world.fs.fail(fault);
+        let keys: Vec<_> = everywhere().collect();
+        for key in &keys {
+            let found = db.get(key).expect("it is above");
+            assert_eq!(found.as_deref(), Some(&b"new"[..]));
+        }
+        let found = db.multi_get(&keys).expect("they are above");
+        for value in found {
+            assert_eq!(value.as_deref(), Some(&b"new"[..]));
+        }
+        let error = db.multi_get([1_u64.to_be_bytes()]);
+        let error = error.expect_err("that one is below");
+        assert!(
+            below.iter().any(|path| error.path() == Some(path)),
+            "{error}"
+        );
+    }
+}
