@@ -400,7 +400,8 @@ impl fmt::Display for Amplification {
         if self.keyspaces.len() > 1 {
             for keyspace in &self.keyspaces {
                 let (write, space) = (keyspace.write.factor(), keyspace.space.factor());
-                let name = &keyspace.name;
+                // Any UTF-8 is a name, and a terminal acts on what it is sent.
+                let name = keyspace.name.escape_debug();
                 write!(f, "\n  {name}: write {write:.2}, space {space:.2}")?;
             }
         }

@@ -413,3 +413,19 @@ fn a_listener_may_read_but_not_write() {
     );
     db.close().expect("closes");
 }
+
+#[test]
+fn a_report_prints_no_name_that_a_terminal_would_act_on() {
+    let world = World::new(7);
+    let db = world.open().expect("opens");
+    let name = "\u{1b}]0;x\u{7}\u{9b}2J\u{202e}\nspace 1.00";
+    db.create_keyspace(name, &KeyspaceOptions::new())
+        .expect("created");
+    let report = db.amplification().to_string();
+    assert!(
+        report.contains(r"\u{1b}]0;x\u{7}\u{9b}2J\u{202e}\nspace 1.00: write"),
+        "{report}"
+    );
+    let is_plain = |c: char| c.is_ascii() && !c.is_ascii_control();
+    assert!(report.lines().all(|line| line.chars().all(is_plain)));
+}
