@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use base::fs::FileSystem;
 use base::fs::sim::CrashModel;
 use base::{FileKind, PinLedger};
-use siltstone::{Compression, Db, ErrorKind, Event, KeyspaceOptions, Options, ReadMode};
+use siltstone::seam::CountingFs;
+use siltstone::{
+    Compression, Db, ErrorKind, Event, FilterPolicy, KeyspaceOptions, Options, ReadMode,
+};
 use sstable::{ReaderOptions, TableReader, Verify};
 
 use crate::support::{World, for_each_seed, tagged};
@@ -31,7 +34,7 @@ fn fill_all(db: &Db, count: u64) {
 fn every_byte_of_a_file_was_written_for_a_cause() {
     for_each_seed("every_byte_of_a_file_was_written_for_a_cause", 6, |seed| {
         let world = World::new(seed);
-        let fs = Arc::new(siltstone::seam::CountingFs::new(world.fs.clone()));
+        let fs = Arc::new(CountingFs::new(world.fs.clone()));
         let counts = fs.counts();
         let db = world.options().file_system(fs).open("/db").expect("opens");
         let before = counts.written_bytes();
@@ -68,7 +71,7 @@ fn what_an_open_copies_of_the_log_after_a_kill_is_in_the_books() {
     fill(&db, 3000, 4);
     assert_eq!(db.stats().flush_count, 0, "all of it is in the log alone");
     let killed = world.fs.crash_image(&CrashModel::Everything, 4);
-    let fs = Arc::new(siltstone::seam::CountingFs::new(killed));
+    let fs = Arc::new(CountingFs::new(killed));
     let counts = fs.counts();
     let db = options().file_system(fs).open("/db").expect("opens");
     let log = db.amplification().write.log;
@@ -138,6 +141,44 @@ fn blocks_of_tables(world: &World) -> (u64, u64) {
         }
     }
     (count, bytes)
+}
+
+#[test]
+fn what_gets_are_said_to_read_is_what_the_files_were_asked_for() {
+    let world = World::new(12);
+    let fs = Arc::new(CountingFs::new(world.fs.clone()));
+    let counts = fs.counts();
+    let options = world.options().file_system(fs);
+    let db = options
+        .read_mode(ReadMode::Positioned)
+        .filter(FilterPolicy::Blocked { bits_per_key: 10 })
+        .verify_reads(Verify::Once)
+        .open_tables_max(1000)
+        .cache_bytes(0)
+        .open("/db")
+        .expect("opens");
+    fill_all(&db, 2000);
+    db.flush().expect("flushes");
+    db.wait_for_compactions().expect("comes to rest");
+    let get_all = || {
+        for number in 0..4000_u64 {
+            db.get(number.to_be_bytes()).expect("a get");
+        }
+    };
+    // Indexes and filters are read when a table is opened, and are no part of a get's cost.
+    get_all();
+    let (asked_before, before) = (counts.read_bytes(), db.stats());
+    get_all();
+    let (asked, after) = (counts.read_bytes() - asked_before, db.stats());
+    assert_eq!(after.get_count - before.get_count, 4000);
+    let blocks = after.data_blocks - before.data_blocks;
+    assert!(blocks >= 2000, "each key that is there lies in a block");
+    assert_eq!(after.loaded_blocks - before.loaded_blocks, blocks);
+    // Asked for and not in the books: the trailer of each block.
+    let booked = after.get_bytes_read - before.get_bytes_read;
+    assert!(booked < asked, "{booked} of {asked}");
+    let missing = asked - booked;
+    assert!(missing * 50 <= asked, "{missing} of {asked} are missing");
 }
 
 #[test]

@@ -169,12 +169,9 @@ impl<'a> Runner<'a> {
 
     /// Runs a workload once; nothing if it cannot be run here, which is then said.
     fn run_once(&mut self, workload: Workload) -> Result<Option<(Record, Option<String>)>> {
-        let disk = match workload {
+        let mut disk = match workload {
             Workload::DiskFull => match SmallDisk::new(self.args)? {
-                Ok(mut disk) => {
-                    self.uncounted(|_| disk.take_ballast())?;
-                    Some(disk)
-                }
+                Ok(disk) => Some(disk),
                 Err(reason) => {
                     self.output.skipped(workload.name(), &reason)?;
                     return Ok(None);
@@ -194,6 +191,9 @@ impl<'a> Runner<'a> {
         };
         if workload.needs_data() {
             self.load(&db)?;
+        }
+        if let Some(disk) = &mut disk {
+            self.uncounted(|_| disk.take_ballast())?;
         }
         let before = Moment::now(&db, &self.moments);
         let mut live = self.live.take();
