@@ -233,7 +233,8 @@ pub struct SpaceAmplification {
     /// Files of the log.
     pub log_bytes: u64,
     /// Keys and values that certainly count, uncompressed: of each keyspace those of its deepest
-    /// level without tombstones. What lies above may be new or may replace what lies there.
+    /// level without tombstones; if that is level 0, of the longest of its sorted runs. What lies
+    /// above may be new or may replace what lies there.
     pub live_bytes: u64,
     /// The levels, from level 0 down.
     pub levels: Vec<LevelSpace>,
@@ -272,12 +273,7 @@ impl SpaceAmplification {
 
     fn of(levels: &[LevelStats]) -> Self {
         let deepest = levels.iter().rev().find(|level| level.table_count > 0);
-        let live_bytes = deepest.map_or(0, |level| {
-            // Tombstones are keys only; taking them as long as the rest errs downwards.
-            let live_count = level.entry_count.saturating_sub(level.tombstone_count);
-            let share = u128::from(level.raw_bytes) * u128::from(live_count);
-            u64::try_from(share / u128::from(level.entry_count.max(1))).unwrap_or(u64::MAX)
-        });
+        let live_bytes = deepest.map_or(0, |level| level.distinct_bytes);
         let space = |level: &LevelStats| LevelSpace {
             level: level.level,
             bytes: level.bytes,

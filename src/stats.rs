@@ -300,6 +300,9 @@ pub struct LevelStats {
     pub tombstone_count: u64,
     /// Keys and values in them, uncompressed.
     pub raw_bytes: u64,
+    /// About how much of those is of keys that are in it for certain, each once: the longest sorted
+    /// run without its tombstones. At level 0 there may be several runs, elsewhere there is one.
+    pub distinct_bytes: u64,
     /// Written into it by compactions since the database was opened.
     pub compaction_bytes_written: u64,
     /// Point reads that found their value in it.

@@ -4,6 +4,7 @@ use base::clock::Clock;
 use base::memory::MemoryLedger;
 use base::sync::Arc;
 use base::{Level, PinLedger};
+use compaction::TableMeta;
 use log::Log;
 use sstable::BlockCache;
 
@@ -181,6 +182,7 @@ pub(crate) fn empty_levels() -> Vec<LevelStats> {
         entry_count: 0,
         tombstone_count: 0,
         raw_bytes: 0,
+        distinct_bytes: 0,
         compaction_bytes_written: 0,
         get_hit_count: 0,
         filter_negatives: 0,
@@ -210,7 +212,16 @@ fn add_level(all: &mut LevelStats, level: &LevelStats) {
     all.entry_count += level.entry_count;
     all.tombstone_count += level.tombstone_count;
     all.raw_bytes += level.raw_bytes;
+    all.distinct_bytes += level.distinct_bytes;
     all.score = all.score.max(level.score);
+}
+
+/// What a table holds besides tombstones. These are keys only; taking them as long as the rest errs
+/// downwards.
+fn distinct_bytes(meta: &TableMeta) -> u64 {
+    let live_count = meta.entry_count.saturating_sub(meta.tombstone_count);
+    let share = u128::from(meta.raw_bytes) * u128::from(live_count);
+    u64::try_from(share / u128::from(meta.entry_count.max(1))).unwrap_or(u64::MAX)
 }
 
 fn keyspace_stats(
@@ -228,6 +239,10 @@ fn keyspace_stats(
         stats.entry_count = tables.iter().map(|t| t.meta.entry_count).sum();
         stats.tombstone_count = tables.iter().map(|t| t.meta.tombstone_count).sum();
         stats.raw_bytes = tables.iter().map(|t| t.meta.raw_bytes).sum();
+        let runs = view.version.runs().iter();
+        let runs = runs.filter(|(level, _)| *level == stats.level);
+        let distinct = runs.map(|(_, run)| run.iter().map(|t| distinct_bytes(&t.meta)).sum());
+        stats.distinct_bytes = distinct.max().unwrap_or(0);
         stats.set_counted(counted);
     }
     for (level, score) in Tree::level_scores(keyspace) {

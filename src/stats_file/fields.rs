@@ -146,6 +146,7 @@ numbers!(LevelRow {
     12 counted.compaction.payload_bytes,
     13 counted.compaction.page_bytes,
     14 counted.arrived_bytes,
+    15 held.distinct_bytes,
 });
 
 numbers!(ThrottleStats {

@@ -88,6 +88,7 @@ impl Numbers {
             level.tombstone_count = self.next();
             level.entry_count = self.next();
             level.raw_bytes = self.next();
+            level.distinct_bytes = self.next();
             level.score = 0.75;
             level.set_counted(counted);
         }

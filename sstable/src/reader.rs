@@ -34,6 +34,10 @@ pub use probe::{BlockSource, ReadProbe, SearchedBlock};
 use resident::Resident;
 pub use verify::{Section, VerifyReport};
 
+/// A properties block is never longer: two keys and a few numbers. One that says it is would have
+/// whoever looks at a hostile file allocate as much.
+const PROPERTIES_BYTES_MAX: u32 = 1 << 20;
+
 /// Which data block of a table a get has to search; good for that table only.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockPlace {
@@ -385,6 +389,9 @@ impl TableReader {
     /// `Corruption` if the block is damaged; otherwise as the file system says.
     pub fn properties(&self) -> Result<Properties> {
         let handle = self.footer.properties;
+        if handle.len > PROPERTIES_BYTES_MAX {
+            return Err(self.damaged(handle.offset, "properties are too long"));
+        }
         let bytes = self.read_raw(handle)?;
         Properties::decode(&bytes)
             .map_err(|Malformed| self.damaged(handle.offset, "properties malformed"))

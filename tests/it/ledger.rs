@@ -88,6 +88,32 @@ fn what_an_open_copies_of_the_log_after_a_kill_is_in_the_books() {
 }
 
 #[test]
+fn versions_that_lie_beside_each_other_in_level_0_are_not_all_live() {
+    let world = World::new(1);
+    let options = world.options().memtable_bytes_max(1 << 20);
+    let options = options
+        .table_bytes_target(1 << 20)
+        .level_base_bytes(16 << 20)
+        .level0_table_count_trigger(20)
+        .level0_table_count_max(40)
+        .idle_compaction_after(None);
+    let db = options.open("/db").expect("a new database");
+    for _ in 0..3 {
+        fill_all(&db, 1000);
+        db.flush().expect("a flush");
+    }
+    let space = db.amplification().space;
+    assert_eq!(space.levels[0].entry_count, 3000);
+    assert_eq!(space.live_bytes, 1000 * 68);
+    // Tombstones count for nothing, and neither do they make anything of what they hide live.
+    for number in 0..500_u64 {
+        db.delete(number.to_be_bytes()).expect("a delete");
+    }
+    db.flush().expect("a flush");
+    assert_eq!(db.amplification().space.live_bytes, 1000 * 68);
+}
+
+#[test]
 fn every_get_is_counted_once_and_where_it_ended() {
     let world = World::new(3);
     let db = world.open().expect("opens");

@@ -306,6 +306,18 @@ fn mutate(random: &mut Random, bytes: &mut [u8], start: usize, len: usize) {
 }
 
 #[test]
+fn properties_that_are_too_long_are_not_read() {
+    let (bytes, _) = table(&small_entries(), &small_options()[0]);
+    let mut reader = open(&bytes, &ReaderOptions::default()).expect("sound");
+    reader.properties().expect("sound");
+    let alone = Arc::get_mut(&mut reader).expect("nobody else has it");
+    alone.footer.properties.len = PROPERTIES_BYTES_MAX + 1;
+    let error = reader.properties().expect_err("too long");
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert!(error.to_string().contains("too long"), "{error}");
+}
+
+#[test]
 fn damage_behind_a_repaired_checksum_never_panics() {
     let entries = small_entries();
     for (number, options) in small_options().into_iter().enumerate() {
