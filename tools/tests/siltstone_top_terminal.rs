@@ -75,11 +75,13 @@ impl Session {
         while interval.is_some() && StatsFile::read(fixture.db()).is_err() {
             std::thread::yield_now();
         }
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        // Programs that other tests start must not keep it open.
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).expect("a terminal");
         grantpt(&master).expect("ours");
         unlockpt(&master).expect("ours");
         let name = ptsname(&master, Vec::new()).expect("it has a name");
-        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let other_end = rustix::fs::open(&*name, flags, Mode::empty()).expect("its other end");
         let size = Winsize {
             ws_row: 24,
@@ -184,6 +186,22 @@ fn a_signal_restores_the_terminal() {
     session.wait_for("health: good");
     kill_process(Pid::from_child(&session.child), Signal::TERM).expect("it runs");
     assert_eq!(session.end().code(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_it() {
+    let mut session = Session::begin("top DB", Some(Duration::from_secs(3600)));
+    session.wait_for("health: good");
+    let Session {
+        fixture,
+        db,
+        master,
+        mut child,
+        ..
+    } = session;
+    drop(master);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    drop((db, fixture));
 }
 
 /// It waits for one that is to come.

@@ -2,6 +2,7 @@
 //!
 //! Reads the stats file which the engine writes beside the database, and nothing else of it.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -113,25 +114,40 @@ fn print_document(watch: &Watch, output: &mut Output<'_>) -> Outcome<()> {
     output.document(&document::document(watch, seen))
 }
 
-/// The live view, until the user leaves it or a signal comes.
+/// The live view, until the user leaves it, a signal comes, or the terminal is closed.
 fn live(args: &Top, clock: &dyn Clock) -> Outcome<()> {
-    let failed = |error: std::io::Error| {
-        Failure::trouble(format!("the terminal cannot be used: {error}; try --once"))
-    };
+    let restore = terminal::Restore::of_stdout().map_err(|error| no_terminal(&error))?;
+    let interrupt = Interrupt::listen_and_restore({
+        let restore = restore.clone();
+        move || restore.restore()
+    });
+    let screen = terminal::Screen::open(&restore).map_err(|error| no_terminal(&error))?;
+    match show(args, clock, &interrupt, screen) {
+        // There is nobody left to tell.
+        Err(_) if terminal::is_gone() => Ok(()),
+        ended => ended.map_err(|error| no_terminal(&error)),
+    }
+}
+
+fn no_terminal(error: &io::Error) -> Failure {
+    Failure::trouble(format!("the terminal cannot be used: {error}; try --once"))
+}
+
+fn show(
+    args: &Top,
+    clock: &dyn Clock,
+    interrupt: &Interrupt,
+    mut screen: terminal::Screen,
+) -> io::Result<()> {
     let interval = args.interval.unwrap_or(INTERVAL);
     let look_of = screen::Look {
         has_colour: terminal::has_colour(),
         interval,
     };
-    let restore = terminal::Restore::of_stdout().map_err(failed)?;
-    let interrupt = Interrupt::listen_and_restore({
-        let restore = restore.clone();
-        move || restore.restore()
-    });
+    let keys = terminal::Keys::read()?;
     let mut watch = Watch::new(escape(args.db.as_os_str().as_bytes()));
-    let mut screen = terminal::Screen::open(&restore).map_err(failed)?;
     let mut next_micros = 0;
-    while !interrupt.is_set() {
+    while !interrupt.is_set() && !terminal::is_gone() {
         let now = clock.monotonic_micros();
         if now >= next_micros {
             next_micros = now + u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
@@ -140,11 +156,9 @@ fn live(args: &Top, clock: &dyn Clock) -> Outcome<()> {
                 Err(failure) => watch.take_failure(failure.to_string()),
             }
         }
-        screen
-            .draw(|frame| screen::draw(&watch, look_of, frame))
-            .map_err(failed)?;
+        screen.draw(|frame| screen::draw(&watch, look_of, frame))?;
         let rest = Duration::from_micros(next_micros.saturating_sub(now));
-        match terminal::key(rest.min(ATTENTION)).map_err(failed)? {
+        match keys.wait(rest.min(ATTENTION))? {
             Some(Press::Leave) => break,
             Some(press) => watch.press(press),
             None => {}

@@ -67,14 +67,11 @@ pub(super) fn percent(share: f64) -> String {
 pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..10 if time.subsec_millis() > 0 || seconds == 0 => {
-            let tenths = seconds * 10 + u64::from(time.subsec_millis() / 100);
-            if tenths == 0 && !time.is_zero() {
-                return format!("{} ms", time.as_millis());
-            }
-            format!("{}.{} s", tenths / 10, tenths % 10)
+        0 => format!("{} ms", time.as_millis()),
+        1..10 if time.subsec_millis() > 0 => {
+            format!("{seconds}.{} s", time.subsec_millis() / 100)
         }
-        0..120 => format!("{seconds} s"),
+        1..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} days", count_for_people(seconds / 86_400)),

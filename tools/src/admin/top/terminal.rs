@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use base::sync::Arc;
@@ -11,8 +13,12 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use ratatui::crossterm::{cursor, execute, terminal};
 use ratatui::prelude::CrosstermBackend;
 use ratatui::{Frame, Terminal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::watch::Press;
+
+/// Keys that are read before anybody has looked at them.
+const KEYS_AHEAD: usize = 64;
 
 /// Whether there is a terminal that can be drawn on.
 pub(super) fn is_there() -> bool {
@@ -54,14 +60,19 @@ impl Restore {
             return;
         }
         // A terminal that is gone needs no care, and nobody could be told.
-        let _ = execute!(&self.0.out, terminal::LeaveAlternateScreen, cursor::Show);
         let _ = terminal::disable_raw_mode();
+        // One that takes nothing, as after Ctrl-S, must not keep the process from ending.
+        if state_of(&self.0.out, PollFlags::OUT).contains(PollFlags::OUT) {
+            let _ = execute!(&self.0.out, terminal::LeaveAlternateScreen, cursor::Show);
+        }
     }
 }
 
 /// The terminal while it is ours.
 pub(super) struct Screen {
-    terminal: Terminal<CrosstermBackend<BufWriter<File>>>,
+    /// Never dropped: that would show the cursor on a terminal which may be gone, and complain of
+    /// it to standard error, which is gone then as well. `restore` does what is needed.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<BufWriter<File>>>>,
     restore: Restore,
 }
 
@@ -85,7 +96,7 @@ impl Screen {
         };
         match open() {
             Ok(terminal) => Ok(Self {
-                terminal,
+                terminal: ManuallyDrop::new(terminal),
                 restore: restore.clone(),
             }),
             Err(error) => {
@@ -101,21 +112,64 @@ impl Screen {
     }
 }
 
+/// Whether the terminal on standard output has been closed.
+pub(super) fn is_gone() -> bool {
+    state_of(&io::stdout(), PollFlags::empty()).intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// Which of `wanted` a terminal is ready for, and whether it is gone. Does not wait.
+fn state_of(terminal: &impl AsFd, wanted: PollFlags) -> PollFlags {
+    let mut found = [PollFd::new(terminal, wanted)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    match poll(&mut found, Some(&now)) {
+        Ok(_) => found[0].revents(),
+        // Whatever cannot be asked is taken to be there: using it fails if it is not.
+        Err(_) => wanted,
+    }
+}
+
 impl Drop for Screen {
     fn drop(&mut self) {
         self.restore.restore();
     }
 }
 
-/// Waits for a key, or for something else to happen, no longer than `timeout`.
-pub(super) fn key(timeout: Duration) -> io::Result<Option<Press>> {
-    if !event::poll(timeout)? {
-        return Ok(None);
+/// The keys that are pressed, read by a thread of its own: once the terminal is gone a read of it
+/// may never return, and nobody else shall wait for that. The thread goes with the process.
+pub(super) struct Keys(Receiver<io::Result<Option<Press>>>);
+
+impl Keys {
+    /// Begins to read. To be called once.
+    pub(super) fn read() -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(KEYS_AHEAD);
+        let read = move || {
+            loop {
+                let key = event::read().map(|event| match event {
+                    Event::Key(key) if key.kind != KeyEventKind::Release => Some(meaning(key)),
+                    _ => None,
+                });
+                let is_over = key.is_err();
+                if sender.send(key).is_err() || is_over {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name(String::from("keys"));
+        thread.spawn(read)?;
+        Ok(Self(receiver))
     }
-    Ok(match event::read()? {
-        Event::Key(key) if key.kind != KeyEventKind::Release => Some(meaning(key)),
-        _ => None,
-    })
+
+    /// Waits for a key, or for something else to happen, no longer than `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) -> io::Result<Option<Press>> {
+        match self.0.recv_timeout(timeout) {
+            Ok(key) => key,
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Ok(Some(Press::Leave)),
+        }
+    }
 }
 
 /// What a key means.

@@ -150,7 +150,7 @@ fn health_has_a_word_and_a_tone() {
         (
             good,
             Tone::Good,
-            "health: good; disk has 12.0 GiB free; told 0.5 s ago, every 1 s",
+            "health: good; disk has 12.0 GiB free; told 500 ms ago, every 1 s",
         ),
         (failing, Tone::Remark, "health: degraded: sync failed"),
         (
@@ -167,7 +167,7 @@ fn health_has_a_word_and_a_tone() {
         (
             full,
             Tone::Alarm,
-            "health: DISK FULL; disk has 0 B free; told 0.5 s ago, every 1 s",
+            "health: DISK FULL; disk has 0 B free; told 500 ms ago, every 1 s",
         ),
     ];
     for (watch, tone, text) in cases {
