@@ -435,3 +435,21 @@ fn ctrl_c_ends_with_what_was_measured() {
     );
     assert_eq!(OsFs.list(temporary.path()).expect("listed"), []);
 }
+
+#[test]
+fn what_one_run_of_ycsb_inserts_is_there_in_the_next() {
+    let place = tempfile::tempdir().expect("made");
+    let dir = place.path().join("db").display().to_string();
+    let arguments = [
+        "--benchmarks=ycsbd[X3]",
+        "--num=1000",
+        "--reads=2000",
+        "--seed=1",
+    ];
+    let db = format!("--db={dir}");
+    stdout(&lsm_bench(&[&arguments[..], &[&db]].concat()));
+    let db = siltstone::Db::open(dir).expect("it opens");
+    let count = db.iter().expect("an iterator").count();
+    // One in twenty of three times 2000 is an insert; the same keys again would be a third of that.
+    assert!((1200..1400).contains(&count), "{count} records");
+}

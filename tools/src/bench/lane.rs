@@ -31,6 +31,8 @@ pub(crate) struct Track<'a> {
     /// The how-manieth workload of the run this is: part of the seed of every lane, so that
     /// `overwrite` does not repeat the keys of `fillrandom`.
     pub(crate) ordinal: u64,
+    /// Records of YCSB in the database.
+    pub(crate) records: &'a AtomicU64,
 }
 
 impl<'a> Track<'a> {
@@ -74,6 +76,17 @@ pub(crate) struct Lane<'a> {
     told: Arc<AtomicU64>,
     told_nanos: u64,
     told_done: u64,
+}
+
+/// Whether an operation that is due at `due_nanos` is one of a run until `deadline_nanos`, or of
+/// `count` operations if there is none.
+#[inline]
+fn is_within(deadline_nanos: u64, due_nanos: u64, done: u64, count: u64) -> bool {
+    if deadline_nanos == u64::MAX {
+        done < count
+    } else {
+        due_nanos < deadline_nanos
+    }
 }
 
 impl<'a> Lane<'a> {
@@ -126,12 +139,14 @@ impl<'a> Lane<'a> {
     /// over, else until they are done.
     #[inline]
     pub(crate) fn goes_on(&mut self, done: u64, count: u64) -> bool {
-        let is_left = if self.deadline_nanos == u64::MAX {
-            done < count
-        } else {
-            self.meter.last_nanos() < self.deadline_nanos
-        };
-        is_left && !self.should_stop()
+        self.takes_due(done, count, self.meter.last_nanos())
+    }
+
+    /// Whether an operation that is due at `due_nanos` belongs to the run, after `done` of `count`
+    /// others: with --duration if it is due before that is over, however late it then ends.
+    #[inline]
+    pub(crate) fn takes_due(&mut self, done: u64, count: u64, due_nanos: u64) -> bool {
+        is_within(self.deadline_nanos, due_nanos, done, count) && !self.should_stop()
     }
 
     /// Whether to end early; notes it in the measurements.
@@ -235,4 +250,19 @@ pub(crate) fn run_lanes<'a>(
             .collect()
     });
     results.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_due_in_time_belongs_to_a_run_that_a_stall_has_made_longer() {
+        // The last operation ended at 900; those that were due meanwhile are measured all the same.
+        let deadline = 500;
+        assert!(is_within(deadline, 499, 7, 3));
+        assert!(!is_within(deadline, 500, 0, 3));
+        assert!(is_within(u64::MAX, 900, 2, 3), "no duration: so many");
+        assert!(!is_within(u64::MAX, 0, 3, 3));
+    }
 }

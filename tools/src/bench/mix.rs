@@ -176,10 +176,8 @@ pub(crate) fn mixgraph(lane: &mut Lane<'_>, plan: &MixPlan) -> Result<()> {
     let mix = lane.args.mix.clone();
     let start = lane.meter.last_nanos();
     let is_paced = lane.args.switches.sine_mix_rate;
-    let mut pace = is_paced
-        .then(|| Pace::new(lane.clock, sine_rate(lane.args, 0.0)))
-        .flatten();
-    let interval = mix.sine_mix_rate_interval_milliseconds * 1_000_000;
+    let mut pace = is_paced.then(|| Pace::held(lane.clock, sine_rate(lane.args, 0.0)));
+    let interval = (mix.sine_mix_rate_interval_milliseconds * 1_000_000).max(1_000_000);
     let mut set_nanos = start;
     let count = lane.args.read_count();
     let mut done = 0;
@@ -190,8 +188,11 @@ pub(crate) fn mixgraph(lane: &mut Lane<'_>, plan: &MixPlan) -> Result<()> {
                 pace.set_rate(sine_rate(lane.args, as_f64(now - start) / 1e9));
                 set_nanos = now;
             }
-            pace.wait(1, lane.stop());
+            let is_due = pace.wait_within(1, interval, lane.stop());
             lane.meter.skip();
+            if !is_due {
+                continue;
+            }
         }
         mixgraph_one(lane, plan)?;
         done += 1;
@@ -234,7 +235,7 @@ enum Request {
 /// One of YCSB's core workloads (Cooper et al., "Benchmarking Cloud Serving Systems with YCSB",
 /// SoCC 2010, table 2).
 #[derive(Debug)]
-pub(crate) struct YcsbPlan {
+pub(crate) struct YcsbPlan<'a> {
     request: Request,
     read: f64,
     update: f64,
@@ -243,13 +244,13 @@ pub(crate) struct YcsbPlan {
     zipfian: Zipfian,
     shuffle: Shuffle,
     write_options: WriteOptions,
-    /// Records that are there, inserted ones included.
-    records: AtomicU64,
+    /// Records that are there, those included that this or an earlier run has inserted.
+    records: &'a AtomicU64,
 }
 
-impl YcsbPlan {
+impl<'a> YcsbPlan<'a> {
     /// The plan of `workload`, one of the six; none for another.
-    pub(crate) fn new(workload: Workload, args: &Args) -> Option<Self> {
+    pub(crate) fn new(workload: Workload, args: &Args, records: &'a AtomicU64) -> Option<Self> {
         // Read, update, insert, scan; what is left to 1 is read-modify-write.
         let (request, [read, update, insert, scan]) = match workload {
             Workload::YcsbA => (Request::Zipfian, [0.5, 0.5, 0.0, 0.0]),
@@ -269,7 +270,7 @@ impl YcsbPlan {
             zipfian: Zipfian::new(args.num),
             shuffle: Shuffle::new(args.num, args.seed),
             write_options: write::options(args),
-            records: AtomicU64::new(args.num),
+            records,
         })
     }
 
@@ -293,7 +294,7 @@ impl YcsbPlan {
 ///
 /// # Errors
 /// As the engine's reads and writes.
-pub(crate) fn ycsb(lane: &mut Lane<'_>, plan: &YcsbPlan) -> Result<()> {
+pub(crate) fn ycsb(lane: &mut Lane<'_>, plan: &YcsbPlan<'_>) -> Result<()> {
     let count = lane.args.read_count();
     let mut done = 0;
     while lane.goes_on(done, count) {
@@ -303,7 +304,7 @@ pub(crate) fn ycsb(lane: &mut Lane<'_>, plan: &YcsbPlan) -> Result<()> {
     Ok(())
 }
 
-fn ycsb_one(lane: &mut Lane<'_>, plan: &YcsbPlan) -> Result<()> {
+fn ycsb_one(lane: &mut Lane<'_>, plan: &YcsbPlan<'_>) -> Result<()> {
     let mut part = unit(&mut lane.random);
     if part < plan.read {
         let record = plan.record(lane);

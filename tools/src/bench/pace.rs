@@ -45,11 +45,18 @@ pub(crate) struct Pace {
 impl Pace {
     /// So many units a second, beginning now; `None` for 0, which is no limit.
     pub(crate) fn new(clock: &Arc<SystemClock>, per_second: f64) -> Option<Self> {
-        (per_second > 0.0).then(|| Self {
+        (per_second > 0.0).then(|| Self::held(clock, per_second))
+    }
+
+    /// So many units a second, beginning now; hardly any for 0.
+    pub(crate) fn held(clock: &Arc<SystemClock>, per_second: f64) -> Self {
+        let mut pace = Self {
             clock: Arc::clone(clock),
-            nanos_per_unit: 1e9 / per_second,
+            nanos_per_unit: 0.0,
             due_nanos: clock.monotonic_nanos(),
-        })
+        };
+        pace.set_rate(per_second);
+        pace
     }
 
     /// Changes the rate from now on.
@@ -59,9 +66,21 @@ impl Pace {
 
     /// Waits until `units` more are allowed.
     pub(crate) fn wait(&mut self, units: u64, stop: &Stop) {
+        self.wait_within(units, u64::MAX, stop);
+    }
+
+    /// Waits until `units` more are allowed, or for `limit_nanos` at most: the rate may be another
+    /// by then. Returns whether they are, which takes them.
+    pub(crate) fn wait_within(&mut self, units: u64, limit_nanos: u64, stop: &Stop) -> bool {
         let now = self.clock.monotonic_nanos();
-        self.due_nanos = next_due(self.due_nanos, now, self.nanos_per_unit * as_f64(units));
-        wait_until(&self.clock, self.due_nanos, stop);
+        let due_nanos = next_due(self.due_nanos, now, self.nanos_per_unit * as_f64(units));
+        let limit = now.saturating_add(limit_nanos);
+        wait_until(&self.clock, due_nanos.min(limit), stop);
+        let is_due = due_nanos <= limit;
+        if is_due {
+            self.due_nanos = due_nanos;
+        }
+        is_due
     }
 }
 
@@ -91,5 +110,18 @@ mod tests {
         stop.set();
         let mut pace = Pace::new(&clock, 1e-6).expect("a rate");
         pace.wait(1_000_000, &stop);
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_waited_for_only_until_there_is_another() {
+        let clock = Arc::new(SystemClock::new());
+        let stop = Stop::new();
+        let mut pace = Pace::held(&clock, 0.0);
+        let from = pace.due_nanos;
+        assert!(!pace.wait_within(1, 1000, &stop), "hardly any");
+        assert_eq!(pace.due_nanos, from, "nothing was taken");
+        pace.set_rate(1e9);
+        assert!(pace.wait_within(1, u64::MAX, &stop));
+        assert!(pace.due_nanos > from);
     }
 }

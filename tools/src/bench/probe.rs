@@ -26,9 +26,12 @@ pub(crate) fn run(lane: &mut Lane<'_>) -> Result<()> {
     let count = lane.args.write_count();
     let mut due = as_f64(lane.meter.last_nanos());
     let mut done = 0;
-    while lane.goes_on(done, count) {
+    loop {
         due += -(1.0 - unit(&mut lane.random)).ln() * mean_nanos;
         let due_nanos = floor_u64(due);
+        if !lane.takes_due(done, count, due_nanos) {
+            return Ok(());
+        }
         wait_until(lane.clock, due_nanos, lane.stop());
         let number = lane.random.below(lane.args.num);
         let key = lane.keys.key(number);
@@ -38,7 +41,6 @@ pub(crate) fn run(lane: &mut Lane<'_>) -> Result<()> {
         lane.finish_since(due_nanos, bytes);
         done += 1;
     }
-    Ok(())
 }
 
 /// How many operations were later than which limit.

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use base::clock::{Clock, SystemClock};
 use base::sync::Arc;
+use base::sync::atomic::{AtomicU64, Ordering};
 use base::{Result, SequenceNumber};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siltstone::Db;
@@ -41,6 +42,8 @@ pub(crate) struct Runner<'a> {
     live: Option<Live>,
     output: Output<'a>,
     ordinal: u64,
+    /// Records of YCSB: what one run inserts is there in the next.
+    records: AtomicU64,
 }
 
 impl<'a> Runner<'a> {
@@ -79,6 +82,7 @@ impl<'a> Runner<'a> {
             live,
             output,
             ordinal: 0,
+            records: AtomicU64::new(args.num),
         })
     }
 
@@ -185,6 +189,7 @@ impl<'a> Runner<'a> {
             return self.reopen().map(Some);
         }
         let db = if workload.is_fresh() {
+            self.records.store(self.args.num, Ordering::Relaxed);
             self.database.open_fresh(self.args)?
         } else {
             self.database.open(self.args)?
@@ -254,6 +259,7 @@ impl<'a> Runner<'a> {
             progress,
             told: Arc::default(),
             ordinal: self.ordinal,
+            records: &self.records,
         }
     }
 

@@ -83,7 +83,7 @@ pub(crate) fn measure(track: &Track<'_>, workload: Workload) -> Result<Measured>
         Workload::WaitForCompaction => once(track, Db::wait_for_compactions),
         Workload::Flush => once(track, Db::flush),
         _ => {
-            if let Some(plan) = YcsbPlan::new(workload, track.args) {
+            if let Some(plan) = YcsbPlan::new(workload, track.args, track.records) {
                 every(&|lane| mix::ycsb(lane, &plan))
             } else {
                 let plan = WritePlan::new(workload, track.args);

@@ -22,6 +22,8 @@ use crate::text::bytes_for_people;
 
 /// The limit of a table's writer.
 const BLOCK_BYTES_MAX: u64 = 4 << 20;
+/// As long as the engine makes dictionaries unless told otherwise.
+const DICTIONARY_BYTES_MAX: usize = 4 << 10;
 
 /// One way to store a table, and what came of it.
 struct Trial {
@@ -121,6 +123,7 @@ fn try_it(reader: &Arc<TableReader>, compression: Compression, block_bytes: u64)
         block_bytes_target: usize::try_from(block_bytes_target).unwrap_or(4096),
         filter: properties.filter,
         compression,
+        dictionary_bytes_max: DICTIONARY_BYTES_MAX,
         hash_seed: reader.hash_seed(),
         keyspace: properties.keyspace,
         level: properties.level,

@@ -51,13 +51,15 @@ pub(crate) fn run<E: Engine>(engine: &E, course: &Course<'_>) -> Result<Driven> 
     let ready = std::sync::Barrier::new(threads);
     let one = &|index: usize| -> Result<Meter> {
         let mut driver = Driver::new(course, index as u64);
-        let mut session = engine.session()?;
+        // Who has none comes to the start as well: the others wait for everybody.
+        let session = engine.session();
         ready.wait();
         driver.meter.start();
         if is_mixed && index == readers {
-            overwrite_until(&mut session, &mut driver, &readers_left)?;
+            overwrite_until(&mut session?, &mut driver, &readers_left)?;
         } else {
-            let result = work(course, index, engine, &mut session, &mut driver);
+            let result = session
+                .and_then(|mut session| work(course, index, engine, &mut session, &mut driver));
             readers_left.fetch_sub(1, Ordering::Relaxed);
             result?;
         }
