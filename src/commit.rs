@@ -279,15 +279,15 @@ impl CommitPath {
         if batch.op_count() == 0 {
             return self.write_nothing(durability);
         }
-        let many = tolls_of_many(batch, targets);
-        let one = [Toll {
-            keyspace: &targets.as_slice()[0],
-            bytes: batch.user_bytes(),
-            op_count: u64::from(batch.op_count()),
-        }];
-        let tolls = if many.is_empty() { &one[..] } else { &many };
+        let mut many = tolls_of_many(batch, targets);
+        let mut one = [Toll::of_batch(&targets.as_slice()[0], batch)];
+        let tolls = if many.is_empty() {
+            &mut one[..]
+        } else {
+            &mut many
+        };
         self.check_space(batch)?;
-        let throttled = match self.gate.pass(tolls.iter().copied(), patience) {
+        let throttled = match self.gate.pass(tolls, patience) {
             Err(refusal) => self.admit_deletes(batch, refusal)?,
             passed => passed?,
         };

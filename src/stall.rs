@@ -11,6 +11,7 @@ use base::sync::Arc;
 use base::sync::atomic::{AtomicUsize, Ordering};
 use base::{Error, ErrorKind, Result, WriteOutcome};
 
+use crate::batch::WriteBatch;
 use crate::events::{Event, Listener};
 use crate::health::{HealthState, Job};
 use crate::ledger::Ledger;
@@ -18,6 +19,7 @@ use crate::registry::Keyspaces;
 use crate::signals::Signals;
 use crate::superversion::KeyspaceState;
 use crate::throttle::{ThrottleCause, Throttled, Verdict};
+use crate::till::{Bill, Charge};
 use crate::trace;
 
 mod judge;
@@ -32,6 +34,8 @@ pub(crate) struct Toll<'a> {
     pub(crate) keyspace: &'a KeyspaceState,
     pub(crate) bytes: u64,
     pub(crate) op_count: u64,
+    /// Set at the gate.
+    is_charged: bool,
 }
 
 impl<'a> Toll<'a> {
@@ -41,6 +45,16 @@ impl<'a> Toll<'a> {
             keyspace,
             bytes: 0,
             op_count: 0,
+            is_charged: false,
+        }
+    }
+
+    /// Of a write to one keyspace.
+    pub(crate) fn of_batch(keyspace: &'a KeyspaceState, batch: &WriteBatch) -> Self {
+        Self {
+            bytes: batch.user_bytes(),
+            op_count: u64::from(batch.op_count()),
+            ..Self::new(keyspace)
         }
     }
 }
@@ -52,6 +66,32 @@ pub(crate) enum Patience {
     #[default]
     Endless,
     AtMost(Duration),
+}
+
+impl Patience {
+    fn longest(self) -> Option<Duration> {
+        match self {
+            Self::Endless => None,
+            Self::AtMost(longest) => Some(longest),
+        }
+    }
+
+    /// What is left of it after a wait.
+    fn after(self, waited: Option<Throttled>) -> Self {
+        match (self, waited) {
+            (Self::AtMost(longest), Some(waited)) => {
+                Self::AtMost(longest.saturating_sub(Duration::from_micros(waited.micros)))
+            }
+            _ => self,
+        }
+    }
+}
+
+/// What a write paid at one till.
+#[derive(Clone, Copy, Debug)]
+struct Payment {
+    waited: Option<Throttled>,
+    is_charged: bool,
 }
 
 /// Lets writers pass, lets them pay, or makes them wait.
@@ -69,7 +109,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Passes, pays or waits, for each keyspace that the write touches and for the memory that all
-    /// share. Returns what it paid.
+    /// share. Returns what it paid. A write that is refused is charged nowhere.
     ///
     /// Costs one relaxed load a keyspace and one for memory while nothing is behind.
     ///
@@ -78,19 +118,36 @@ impl Gate {
     /// closed or poisoned, or if the work it would wait for keeps failing: then with the cause, for
     /// instance `NoSpace`. The write is rejected.
     #[inline]
-    pub(crate) fn pass<'a>(
+    pub(crate) fn pass(
         &self,
-        tolls: impl IntoIterator<Item = Toll<'a>>,
+        tolls: &mut [Toll<'_>],
         patience: Patience,
     ) -> Result<Option<Throttled>> {
+        let result = self.pass_all(tolls, patience);
+        if result.is_err() {
+            for toll in tolls.iter().filter(|toll| toll.is_charged) {
+                toll.keyspace.till.refund(toll.bytes);
+            }
+        }
+        result
+    }
+
+    #[inline]
+    fn pass_all(&self, tolls: &mut [Toll<'_>], patience: Patience) -> Result<Option<Throttled>> {
         let (mut paid, mut last, mut weight) = (None, None, 0);
         for toll in tolls {
             last = Some(toll.keyspace);
             weight += toll.bytes + toll.op_count * ENTRY_BYTES;
             let till = &toll.keyspace.till;
-            if !till.is_open() && !till.spend_unseen(toll.bytes) {
+            if till.is_open() {
+                continue;
+            }
+            toll.is_charged = till.spend_unseen(toll.bytes);
+            if !toll.is_charged {
                 let counter = Counter::Keyspace(toll.keyspace);
-                paid = worse(paid, self.pay(counter, toll.bytes, patience)?);
+                let payment = self.pay(counter, toll.bytes, patience.after(paid))?;
+                toll.is_charged = payment.is_charged;
+                paid = worse(paid, payment.waited);
             }
         }
         let till = self.keyspaces.memory_till();
@@ -99,29 +156,27 @@ impl Gate {
             && let Some(keyspace) = last
         {
             let counter = Counter::Memory(&self.keyspaces, keyspace);
-            paid = worse(paid, self.pay(counter, weight, patience)?);
+            let payment = self.pay(counter, weight, patience.after(paid))?;
+            paid = worse(paid, payment.waited);
         }
         Ok(paid)
     }
 
     #[cold]
-    fn pay(
-        &self,
-        counter: Counter<'_>,
-        bytes: u64,
-        patience: Patience,
-    ) -> Result<Option<Throttled>> {
-        match self.look(counter) {
-            Verdict::Stop(cause) => self.wait(counter, cause, patience).map(Some),
-            Verdict::Slow(pace) => self.pay_slowed(counter, bytes, pace.cause, patience),
+    fn pay(&self, counter: Counter<'_>, bytes: u64, patience: Patience) -> Result<Payment> {
+        let waited = match self.look(counter) {
+            Verdict::Stop(cause) => Some(self.wait(counter, cause, patience)?),
+            Verdict::Slow(pace) => return self.pay_slowed(counter, bytes, pace.cause, patience),
             Verdict::Free => {
-                let till = counter.till();
-                till.spend(bytes);
                 let now = self.clock.monotonic_micros();
-                till.settle(now, counter.watch_bytes());
-                Ok(None)
+                counter.till().clear(now, counter.watch_bytes());
+                None
             }
-        }
+        };
+        Ok(Payment {
+            waited,
+            is_charged: false,
+        })
     }
 
     /// Pays what is owed for writes up to this one, by waiting for milliseconds.
@@ -131,27 +186,30 @@ impl Gate {
         bytes: u64,
         cause: ThrottleCause,
         patience: Patience,
-    ) -> Result<Option<Throttled>> {
+    ) -> Result<Payment> {
         let till = counter.till();
-        // A write that came because the view changed may still have credit.
-        if till.spend(bytes) {
-            return Ok(None);
-        }
         let began = self.clock.monotonic_micros();
-        let Some(owed) = till.settle(began, 0) else {
-            return Ok(None);
+        let bill = till.charge(Charge {
+            now_micros: began,
+            bytes,
+            longest: patience.longest(),
+        });
+        let waited = match bill {
+            Bill::Refused => return Err(busy(cause)),
+            Bill::Free | Bill::Paid => None,
+            Bill::Wait(owed) => {
+                self.executor.pause(owed);
+                till.grant();
+                let micros = self.clock.monotonic_micros().saturating_sub(began);
+                let throttled = Throttled { cause, micros };
+                self.ledger.add_throttle(throttled);
+                Some(throttled)
+            }
         };
-        if matches!(patience, Patience::AtMost(longest) if longest < owed) {
-            // What the writes before it owe stays owed.
-            till.refund(bytes);
-            return Err(busy(cause));
-        }
-        self.executor.pause(owed);
-        till.grant();
-        let micros = self.clock.monotonic_micros().saturating_sub(began);
-        let throttled = Throttled { cause, micros };
-        self.ledger.add_throttle(throttled);
-        Ok(Some(throttled))
+        Ok(Payment {
+            waited,
+            is_charged: bill != Bill::Free,
+        })
     }
 
     /// Makes a new verdict, and tells if writes come to be held back, or no longer are.

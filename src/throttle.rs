@@ -140,8 +140,9 @@ const SHARE_MIN: f64 = 1.0 / 64.0;
 /// `(1 - p) / p` times the speed at which the background removes just that: unlimited where the
 /// span begins, exactly the background's own speed in the middle, next to nothing at the end. So
 /// writers that are too fast for the background meet it in the middle of the span and stay there,
-/// whatever its speed is. The slowest of the four counts. Continuous and monotone: further behind
-/// is never faster, a faster background never slower.
+/// whatever its speed is, as long as what they write at a time is worth no more than the longest
+/// wait of the `till`; larger values go further into the span. The slowest of the four counts.
+/// Continuous and monotone: further behind is never faster, a faster background never slower.
 pub(crate) fn rate(inputs: &Inputs, limits: &Limits) -> Verdict {
     let bounded = [
         (

@@ -1,14 +1,19 @@
 //! The till of one keyspace: byte credits that writes spend, and the speeds they are measured by.
 //!
 //! A keyspace that keeps up costs a write one relaxed load. Once it is slowed, writes spend credit
-//! with one atomic subtraction; the one that overdraws it comes to the till, pays for all before it
-//! by waiting a few milliseconds, and leaves new credit behind. `stall` does the waiting; nothing
+//! without a lock; one for which too little is left comes to the till, pays for all before it by
+//! waiting a few milliseconds, and leaves new credit behind. What it costs itself is left to those
+//! after it; one that may not wait is refused and costs nothing. `stall` does the waiting; nothing
 //! here blocks or reads a clock.
+//!
+//! INVARIANT: each write that passes is charged once, either of the credit or in what is owed, and
+//! credit is no more than what is left of the last grant. So bytes come at the allowed speed,
+//! whatever they come in, except where a bound below forgives some.
 
 use std::time::Duration;
 
 use base::sync::Mutex;
-use base::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use base::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::throttle::{Pace, Verdict};
 
@@ -23,7 +28,8 @@ const METERED: u32 = 2;
 const STOPPED: u32 = 4;
 
 /// No write waits longer than this while it is merely slowed, in microseconds; what the machine
-/// takes to wake it comes on top.
+/// takes to wake it comes on top. So one writer of values that are worth more than this comes
+/// faster than allowed: the background falls further behind, up to the stop.
 pub(crate) const WAIT_MICROS_MAX: f64 = 7_000.0;
 /// Credit lasts at least so long at the allowed speed, in microseconds, and at most as long as
 /// the longest wait.
@@ -37,15 +43,16 @@ const CREDITS_PER_MEMTABLE: f64 = 8.0;
 const WAIT_MICROS_MIN: f64 = 1_000.0;
 /// Writes that were slower than allowed for so long may catch up, in microseconds.
 const SAVED_MICROS_MAX: f64 = 4_000.0;
-/// However large the writes, they owe no more than this, in microseconds.
+/// However large the writes before it, none finds more owed than this, in microseconds.
 const OWED_MICROS_MAX: f64 = 1_000_000.0;
 
 /// How writes to one keyspace pay.
 #[derive(Debug)]
 pub(crate) struct Till {
     state: AtomicU32,
-    /// What may be written before somebody must come here again, in bytes.
-    credit: AtomicI64,
+    /// What may be written before somebody must come here again, in bytes. Raised under the lock
+    /// of the book only, never above what was granted.
+    credit: AtomicU64,
     /// Writes that spent of the present credit.
     spenders: AtomicU32,
     /// LOCK: a leaf; held for arithmetic only.
@@ -60,7 +67,7 @@ struct Book {
     /// What was written so far is paid for at this moment.
     due_micros: f64,
     /// What the present credit was at first.
-    granted: i64,
+    granted: u64,
     /// The mean length of the writes that spent the last credit, in bytes.
     write_bytes: f64,
     flushes: Speed,
@@ -73,7 +80,7 @@ impl Till {
         Self {
             // Recovery may have left the tree in any shape.
             state: AtomicU32::new(STALE),
-            credit: AtomicI64::new(0),
+            credit: AtomicU64::new(0),
             spenders: AtomicU32::new(0),
             book: Mutex::new(Book {
                 verdict: Verdict::Free,
@@ -138,47 +145,94 @@ impl Till {
         self.book.lock().verdict
     }
 
-    /// Spends credit for a write of `bytes`. Returns whether it was enough.
+    /// Spends credit for a write of `bytes`, all of it or nothing. Returns whether it was enough.
     #[inline]
-    pub(crate) fn spend(&self, bytes: u64) -> bool {
-        let bytes = signed(bytes);
-        self.spenders.fetch_add(1, Ordering::Relaxed);
-        self.credit.fetch_sub(bytes, Ordering::Relaxed) >= bytes
-    }
-
-    /// Takes a write back that is not made after all.
-    pub(crate) fn refund(&self, bytes: u64) {
-        self.credit.fetch_add(signed(bytes), Ordering::Relaxed);
-    }
-
-    /// Settles for what was spent, at the speed of the last verdict. Returns how long the caller
-    /// must wait before it calls [`grant`](Till::grant), or `None` if nothing is owed and credit
-    /// was granted. `watch_bytes` is the credit while the verdict is free.
-    pub(crate) fn settle(&self, now_micros: u64, watch_bytes: u64) -> Option<Duration> {
-        let mut book = self.book.lock();
-        let left = self.credit.swap(0, Ordering::Relaxed);
-        let spent = as_f64((book.granted - left).max(0).unsigned_abs());
-        let spenders = self.spenders.swap(0, Ordering::Relaxed);
-        if spenders > 0 {
-            book.write_bytes = spent / f64::from(spenders);
+    fn spend(&self, bytes: u64) -> bool {
+        let rest = |credit: u64| credit.checked_sub(bytes);
+        let is_enough = self
+            .credit
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest)
+            .is_ok();
+        if is_enough {
+            self.spenders.fetch_add(1, Ordering::Relaxed);
         }
-        book.granted = 0;
-        let now = as_f64(now_micros);
+        is_enough
+    }
+
+    /// Charges a write at the speed of the last verdict, after what was spent before it. A write
+    /// that is refused owes nothing and leaves others the credit they have.
+    pub(crate) fn charge(&self, charge: Charge) -> Bill {
+        let mut book = self.book.lock();
+        // It came because the view changed, or somebody has left credit meanwhile.
+        if self.spend(charge.bytes) {
+            return Bill::Paid;
+        }
         let Verdict::Slow(pace) = book.verdict else {
-            book.due_micros = now;
-            self.grant_locked(&mut book, watch_bytes);
-            return None;
+            return Bill::Free;
         };
-        let from = book
+        let now = as_f64(charge.now_micros);
+        book.due_micros = book
             .due_micros
             .clamp(now - SAVED_MICROS_MAX, now + OWED_MICROS_MAX);
-        book.due_micros = from + spent / pace.bytes_per_second * 1e6;
+        // Even if the write is refused: time that passes from here on pays for it.
+        let before = self.settle_locked(&mut book);
+        book.due_micros += pace.micros(before.bytes);
         let owed = book.due_micros - now;
-        if owed >= WAIT_MICROS_MIN {
-            return Some(Duration::from_secs_f64(owed.min(WAIT_MICROS_MAX) / 1e6));
+        let wait = if owed < WAIT_MICROS_MIN {
+            Duration::ZERO
+        } else {
+            Duration::from_secs_f64(owed.min(WAIT_MICROS_MAX) / 1e6)
+        };
+        if charge.longest.is_some_and(|longest| longest < wait) {
+            return Bill::Refused;
         }
-        self.grant_paced_locked(&mut book, pace);
-        None
+        // What is left of the credit is taken away: the next grant is to be a whole one.
+        let meanwhile = book.granted - self.credit.swap(0, Ordering::Relaxed);
+        book.granted = 0;
+        book.due_micros += pace.micros(meanwhile) + pace.micros(charge.bytes);
+        book.note_writes(before.and(charge.bytes));
+        if !wait.is_zero() {
+            return Bill::Wait(wait);
+        }
+        if book.due_micros - now < WAIT_MICROS_MIN {
+            self.grant_paced_locked(&mut book, pace);
+        }
+        Bill::Paid
+    }
+
+    /// Takes back the charge of a write of `bytes` that is not made after all.
+    ///
+    /// Credit grows by no more than what was spent of it; the rest is taken off what is owed. So
+    /// whoever tries again and again gains nothing by it.
+    pub(crate) fn refund(&self, bytes: u64) {
+        let mut book = self.book.lock();
+        let spent = book.granted - self.credit.load(Ordering::Relaxed);
+        let credit = bytes.min(spent);
+        self.credit.fetch_add(credit, Ordering::Relaxed);
+        if let Verdict::Slow(pace) = book.verdict {
+            book.due_micros -= pace.micros(bytes - credit);
+        }
+    }
+
+    /// Begins anew while the verdict is free: nothing is owed, and so many bytes may be written
+    /// before the next look.
+    pub(crate) fn clear(&self, now_micros: u64, watch_bytes: u64) {
+        let mut book = self.book.lock();
+        self.settle_locked(&mut book);
+        book.due_micros = as_f64(now_micros);
+        self.grant_locked(&mut book, watch_bytes);
+    }
+
+    /// What was spent of the credit; only what is left counts as granted from here on.
+    fn settle_locked(&self, book: &mut Book) -> Spent {
+        let left = self.credit.load(Ordering::Relaxed);
+        let spent = Spent {
+            bytes: book.granted - left,
+            writes: self.spenders.swap(0, Ordering::Relaxed),
+        };
+        book.granted = left;
+        book.note_writes(spent);
+        spent
     }
 
     /// Leaves new credit, after a wait, unless somebody else did.
@@ -200,8 +254,9 @@ impl Till {
     }
 
     fn grant_locked(&self, book: &mut Book, bytes: u64) {
-        book.granted = signed(bytes);
-        self.credit.fetch_add(book.granted, Ordering::Relaxed);
+        book.granted = bytes;
+        // INVARIANT: none is left that a write could spend of at this moment, or it is free.
+        self.credit.store(bytes, Ordering::Relaxed);
     }
 
     /// Takes in that a job began which should get `bytes` done.
@@ -226,6 +281,12 @@ impl Till {
 }
 
 impl Book {
+    fn note_writes(&mut self, spent: Spent) {
+        if spent.writes > 0 {
+            self.write_bytes = as_f64(spent.bytes) / f64::from(spent.writes);
+        }
+    }
+
     fn speed_mut(&mut self, kind: WorkKind) -> &mut Speed {
         match kind {
             WorkKind::Flush => &mut self.flushes,
@@ -239,6 +300,52 @@ impl Book {
             compaction: self.compactions.by(now_micros),
         }
     }
+}
+
+impl Pace {
+    /// How long `bytes` take, in microseconds.
+    fn micros(self, bytes: u64) -> f64 {
+        as_f64(bytes) / self.bytes_per_second * 1e6
+    }
+}
+
+/// What writes have spent of some credit.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    bytes: u64,
+    writes: u32,
+}
+
+impl Spent {
+    /// With one more write.
+    fn and(self, bytes: u64) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(bytes),
+            writes: self.writes.saturating_add(1),
+        }
+    }
+}
+
+/// A write that comes to the till.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Charge {
+    pub(crate) now_micros: u64,
+    pub(crate) bytes: u64,
+    /// Rather than wait for longer it is not made; `None` if it waits for as long as it takes.
+    pub(crate) longest: Option<Duration>,
+}
+
+/// What [`Till::charge`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bill {
+    /// Nothing: writes are not slowed any more. It is not charged.
+    Free,
+    /// Nothing more.
+    Paid,
+    /// To wait for so long, and then to call [`Till::grant`]. It is charged already.
+    Wait(Duration),
+    /// Not to be made: it may not wait for what those before it owe. It is not charged.
+    Refused,
 }
 
 /// What [`Till::look`] is told.
@@ -295,11 +402,6 @@ impl Drop for Work<'_> {
         // Nothing is left to abandon after `finish`.
         self.till.book.lock().speed_mut(self.kind).abandon(self.id);
     }
-}
-
-fn signed(bytes: u64) -> i64 {
-    // Halved, so that no sum of two overflows.
-    i64::try_from(bytes).unwrap_or(i64::MAX).min(i64::MAX / 2)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a speed need not be exact")]

@@ -12,16 +12,44 @@ fn slow(bytes_per_second: f64) -> Judgement {
     }
 }
 
-/// Writes of 116 bytes, each taking `write_micros` by itself, for ten seconds. Returns the speed
-/// that came out, how many writes waited of all, and the longest wait.
-fn run(till: &Till, write_micros: f64) -> (f64, u64, u64, f64) {
+/// A write as the gate makes it.
+fn write(till: &Till, now_micros: u64, bytes: u64, longest: Option<Duration>) -> Bill {
+    if till.spend_unseen(bytes) {
+        return Bill::Paid;
+    }
+    till.charge(Charge {
+        now_micros,
+        bytes,
+        longest,
+    })
+}
+
+fn metered(memtable_bytes: u64, bytes_per_second: f64) -> Till {
+    let till = Till::new(memtable_bytes);
+    till.look(0, |_| slow(bytes_per_second));
+    till
+}
+
+/// How many of `count` writes that may not wait pass at this moment.
+fn pass_at_once(till: &Till, now_micros: u64, bytes: u64, count: usize) -> usize {
+    let bills = (0..count).map(|_| write(till, now_micros, bytes, Some(Duration::ZERO)));
+    bills
+        .filter(|bill| match bill {
+            Bill::Paid => true,
+            Bill::Refused => false,
+            other => panic!("{other:?} for a write that may not wait"),
+        })
+        .count()
+}
+
+/// Writes of so many bytes, each taking `write_micros` by itself, for ten seconds. Returns the
+/// speed that came out, how many writes waited of all, and the longest wait.
+fn run_with(till: &Till, write_micros: f64, bytes: u64) -> (f64, u64, u64, f64) {
     let (mut now, mut writes, mut waits, mut longest) = (1e6, 0_u64, 0_u64, 0.0_f64);
     while now < 11e6 {
         now += write_micros;
         writes += 1;
-        if !till.spend(116)
-            && let Some(wait) = till.settle(bytes_in(1e6, now), 0)
-        {
+        if let Bill::Wait(wait) = write(till, bytes_in(1e6, now), bytes, None) {
             let wait = wait.as_secs_f64() * 1e6;
             now += wait;
             waits += 1;
@@ -29,14 +57,17 @@ fn run(till: &Till, write_micros: f64) -> (f64, u64, u64, f64) {
             till.grant();
         }
     }
-    (as_f64(writes) * 116.0 / 10.0, writes, waits, longest)
+    (as_f64(writes * bytes) / 10.0, writes, waits, longest)
+}
+
+fn run(till: &Till, write_micros: f64) -> (f64, u64, u64, f64) {
+    run_with(till, write_micros, 116)
 }
 
 #[test]
 fn few_writes_pay_for_all_and_the_speed_is_what_was_allowed() {
     for allowed in [17e6, 20e6, 30e6, 40e6] {
-        let till = Till::new(64 << 20);
-        till.look(0, |_| slow(allowed));
+        let till = metered(64 << 20, allowed);
         let (speed, writes, waits, longest) = run(&till, 2.5);
         assert!(
             (speed / allowed - 1.0).abs() < 0.05,
@@ -49,36 +80,139 @@ fn few_writes_pay_for_all_and_the_speed_is_what_was_allowed() {
 
 #[test]
 fn nobody_waits_who_is_slower_than_allowed() {
-    let till = Till::new(64 << 20);
-    till.look(0, |_| slow(60e6));
+    let till = metered(64 << 20, 60e6);
     let (_, _, waits, _) = run(&till, 2.5);
     assert_eq!(waits, 0);
 }
 
 #[test]
-fn however_large_the_write_the_wait_is_bounded_and_the_rest_stays_owed() {
-    let till = Till::new(64 << 20);
-    till.look(0, |_| slow(1e6));
-    assert!(!till.spend(1 << 20));
-    for _ in 0..20 {
-        let wait = till.settle(1_000_000, 0).expect("a second is owed");
-        assert!(wait <= Duration::from_millis(8));
-        till.grant();
-        assert!(!till.spend(1 << 20));
+fn values_larger_than_any_credit_come_as_fast_as_allowed() {
+    // Each is worth between 4 and 6.5 ms and more than an eighth of a memtable.
+    for (allowed, bytes) in [(17e6, 70 << 10), (40e6, 200 << 10), (100e6, 640 << 10)] {
+        let till = metered(512 << 10, allowed);
+        let (speed, writes, waits, longest) = run_with(&till, 2.5, bytes);
+        assert!(
+            (speed / allowed - 1.0).abs() < 0.01,
+            "{speed} for {allowed}"
+        );
+        assert!(waits + 2 >= writes, "{waits} of {writes} at {allowed}");
+        assert!(longest <= 8000.0, "{longest} us at {allowed}");
     }
+}
+
+#[test]
+fn a_value_is_owed_once() {
+    let till = metered(64 << 20, 1e6);
+    let now = 1_000_000;
+    assert_eq!(write(&till, now, 10_000, None), Bill::Paid, "nothing owed");
+    // Ten milliseconds, less the four that were saved up.
+    let wait = write(&till, now, 10_000, None);
+    assert_eq!(wait, Bill::Wait(Duration::from_millis(6)));
+    // Ten more on top of the six: whoever may not wait finds that out to the microsecond.
+    assert_eq!(pass_at_once(&till, now + 14_999, 1, 10), 0);
+    assert_eq!(pass_at_once(&till, now + 15_001, 1, 1), 1);
+}
+
+#[test]
+fn who_may_not_wait_gains_nothing_by_trying_again() {
+    let till = metered(64 << 20, 1e6);
+    let now = 1_000_000;
+    // One that finds nothing owed, and the credit of seven milliseconds that it leaves.
+    assert_eq!(pass_at_once(&till, now, 100, 1000), 71);
+    // Ten seconds, in each millisecond four times as often as allowed.
+    let passed: usize = (1..=10_000)
+        .map(|ms| pass_at_once(&till, now + ms * 1000, 100, 40))
+        .sum();
+    let allowed = 10_000 * 1000 / 100;
     assert!(
-        till.settle(9_000_000, 0).is_some(),
-        "the last one is not paid yet"
+        (allowed - 100..=allowed + 100).contains(&passed),
+        "{passed}, allowed are {allowed}"
     );
-    assert_eq!(till.settle(11_000_000, 0), None, "time paid for it");
+}
+
+#[test]
+fn large_values_that_may_not_wait_pass_one_at_a_time_when_the_last_is_paid() {
+    let till = metered(64 << 20, 1e6);
+    let passed: Vec<u64> = (1000..1500)
+        .filter(|ms| pass_at_once(&till, ms * 1000, 100_000, 10) > 0)
+        .collect();
+    // A hundred milliseconds each; the first has saved four, and the last millisecond is let go.
+    assert_eq!(passed, [1000, 1096, 1196, 1296, 1396, 1496]);
+}
+
+#[test]
+fn a_refused_write_takes_nothing_from_others() {
+    let till = metered(64 << 20, 1e6);
+    let now = 1_000_000;
+    assert_eq!(write(&till, now, 100, None), Bill::Paid);
+    assert_eq!(write(&till, now, 6_000, None), Bill::Paid, "of the credit");
+    assert_eq!(pass_at_once(&till, now, 10_000, 100), 0);
+    // The last thousand of the seven are still there.
+    assert_eq!(pass_at_once(&till, now, 100, 100), 10);
+}
+
+#[test]
+fn who_may_wait_for_less_than_is_owed_is_refused_and_not_charged() {
+    let till = metered(64 << 20, 1e6);
+    let now = 1_000_000;
+    assert_eq!(write(&till, now, 10_000, None), Bill::Paid);
+    let longest = Some(Duration::from_micros(5_999));
+    for _ in 0..100 {
+        assert_eq!(write(&till, now, 100, longest), Bill::Refused);
+    }
+    let longest = Some(Duration::from_millis(6));
+    let wait = Bill::Wait(Duration::from_millis(6));
+    assert_eq!(write(&till, now, 100, longest), wait);
+}
+
+#[test]
+fn a_refund_leaves_all_as_if_the_write_had_not_been_made() {
+    let now = 1_000_000;
+    let no_wait = Some(Duration::ZERO);
+    // What others spend between a charge and its refund: the value comes back as what is owed, half
+    // as credit, and most of it as credit.
+    for between in [0, 3_500, 7_000] {
+        let till = metered(64 << 20, 1e6);
+        for _ in 0..1000 {
+            assert_eq!(write(&till, now, 100, no_wait), Bill::Paid);
+            till.refund(100);
+        }
+        // Seven milliseconds of credit, of which four were saved up.
+        assert_eq!(pass_at_once(&till, now, 100, 1000), 70);
+        let wait = Bill::Wait(Duration::from_millis(3));
+        assert_eq!(write(&till, now, 10_000, None), wait);
+        till.grant();
+        assert_eq!(write(&till, now, between, no_wait), Bill::Paid);
+        till.refund(10_000);
+        assert_eq!(pass_at_once(&till, now, 100, 1000), 70, "the credit");
+        // A microsecond a byte, and the last millisecond is let go.
+        let due = now + 7_000 + between + 7_000 - 4_000 - 1_000;
+        assert_eq!(pass_at_once(&till, due - 1, 1, 10), 0);
+        assert_eq!(pass_at_once(&till, due + 1, 1, 1), 1);
+    }
+}
+
+#[test]
+fn however_large_the_write_the_wait_is_bounded_and_the_rest_stays_owed() {
+    let till = metered(64 << 20, 1e6);
+    assert_eq!(write(&till, 1_000_000, 1 << 20, None), Bill::Paid);
+    for _ in 0..20 {
+        let bill = write(&till, 1_000_000, 1 << 20, None);
+        assert_eq!(bill, Bill::Wait(Duration::from_millis(7)));
+        till.grant();
+    }
+    // The last one finds a second owed, and takes a little more than that itself.
+    let later = |micros| pass_at_once(&till, micros, 100_000, 1);
+    assert_eq!(later(2_900_000), 0, "the last one is not paid yet");
+    assert_eq!(later(3_100_000), 1, "time paid for it");
 }
 
 #[test]
 fn credit_is_a_small_part_of_a_memtable_however_fast_writes_may_come() {
-    let till = Till::new(64 << 10);
-    till.look(0, |_| slow(100e6));
+    let till = metered(64 << 10, 100e6);
     assert!(!till.spend(1), "no credit yet");
-    assert_eq!(till.settle(1_000_000, 0), None, "a byte is not waited for");
+    let bill = write(&till, 1_000_000, 1, None);
+    assert_eq!(bill, Bill::Paid, "a byte is not waited for");
     let credit = (0..1000).take_while(|_| till.spend(116)).count() * 116;
     assert!((7 << 10..=8 << 10).contains(&credit), "{credit}");
 }

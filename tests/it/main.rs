@@ -47,6 +47,7 @@ mod sweeping;
 mod tables;
 mod throttle;
 mod throttle_memory;
+mod throttle_paid;
 mod throttle_sim;
 mod tidy;
 mod walks;
