@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use siltstone::{Durability, KeyspaceOptions, Options};
 
 #[path = "support/fixture.rs"]
 mod fixture;
 
-use fixture::{Everything, Fixture, opened};
+use fixture::{Everything, Fixture, copy, everything, opened};
 
 /// The files of a database whose names begin or end so, the largest last.
 fn files(dir: &Path, part: &str) -> Vec<PathBuf> {
@@ -330,6 +331,141 @@ fn without_manifest_or_current_tables_and_log_are_enough() {
             );
         }
     }
+}
+
+/// How the databases are made whose log is kept.
+fn with_its_log() -> Options {
+    Options::new()
+        .durability(Durability::Disk)
+        .sync_interval(None)
+        .log_keep_bytes(1 << 30)
+}
+
+/// The segment of the log that holds `needle`.
+#[track_caller]
+fn segment_with(db: &Path, needle: &str) -> PathBuf {
+    let mut logs = files(db, ".log").into_iter();
+    let found = logs.find(|path| {
+        let bytes = std::fs::read(path).expect("there");
+        bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
+    });
+    found.expect("it is in the log")
+}
+
+/// A database whose log goes back to a keyspace that was dropped and made again since, and whose
+/// MANIFEST has forgotten the first one. The last writes are in the log only.
+fn with_a_keyspace_made_again(fixture: &Fixture) -> Everything {
+    let live = fixture.path("live");
+    let db = with_its_log().open(&live).expect("a new database");
+    let options = KeyspaceOptions::new();
+    let first = db.create_keyspace("a", &options).expect("created");
+    first.put("x", "of the first").expect("put");
+    db.put("d", "flushed").expect("put");
+    db.drop_keyspace("a").expect("dropped");
+    let second = db.create_keyspace("a", &options).expect("created");
+    second.put("k", "of the second").expect("put");
+    db.flush().expect("flushed");
+    db.close().expect("closed");
+    let reopened = with_its_log().open(&live).expect("it is whole");
+    reopened.close().expect("closed");
+    let db = with_its_log().open(&live).expect("it is whole");
+    let second = db.keyspace("a").expect("there");
+    for n in 0..4 {
+        second
+            .put(format!("l{n}"), format!("in the log {n}"))
+            .expect("put");
+    }
+    let expected = everything(&db);
+    copy(&live, &fixture.path("db"));
+    db.close().expect("closed");
+    // What is flipped below has to be what the log keeps.
+    segment_with(&fixture.path("db"), "of the first");
+    expected
+}
+
+#[test]
+fn a_keyspace_made_again_is_not_dropped_with_the_first() {
+    let fixture = Fixture::new();
+    let expected = with_a_keyspace_made_again(&fixture);
+    let (report, found) = repaired(&fixture, 0);
+    assert_eq!(found, expected, "{report}");
+    // Nobody needs what is damaged here.
+    let fixture = Fixture::new();
+    let expected = with_a_keyspace_made_again(&fixture);
+    let log = segment_with(&fixture.path("db"), "of the first");
+    flip(&log, place_of(&log, "of the first"));
+    let (report, found) = repaired(&fixture, 0);
+    assert_eq!(found, expected, "{report}");
+}
+
+#[test]
+fn a_keyspace_made_again_is_saved_past_a_damaged_log() {
+    for damage in ["in the log 1", "of the first"] {
+        let fixture = Fixture::new();
+        let expected = with_a_keyspace_made_again(&fixture);
+        let log = segment_with(&fixture.path("db"), "in the log 1");
+        flip(&log, place_of(&log, "in the log 1"));
+        let mut lost = 1;
+        if damage == "of the first" {
+            // And nothing says any more what there was.
+            let log = segment_with(&fixture.path("db"), damage);
+            flip(&log, place_of(&log, damage));
+            let manifest = files(&fixture.path("db"), "MANIFEST-").pop();
+            std::fs::remove_file(manifest.expect("there is one")).expect("removed");
+            lost = 3;
+        }
+        let (report, found) = repaired(&fixture, 1);
+        assert_eq!(missing(&found, &expected), 1, "{damage}: {report}");
+        assert_eq!(found["a"].get(&b"x"[..]), None, "{damage}: {report}");
+        let losses = report["losses"].as_array().expect("a list");
+        assert_eq!(losses.len(), lost, "{damage}: {report}");
+    }
+}
+
+#[test]
+fn a_segment_that_no_open_reads_may_be_damaged() {
+    let fixture = Fixture::new();
+    let (live, db) = (fixture.path("live"), fixture.path("db"));
+    let live_db = with_its_log().open(&live).expect("a new database");
+    for n in 0..300 {
+        live_db
+            .put(format!("key{n:04}"), format!("to be flushed {n:04}"))
+            .expect("put");
+    }
+    live_db.flush().expect("flushed");
+    for n in 0..4 {
+        live_db
+            .put(format!("later{n}"), format!("in the log {n}"))
+            .expect("put");
+    }
+    let expected = everything(&live_db);
+    copy(&live, &db);
+    live_db.close().expect("closed");
+    let log = segment_with(&db, "to be flushed 0150");
+    assert_ne!(log, segment_with(&db, "in the log 0"));
+    flip(&log, place_of(&log, "to be flushed 0150"));
+    copy(&db, &fixture.path("opened"));
+    assert_eq!(opened(&fixture.path("opened")), expected);
+    let (report, found) = repaired(&fixture, 0);
+    assert_eq!(found, expected, "{report}");
+    let remarks = report["remarks"].as_array().expect("a list");
+    assert_eq!(remarks.len(), 0, "{report}");
+
+    std::fs::remove_dir_all(fixture.path("saved")).expect("removed");
+    let table = files(&db, ".sst").pop().expect("there is one");
+    flip(&table, 100);
+    let (report, found) = repaired(&fixture, 1);
+    assert_eq!(report["losses"].as_array().expect("a list").len(), 1);
+    assert!(missing(&found, &expected) > 0, "{report}");
+    assert_eq!(found["default"][&b"later3"[..]], b"in the log 3");
+
+    std::fs::remove_dir_all(fixture.path("saved")).expect("removed");
+    let log = segment_with(&db, "in the log 1");
+    flip(&log, place_of(&log, "in the log 1"));
+    let (report, found) = repaired(&fixture, 1);
+    // That of the first segment is none: its records are in tables, or lost with these.
+    assert_eq!(report["losses"].as_array().expect("a list").len(), 2);
+    assert_eq!(found["default"][&b"later2"[..]], b"in the log 2");
 }
 
 #[test]

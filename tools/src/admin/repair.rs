@@ -215,6 +215,7 @@ impl Plan {
             let _ = known.read(&*self.directory.fs, &path);
         }
         replay::collect_names(&self.directory, &mut known);
+        known.drop_namesakes();
         self.dropped = known.dropped;
         self.sources.insert(KeyspaceId::DEFAULT, Source::default());
         let numbers: Vec<_> = self.directory.numbers(FileKind::Table).collect();
@@ -241,13 +242,8 @@ impl Plan {
 
     fn name_sources(&mut self, names: &BTreeMap<KeyspaceId, Made>, report: &mut Report) {
         for (id, source) in &mut self.sources {
-            let made = names.get(id).cloned().unwrap_or_else(|| {
-                let name = format!("keyspace-{id}");
-                let remark =
-                    format!("nothing says what keyspace {id} was called; it is {name} now");
-                report.remarks.push(remark);
-                Made::named(&name)
-            });
+            let made = names.get(id).cloned();
+            let made = made.unwrap_or_else(|| Made::unnamed(*id, report));
             (source.name, source.options) = (made.name, made.options);
         }
     }
@@ -261,6 +257,14 @@ pub(super) struct Made {
 }
 
 impl Made {
+    /// One of which nothing says how it was made.
+    pub(super) fn unnamed(id: KeyspaceId, report: &mut Report) -> Self {
+        let name = format!("keyspace-{id}");
+        let remark = format!("nothing says what keyspace {id} was called; it is {name} now");
+        report.remarks.push(remark);
+        Self::named(&name)
+    }
+
     fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -287,6 +291,16 @@ impl Known {
             }
             Ok(())
         })
+    }
+
+    /// No two have one name at a time: all but the youngest were dropped, where nothing says so.
+    fn drop_namesakes(&mut self) {
+        let mut taken = BTreeSet::new();
+        for (id, made) in self.names.iter().rev() {
+            if !taken.insert(&made.name) {
+                self.dropped.insert(*id);
+            }
+        }
     }
 
     fn take(&mut self, edit: VersionEdit) {

@@ -1,11 +1,12 @@
 //! What the log holds beyond the tables, record by record, past damage where there is any.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use base::coding::{Malformed, Reader};
 use base::cursor::Cursor;
-use base::error::Result;
+use base::error::{Error, Result};
 use base::fs::OverlayFs;
 use base::sync::Arc;
 use base::{FileKind, InternalKey, KeyKind, KeyspaceId, SequenceNumber};
@@ -13,12 +14,12 @@ use log::{Ending, Record, RecordKind, Replay, SegmentReader};
 use siltstone::{Db, Keyspace, WriteBatch};
 use sstable::{ScanMode, TableReader};
 
-use super::super::directory::Directory;
-use super::super::failure::{Failure, Outcome};
+use super::super::directory::{Directory, State};
+use super::super::failure::Outcome;
 use super::super::interrupt::Interrupt;
 use super::super::operations::{self, Operation};
 use super::super::wal;
-use super::{Known, Loss, Made, Plan, Report, salvage};
+use super::{Known, Loss, Made, Plan, Report, make_keyspace, salvage};
 
 /// So many tables are kept open to look for newer entries in.
 const OPEN_TABLES_MAX: usize = 64;
@@ -83,33 +84,84 @@ fn created(payload: &[u8]) -> std::result::Result<(KeyspaceId, Made), Malformed>
     Ok((id, made))
 }
 
-/// Hands every record that can be read to `visit`, and every stretch that cannot to `lose`: where
-/// it begins and, if records follow it, where it ends.
+/// A stretch of a segment that cannot be read.
+pub(super) struct Stretch {
+    offset: u64,
+    /// Where records follow it, if they do.
+    later: Option<u64>,
+    error: Option<Error>,
+}
+
+impl Stretch {
+    fn into_loss(self, path: &Path) -> Loss {
+        let message = match (self.error, self.later) {
+            (Some(error), _) => error.to_string(),
+            (None, Some(_)) => "records of the log cannot be read; later ones can".to_owned(),
+            (None, None) => "the log ends in a record that is not whole".to_owned(),
+        };
+        Loss {
+            file: path.to_owned(),
+            offset: self.offset,
+            bytes: self.later.map(|later| later.saturating_sub(self.offset)),
+            keys: None,
+            message,
+        }
+    }
+}
+
+/// Hands every record that can be read to `visit`, and every stretch that cannot to `lose`.
+///
+/// # Errors
+/// Those of `visit`, and no others.
 pub(super) fn read_past_damage(
     reader: &mut SegmentReader,
-    lose: &mut dyn FnMut((u64, Option<u64>)),
+    lose: &mut dyn FnMut(Stretch),
     visit: &mut dyn FnMut(&Record<'_>) -> Outcome<()>,
 ) -> Outcome<()> {
     loop {
-        while let Some(record) = reader.next()? {
-            visit(&record)?;
+        let offset = reader.position().offset;
+        match reader.next() {
+            Ok(Some(record)) => {
+                visit(&record)?;
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                lose(Stretch {
+                    offset,
+                    later: None,
+                    error: Some(error),
+                });
+                return Ok(());
+            }
         }
-        match reader.ending() {
+        let (offset, later) = match reader.ending() {
             Ending::Damaged {
                 offset,
                 later_offset,
                 ..
-            } => {
-                lose((offset, Some(later_offset)));
-                reader.skip_to(later_offset);
-            }
-            Ending::Torn { offset } => {
-                lose((offset, None));
-                return Ok(());
-            }
+            } => (offset, Some(later_offset)),
+            Ending::Torn { offset } => (offset, None),
             _ => return Ok(()),
+        };
+        lose(Stretch {
+            offset,
+            later,
+            error: None,
+        });
+        match later {
+            Some(later) => reader.skip_to(later),
+            None => return Ok(()),
         }
     }
+}
+
+/// Whether the record takes sequence numbers, and so has a place among the writes.
+fn is_numbered(record: &Record<'_>) -> bool {
+    matches!(
+        record.meta.kind,
+        RecordKind::Batch | RecordKind::KeyspaceCreate | RecordKind::KeyspaceDrop
+    )
 }
 
 /// Applies what the log holds beyond the tables.
@@ -123,21 +175,38 @@ pub(super) fn log(
     let mut replayer = Replayer {
         db,
         keyspaces: keyspaces.clone(),
+        gone: BTreeSet::new(),
         plan,
         interrupt,
         operation_count: 0,
         open: BTreeMap::new(),
     };
-    if !replayer.as_an_open_would(report)? {
+    if let Replayed::InPart(reason) = replayer.as_an_open_would(report)? {
+        // What was applied already is applied once more, in the same order: that changes nothing.
+        replayer.operation_count = 0;
+        let told = report.losses.len();
         replayer.whatever_there_is(report)?;
+        // It knows better what is lost, unless what is wrong cannot be read off a single file.
+        let is_told = |reason: &Loss| report.losses.iter().skip(told).any(|l| l.file == reason.file);
+        let reason = reason.filter(|reason| !is_told(reason));
+        report.losses.extend(reason);
     }
     report.log_operation_count = replayer.operation_count;
     Ok(())
 }
 
+/// Whether the log was replayed as an open does it.
+enum Replayed {
+    Whole,
+    /// Why it was not, unless that is known already.
+    InPart(Option<Loss>),
+}
+
 struct Replayer<'a> {
     db: &'a Db,
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    /// Those that the log has dropped.
+    gone: BTreeSet<KeyspaceId>,
     plan: &'a Plan,
     interrupt: &'a Interrupt,
     operation_count: u64,
@@ -145,67 +214,66 @@ struct Replayer<'a> {
 }
 
 impl Replayer<'_> {
-    /// Replays the log if an open would accept it; returns whether it did.
-    fn as_an_open_would(&mut self, report: &mut Report) -> Outcome<bool> {
+    /// Replays the log if an open would accept it, and of it what an open reads: in segments of
+    /// which every record is in tables, damage costs nothing.
+    fn as_an_open_would(&mut self, report: &mut Report) -> Outcome<Replayed> {
         let directory = &self.plan.directory;
         let Some(state) = &self.plan.state else {
-            return Ok(false);
+            return Ok(Replayed::InPart(None));
+        };
+        let refused = |error: &Error| {
+            let path = error.path().unwrap_or(&directory.path);
+            Ok(Replayed::InPart(Some(Loss::of(error, path))))
         };
         let overlay = Arc::new(OverlayFs::new(Arc::clone(&directory.fs)));
         let prepared = match wal::recover(directory, state, &overlay) {
             Ok(prepared) => prepared,
-            Err(error) if error.is_corruption() => {
-                let path = error.path().unwrap_or(&directory.path).to_owned();
-                report.losses.push(Loss::of(&error, &path));
-                return Ok(false);
-            }
+            Err(error) if error.is_corruption() => return refused(&error),
             Err(error) => return Err(error.into()),
         };
+        let from = state.floor().plus(1);
+        let mut replay = Replay::open(&*overlay, &directory.path, &prepared.segments, from)?;
+        loop {
+            match replay.next() {
+                Ok(None) => break,
+                Ok(Some(record)) => self.apply(&record, report)?,
+                Err(error) if error.is_corruption() => return refused(&error),
+                Err(error) => return Err(error.into()),
+            }
+        }
         let remark = prepared.dropped.as_ref().map(wal::dropped_remark);
         report.remarks.extend(remark);
-        let from = SequenceNumber::ZERO;
-        let mut replay = Replay::open(&*overlay, &directory.path, &prepared.segments, from)?;
-        while let Some(record) = replay.next()? {
-            self.apply(&record, report)?;
-        }
-        Ok(true)
+        Ok(Replayed::Whole)
     }
 
     /// Replays every record that can be read.
     fn whatever_there_is(&mut self, report: &mut Report) -> Outcome<()> {
+        let state = self.plan.state.as_ref();
+        let floor = state.map_or(SequenceNumber::ZERO, State::floor);
+        // What could not be read since the last record that could.
+        let mut since = Vec::new();
         for mut reader in segments(&self.plan.directory, report)? {
             let path = reader.path().to_owned();
-            let mut losses = Vec::new();
+            let stretches = RefCell::new(std::mem::take(&mut since));
             let mut inner = Report::default();
-            let read = read_past_damage(
+            read_past_damage(
                 &mut reader,
-                &mut |stretch| losses.push(stretch),
-                &mut |record| self.apply(record, &mut inner),
-            );
-            match read {
-                Err(Failure::Damage(message)) => report.losses.push(Loss {
-                    file: path.clone(),
-                    offset: reader.position().offset,
-                    message,
-                    ..Loss::default()
-                }),
-                read => read?,
-            }
+                &mut |stretch| stretches.borrow_mut().push(stretch.into_loss(&path)),
+                &mut |record| {
+                    let mut stretches = stretches.borrow_mut();
+                    if is_numbered(record) && record.meta.first_seq <= floor.plus(1) {
+                        // Whatever lay before it is in tables.
+                        stretches.clear();
+                    }
+                    inner.losses.append(&mut stretches);
+                    self.apply(record, &mut inner)
+                },
+            )?;
             report.losses.append(&mut inner.losses);
             report.remarks.append(&mut inner.remarks);
-            for (offset, later) in losses {
-                report.losses.push(Loss {
-                    file: path.clone(),
-                    offset,
-                    bytes: later.map(|later| later.saturating_sub(offset)),
-                    keys: None,
-                    message: match later {
-                        Some(_) => "records of the log cannot be read; later ones can".to_owned(),
-                        None => "the log ends in a record that is not whole".to_owned(),
-                    },
-                });
-            }
+            since = stretches.into_inner();
         }
+        report.losses.append(&mut since);
         Ok(())
     }
 
@@ -213,27 +281,84 @@ impl Replayer<'_> {
         self.interrupt.check("the repair is not complete")?;
         match record.meta.kind {
             RecordKind::Batch => self.apply_batch(record, report),
-            RecordKind::KeyspaceCreate => {
-                if let Ok((id, made)) = created(record.payload)
-                    && !self.plan.dropped.contains(&id)
-                    && !self.keyspaces.contains_key(&id)
-                {
-                    let Made { name, options } = made;
-                    let keyspace = super::make_keyspace(self.db, &name, &options, report)?;
-                    self.keyspaces.insert(id, keyspace);
+            RecordKind::KeyspaceCreate => match created(record.payload) {
+                Ok((id, made)) => self.create(id, &made, report),
+                Err(Malformed) => {
+                    let what = "the record that creates a keyspace";
+                    report.losses.push(self.malformed(record, what));
+                    Ok(())
                 }
-                Ok(())
-            }
-            RecordKind::KeyspaceDrop => {
-                if let Ok(id) = Reader::new(record.payload).varint_u32()
-                    && let Some(keyspace) = self.keyspaces.remove(&KeyspaceId(id))
-                {
-                    self.db.drop_keyspace(keyspace.name())?;
+            },
+            RecordKind::KeyspaceDrop => match Reader::new(record.payload).varint_u32() {
+                Ok(id) => self.drop_keyspace(KeyspaceId(id)),
+                Err(Malformed) => {
+                    let what = "the record that drops a keyspace";
+                    report.losses.push(self.malformed(record, what));
+                    Ok(())
                 }
-                Ok(())
-            }
+            },
             _ => Ok(()),
         }
+    }
+
+    fn malformed(&self, record: &Record<'_>, what: &str) -> Loss {
+        let position = record.position;
+        Loss {
+            file: self.plan.directory.path.clone(),
+            offset: position.offset,
+            message: format!("{what} at {position} of the log is malformed"),
+            ..Loss::default()
+        }
+    }
+
+    /// Whether the keyspace is not there any more, and with it whatever the log holds of it.
+    ///
+    /// INVARIANT: of the ids that MANIFEST has given away, those that it has no keyspace for were
+    /// dropped. It forgets when, and the log may still say how they were made.
+    fn is_gone(&self, id: KeyspaceId) -> bool {
+        let state = self.plan.state.as_ref();
+        let next = state.and_then(|state| state.facts.next_keyspace_id);
+        let is_of_old = next.is_some_and(|next| id < next);
+        (is_of_old && !self.plan.sources.contains_key(&id))
+            || self.plan.dropped.contains(&id)
+            || self.gone.contains(&id)
+    }
+
+    fn create(&mut self, id: KeyspaceId, made: &Made, report: &mut Report) -> Outcome<()> {
+        if self.keyspaces.contains_key(&id) || self.is_gone(id) {
+            return Ok(());
+        }
+        let mut others = self.keyspaces.iter();
+        let namesake = others.find(|(_, other)| other.name() == made.name);
+        let namesake = namesake.map(|(id, _)| *id);
+        if let Some(namesake) = namesake.filter(|other| *other != KeyspaceId::DEFAULT) {
+            // No two have one name at a time: the older was dropped, where nothing can be read.
+            if namesake > id {
+                self.gone.insert(id);
+                return Ok(());
+            }
+            self.drop_keyspace(namesake)?;
+        }
+        let keyspace = make_keyspace(self.db, &made.name, &made.options, report)?;
+        self.keyspaces.insert(id, keyspace);
+        Ok(())
+    }
+
+    fn drop_keyspace(&mut self, id: KeyspaceId) -> Outcome<()> {
+        if let Some(keyspace) = self.keyspaces.remove(&id) {
+            self.db.drop_keyspace(keyspace.name())?;
+        }
+        self.gone.insert(id);
+        Ok(())
+    }
+
+    /// Where to write what the log holds of a keyspace; `None` if it is gone.
+    fn target(&mut self, id: KeyspaceId, report: &mut Report) -> Outcome<Option<Keyspace>> {
+        if !self.keyspaces.contains_key(&id) && !self.is_gone(id) {
+            // The record that created it cannot be read.
+            self.create(id, &Made::unnamed(id, report), report)?;
+        }
+        Ok(self.keyspaces.get(&id).cloned())
     }
 
     fn apply_batch(&mut self, record: &Record<'_>, report: &mut Report) -> Outcome<()> {
@@ -242,24 +367,18 @@ impl Replayer<'_> {
         let whole =
             operations::for_each(record.payload, op_count, |operation| list.push(operation));
         if whole.is_err() {
-            let position = record.position;
-            report.losses.push(Loss {
-                file: self.plan.directory.path.clone(),
-                offset: position.offset,
-                message: format!("the batch at {position} of the log is malformed"),
-                ..Loss::default()
-            });
+            report.losses.push(self.malformed(record, "the batch"));
             return Ok(());
         }
         let mut batch = WriteBatch::new();
         for (index, operation) in (0..).zip(list) {
             let seq = record.meta.first_seq.plus(index);
-            if self.is_needed(&operation, seq)?
-                && let Some(keyspace) = self.keyspaces.get(&operation.keyspace)
+            if self.is_needed(&operation, seq)
+                && let Some(keyspace) = self.target(operation.keyspace, report)?
             {
                 match operation.kind {
-                    KeyKind::Put => batch.put_in(keyspace, operation.key, operation.value),
-                    KeyKind::Delete => batch.delete_in(keyspace, operation.key),
+                    KeyKind::Put => batch.put_in(&keyspace, operation.key, operation.value),
+                    KeyKind::Delete => batch.delete_in(&keyspace, operation.key),
                 };
                 self.operation_count += 1;
             }
@@ -271,30 +390,28 @@ impl Replayer<'_> {
     }
 
     /// Whether the tables do not have it yet, nor anything newer.
-    fn is_needed(&mut self, operation: &Operation<'_>, seq: SequenceNumber) -> Outcome<bool> {
+    fn is_needed(&mut self, operation: &Operation<'_>, seq: SequenceNumber) -> bool {
         let Some(source) = self.plan.sources.get(&operation.keyspace) else {
-            return Ok(true);
+            return true;
         };
         if let Some(state) = &self.plan.state {
-            return Ok(seq
+            return seq
                 > source
                     .flushed_upto
-                    .max(state.facts.flushed_floor.unwrap_or_default()));
+                    .max(state.facts.flushed_floor.unwrap_or_default());
         }
-        for table in &source.tables {
+        source.tables.iter().all(|table| {
             if operation.key < &table.smallest[..] || operation.key > &table.largest[..] {
-                continue;
+                return true;
             }
-            let reader = self.reader(&table.path)?;
+            let reader = self.reader(&table.path);
+            let found = reader.and_then(|reader| newest(&reader, operation.key));
             // What cannot be read is reported already.
-            if newest(&reader, operation.key).is_ok_and(|found| found > Some(seq)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            found.map_or(true, |found| found <= Some(seq))
+        })
     }
 
-    fn reader(&mut self, path: &Path) -> Outcome<Arc<TableReader>> {
+    fn reader(&mut self, path: &Path) -> Result<Arc<TableReader>> {
         if let Some(reader) = self.open.get(path) {
             return Ok(Arc::clone(reader));
         }
