@@ -36,7 +36,11 @@ pub(crate) struct Directory {
 impl Directory {
     /// Looks what is there.
     pub(crate) fn open(path: &Path) -> Outcome<Self> {
-        let fs: Arc<dyn FileSystem> = Arc::new(ReadOnlyFs::new());
+        Self::open_on(Arc::new(ReadOnlyFs::new()), path)
+    }
+
+    /// The same on `fs`.
+    pub(crate) fn open_on(fs: Arc<dyn FileSystem>, path: &Path) -> Outcome<Self> {
         let no_database = || {
             let path = escape(path.as_os_str().as_bytes());
             Failure::trouble(format!("there is no database in {path}"))

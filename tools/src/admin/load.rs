@@ -25,8 +25,8 @@ use crate::text::{bytes_for_people, count_for_people};
 const NOT_COMPLETE: &str = "the load is not complete";
 /// A batch is written when it has grown to this, however few its records are.
 const BATCH_BYTES_MAX: usize = 8 << 20;
-/// The engine's default limit for values.
-const VALUE_BYTES_MAX: usize = 256 << 20;
+/// The engine takes no longer batch, and a value comes with its key and their lengths.
+const VALUE_BYTES_MAX: usize = base::key::BATCH_BYTES_MAX - KEY_BYTES_MAX - 64;
 /// Malformed lines that are reported one by one.
 const REPORTED_BAD_LINES_MAX: u64 = 20;
 
@@ -143,6 +143,10 @@ impl Loader<'_> {
     }
 
     fn put(&mut self, record: &Record) -> Outcome<()> {
+        let record_bytes = record.key.len() + record.value.len();
+        if self.batch.bytes() + record_bytes > BATCH_BYTES_MAX {
+            self.write_batch()?;
+        }
         match &record.keyspace {
             None => self.batch.put(&record.key, &record.value),
             Some(name) => {
@@ -151,7 +155,7 @@ impl Loader<'_> {
             }
         };
         self.batch_last_line = self.reader.line_number();
-        self.batch_user_bytes += (record.key.len() + record.value.len()) as u64;
+        self.batch_user_bytes += record_bytes as u64;
         let is_full = self.batch.len() >= self.args.batch_size as usize;
         if is_full || self.batch.bytes() >= BATCH_BYTES_MAX {
             self.write_batch()?;
@@ -282,4 +286,23 @@ fn report(done: &Done, micros: u64, output: &mut Output<'_>) -> Outcome<()> {
         bytes_for_people(done.user_bytes),
         done.record_count as f64 / seconds,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_database_can_hold_can_be_loaded() {
+        let record = |len| Record {
+            keyspace: None,
+            key: b"key".to_vec(),
+            // Never touched: it takes no memory.
+            value: vec![0; len],
+        };
+        assert_eq!(reason_against(&record(0)), None);
+        assert_eq!(reason_against(&record(300 << 20)), None);
+        assert_eq!(reason_against(&record(VALUE_BYTES_MAX)), None);
+        assert!(reason_against(&record(VALUE_BYTES_MAX + 1)).is_some());
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Never writes to the damaged one. What MANIFEST says is believed as far as it can be read; where
 //! it cannot, every table that is there counts, and for each key the entry with the highest
-//! sequence number. Whatever is left out is reported.
+//! sequence number. What the disk does not give back counts as damage like any other. Whatever is
+//! left out is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use base::error::Error;
 use base::fs::FileSystem;
+use base::sync::Arc;
 use base::{FileKind, FileNumber, KeyspaceId, SequenceNumber};
 use compaction::VersionEdit;
 use log::{RecordKind, SegmentReader};
@@ -22,12 +24,15 @@ use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::records::{Encoding, put_bytes};
+use crate::read_only_fs::{ReadOnlyFs, Reads};
 use crate::text::{count_for_people, escape};
 
+mod holes;
 mod replay;
 mod salvage;
 mod target;
 
+use holes::Holes;
 use target::Target;
 
 const DEFAULT_KEYSPACE: &str = "default";
@@ -89,6 +94,7 @@ pub(super) struct Source {
 /// What there is to be saved.
 pub(super) struct Plan {
     pub(super) directory: Directory,
+    holes: Arc<Holes>,
     /// What MANIFEST says, if it can be read.
     pub(super) state: Option<State>,
     pub(super) sources: BTreeMap<KeyspaceId, Source>,
@@ -105,12 +111,28 @@ pub(crate) fn run_until(
     global: &Global,
     output: &mut Output<'_>,
 ) -> Outcome<()> {
-    let directory = Directory::open(&args.db)?;
+    run_on(Arc::new(ReadOnlyFs::new()), interrupt, args, global, output)
+}
+
+/// The damaged database lies on `fs`.
+pub(crate) fn run_on(
+    fs: Arc<dyn FileSystem>,
+    interrupt: &Interrupt,
+    args: &Repair,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
+    let holes = Arc::new(Holes::default());
+    let reads: Arc<dyn Reads> = Arc::clone(&holes) as _;
+    let fs = Arc::new(ReadOnlyFs::read_through(fs, reads));
+    let directory = Directory::open_on(fs, &args.db)?;
     let _lock = directory.lock()?;
     let target = Target::make(&args.copy)?;
     let mut report = Report::default();
-    let made = make(&target, directory, &mut report, interrupt);
+    let plan = Plan::make(directory, Arc::clone(&holes), &mut report);
+    let made = plan.and_then(|plan| make(&target, &plan, &mut report, interrupt));
     made.map_err(|failure| target.give_up(failure))?;
+    holes.tell(&mut report);
     print(&report, global, output)?;
     match report.losses.len() {
         0 => Ok(()),
@@ -120,15 +142,9 @@ pub(crate) fn run_until(
     }
 }
 
-fn make(
-    target: &Target,
-    directory: Directory,
-    report: &mut Report,
-    interrupt: &Interrupt,
-) -> Outcome<()> {
-    let plan = Plan::make(directory, report)?;
+fn make(target: &Target, plan: &Plan, report: &mut Report, interrupt: &Interrupt) -> Outcome<()> {
     let db = target.open()?;
-    let filled = fill(&db, &plan, report, interrupt);
+    let filled = fill(&db, plan, report, interrupt);
     let closed = db.close().map_err(Failure::from);
     filled.and(closed)?;
     drop(db);
@@ -162,21 +178,35 @@ fn make_keyspace(db: &Db, name: &str, options: &[u8], report: &mut Report) -> Ou
 
 impl Plan {
     /// Finds out what there is.
-    fn make(directory: Directory, report: &mut Report) -> Outcome<Self> {
+    fn make(directory: Directory, holes: Arc<Holes>, report: &mut Report) -> Outcome<Self> {
         let mut plan = Self {
             directory,
+            holes,
             state: None,
             sources: BTreeMap::new(),
             dropped: BTreeSet::new(),
         };
-        match plan.directory.state() {
-            Ok(state) => plan.take_state(state),
-            Err(error) if error.is_corruption() => {
+        let state = plan.directory.state();
+        // What seems to be a torn end may be any edit that was made.
+        let hole = plan.holes.find(FileKind::Manifest);
+        match (state, hole) {
+            (Ok(state), None) => plan.take_state(state),
+            (Ok(_), Some(hole)) => {
+                report.losses.push(Loss {
+                    file: hole.file,
+                    offset: hole.offset,
+                    bytes: Some(hole.end - hole.offset),
+                    message: "MANIFEST cannot be read to its end".to_owned(),
+                    ..Loss::default()
+                });
+                plan.rebuild(report);
+            }
+            (Err(error), _) if error.is_corruption() || error.kind() == ErrorKind::Io => {
                 let path = error.path().unwrap_or(&plan.directory.path).to_owned();
                 report.losses.push(Loss::of(&error, &path));
-                plan.rebuild(report)?;
+                plan.rebuild(report);
             }
-            Err(error) => return Err(error.into()),
+            (Err(error), _) => return Err(error.into()),
         }
         Ok(plan)
     }
@@ -203,7 +233,7 @@ impl Plan {
     }
 
     /// Without MANIFEST: whatever tables there are, except those that its readable part removes.
-    fn rebuild(&mut self, report: &mut Report) -> Outcome<()> {
+    fn rebuild(&mut self, report: &mut Report) {
         let mut known = Known::default();
         known
             .names
@@ -227,17 +257,13 @@ impl Plan {
             match salvage::describe(&*self.directory.fs, number, &path) {
                 Ok((id, _)) if self.dropped.contains(&id) => {}
                 Ok((id, table)) => self.sources.entry(id).or_default().tables.push(table),
-                Err(error) if error.is_corruption() => {
-                    report.losses.push(Loss::of(&error, &path));
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => report.losses.push(Loss::of(&error, &path)),
             }
         }
         for id in known.names.keys().filter(|id| !self.dropped.contains(id)) {
             self.sources.entry(*id).or_default();
         }
         self.name_sources(&known.names, report);
-        Ok(())
     }
 
     fn name_sources(&mut self, names: &BTreeMap<KeyspaceId, Made>, report: &mut Report) {

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use base::key::VALUE_BYTES_HARD_MAX;
 use siltstone::{
     Compression, Db, Durability, ErrorKind, Event, FilterPolicy, Keyspace, Options, RecoveryMode,
 };
@@ -84,7 +85,10 @@ pub(crate) fn no_keyspace(db: &Db, wanted: &str) -> Failure {
 }
 
 fn options(open: &Open, access: Access, global: &Global) -> Outcome<Options> {
-    let mut options = Options::new().create_if_missing(access.create);
+    // What one database took, `dump` and `load` can bring into another.
+    let mut options = Options::new()
+        .create_if_missing(access.create)
+        .value_bytes_max(VALUE_BYTES_HARD_MAX);
     if access.sync {
         options = options.durability(Durability::Disk);
     }

@@ -12,6 +12,8 @@ use super::output::Output;
 use super::{copies, repair, stats, verify};
 use clap::Parser;
 
+mod bad_sectors;
+
 const ENTRY_COUNT: u32 = 500;
 
 struct World {

@@ -1,9 +1,13 @@
 //! `verify`: every checksum, order, bound and count of MANIFEST, tables and log.
 //!
-//! Reads the files without opening the database and without mappings; goes on behind damage, so
-//! that one run names all of it.
+//! Reads the files without opening the database and without mappings; goes on behind a damaged
+//! file, so that one run names every one of them, with the first damage in it. What the disk does
+//! not give back is damage too.
 
-use base::error::{Error, Result};
+use std::sync::Arc;
+
+use base::error::{Error, ErrorKind, Result};
+use base::fs::FileSystem;
 use base::{FileKind, KeyKind, Level};
 use compaction::Table;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +21,7 @@ use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::wal::{check_log, dropped_remark};
+use crate::read_only_fs::ReadOnlyFs;
 use crate::text::{bytes_for_people, count_for_people, escape};
 
 /// What was read, and what was found.
@@ -38,10 +43,14 @@ struct Findings {
 impl Findings {
     /// Notes damage; any other error ends the run.
     fn note(&mut self, error: Error) -> Outcome<()> {
-        if !error.is_corruption() {
+        if !error.is_corruption() && error.kind() != ErrorKind::Io {
             return Err(error.into());
         }
-        self.damage.push(error);
+        let line = error.to_string();
+        // Of the log, everything is read twice.
+        if !self.damage.iter().any(|known| known.to_string() == line) {
+            self.damage.push(error);
+        }
         Ok(())
     }
 }
@@ -56,25 +65,35 @@ pub(crate) fn run_until(
     global: &Global,
     output: &mut Output<'_>,
 ) -> Outcome<()> {
-    let directory = Directory::open(&args.db)?;
+    let fs = Arc::new(ReadOnlyFs::new());
+    run_on(fs, interrupt, args, global, output)
+}
+
+/// The database lies on `fs`.
+pub(crate) fn run_on(
+    fs: Arc<dyn FileSystem>,
+    interrupt: &Interrupt,
+    args: &OnlyDirectory,
+    global: &Global,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
+    let directory = Directory::open_on(fs, &args.db)?;
     let _lock = directory.lock()?;
     let mut findings = Findings::default();
     match directory.state() {
         Ok(state) => {
-            check_manifest(&state, &mut findings);
-            check_names(&directory, &state, &mut findings);
-            let checked = check_tables(&state, global, interrupt, &mut findings);
-            if let Err(Failure::Interrupted(_)) = checked {
-                // What was found so far is worth as much as ever.
-                print(&findings, output)?;
-            }
+            let checked = check(&directory, &state, global, interrupt, &mut findings);
+            findings.is_cut = checked.is_err();
+            // Whatever ended it: what was found so far is worth as much as ever.
+            print(&findings, output)?;
             checked?;
-            check_segments(&directory, &state, &mut findings)?;
         }
-        // Without it nothing says which files count.
-        Err(error) => findings.note(error)?,
+        Err(error) => {
+            // Without it nothing says which files count.
+            findings.note(error)?;
+            print(&findings, output)?;
+        }
     }
-    print(&findings, output)?;
     match findings.damage.len() {
         0 => Ok(()),
         1 => Err(Failure::Damage("the database is damaged".to_owned())),
@@ -82,6 +101,19 @@ pub(crate) fn run_until(
             "the database is damaged in {count} places"
         ))),
     }
+}
+
+fn check(
+    directory: &Directory,
+    state: &State,
+    global: &Global,
+    interrupt: &Interrupt,
+    findings: &mut Findings,
+) -> Outcome<()> {
+    check_manifest(state, findings);
+    check_names(directory, state, findings);
+    check_tables(state, global, interrupt, findings)?;
+    check_segments(directory, state, findings)
 }
 
 fn check_manifest(state: &State, findings: &mut Findings) {
@@ -111,7 +143,7 @@ fn check_names(directory: &Directory, state: &State, findings: &mut Findings) {
     }
 }
 
-fn tables(state: &State) -> impl Iterator<Item = (Level, &std::sync::Arc<Table>)> {
+fn tables(state: &State) -> impl Iterator<Item = (Level, &Arc<Table>)> {
     let keyspaces = state.keyspaces.values();
     keyspaces.flat_map(|keyspace| keyspace.version.tables())
 }
@@ -133,7 +165,6 @@ fn check_tables(
     for (_, table) in tables(state) {
         if let Err(failure) = interrupt.check("not everything was checked") {
             bar.finish_and_clear();
-            findings.is_cut = true;
             return Err(failure);
         }
         match check_table(table) {
@@ -142,7 +173,9 @@ fn check_tables(
                 findings.table_bytes += table.meta.file_bytes;
                 findings.entry_count += report.entry_count;
             }
-            Err(error) => findings.note(error)?,
+            Err(error) => findings
+                .note(error)
+                .inspect_err(|_| bar.finish_and_clear())?,
         }
         bar.inc(table.meta.file_bytes);
     }
@@ -183,7 +216,9 @@ fn check_segments(directory: &Directory, state: &State, findings: &mut Findings)
     findings.segment_count = report.segments.len() as u64;
     findings.log_bytes = report.bytes;
     findings.record_count = report.record_count;
-    findings.damage.extend(report.damage);
+    for error in report.damage {
+        findings.note(error)?;
+    }
     let dropped = report.dropped.as_ref().map(dropped_remark);
     findings.remarks.extend(dropped);
     Ok(())

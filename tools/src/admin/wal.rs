@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::clock::SystemClock;
-use base::error::{Error, Result};
+use base::error::{Error, ErrorKind, Result};
 use base::fs::{FileSystem, OverlayFs};
 use base::{FileKind, FileNumber, KeyKind, SequenceNumber};
 use log::recovery::{DroppedTail, Prepared, RecoverConfig, prepare};
@@ -237,7 +237,7 @@ pub(crate) fn verify(args: &OnlyDirectory, output: &mut Output<'_>) -> Outcome<(
 
 /// Reads every segment, then does in memory what an open would do, and reads what that accepts.
 ///
-/// Damage is collected; other errors end it.
+/// Damage is collected, and so is what the disk does not give back; other errors end it.
 pub(crate) fn check_log(directory: &Directory, state: &State) -> Outcome<LogReport> {
     let mut report = LogReport::default();
     for number in directory.numbers(FileKind::Segment) {
@@ -268,7 +268,7 @@ pub(crate) fn check_log(directory: &Directory, state: &State) -> Outcome<LogRepo
 }
 
 fn damage_or_failure(error: Error) -> Outcome<Error> {
-    if error.is_corruption() {
+    if error.is_corruption() || error.kind() == ErrorKind::Io {
         Ok(error)
     } else {
         Err(error.into())

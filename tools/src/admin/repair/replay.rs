@@ -10,7 +10,7 @@ use base::error::{Error, Result};
 use base::fs::OverlayFs;
 use base::sync::Arc;
 use base::{FileKind, InternalKey, KeyKind, KeyspaceId, SequenceNumber};
-use log::{Ending, Record, RecordKind, Replay, SegmentReader};
+use log::{Ending, Record, RecordKind, RecordMeta, Replay, SegmentReader};
 use siltstone::{Db, Keyspace, WriteBatch};
 use sstable::{ScanMode, TableReader};
 
@@ -25,27 +25,23 @@ use super::{Known, Loss, Made, Plan, Report, make_keyspace, salvage};
 const OPEN_TABLES_MAX: usize = 64;
 
 /// The segments of the log that have a whole header, oldest first.
-fn segments(directory: &Directory, report: &mut Report) -> Outcome<Vec<SegmentReader>> {
+fn segments(directory: &Directory, report: &mut Report) -> Vec<SegmentReader> {
     let mut readers = Vec::new();
     for number in directory.numbers(FileKind::Segment) {
         let path = directory.file(FileKind::Segment, number);
         match SegmentReader::open(&*directory.fs, &path) {
             Ok(reader) => readers.push(reader),
-            Err(error) if error.is_corruption() => report.losses.push(Loss::of(&error, &path)),
-            Err(error) => return Err(error.into()),
+            Err(error) => report.losses.push(Loss::of(&error, &path)),
         }
     }
     readers.sort_by_key(|reader| (reader.header().ordinal, reader.header().number));
-    Ok(readers)
+    readers
 }
 
 /// Notes the keyspaces that the log creates and drops, as far as it can be read.
 pub(super) fn collect_names(directory: &Directory, known: &mut Known) {
     // What cannot be read is reported when it is replayed.
-    let Ok(readers) = segments(directory, &mut Report::default()) else {
-        return;
-    };
-    for mut reader in readers {
+    for mut reader in segments(directory, &mut Report::default()) {
         let noted = read_past_damage(&mut reader, &mut |_| {}, &mut |record| {
             note_names(record, known);
             Ok(())
@@ -178,16 +174,21 @@ pub(super) fn log(
         gone: BTreeSet::new(),
         plan,
         interrupt,
+        applied: Applied::default(),
         operation_count: 0,
         open: BTreeMap::new(),
     };
     if let Replayed::InPart(reason) = replayer.as_an_open_would(report)? {
-        // What was applied already is applied once more, in the same order: that changes nothing.
-        replayer.operation_count = 0;
         let told = report.losses.len();
         replayer.whatever_there_is(report)?;
         // It knows better what is lost, unless what is wrong cannot be read off a single file.
-        let is_told = |reason: &Loss| report.losses.iter().skip(told).any(|l| l.file == reason.file);
+        let is_told = |reason: &Loss| {
+            report
+                .losses
+                .iter()
+                .skip(told)
+                .any(|l| l.file == reason.file)
+        };
         let reason = reason.filter(|reason| !is_told(reason));
         report.losses.extend(reason);
     }
@@ -209,8 +210,39 @@ struct Replayer<'a> {
     gone: BTreeSet<KeyspaceId>,
     plan: &'a Plan,
     interrupt: &'a Interrupt,
+    applied: Applied,
     operation_count: u64,
     open: BTreeMap<PathBuf, Arc<TableReader>>,
+}
+
+/// What was applied already: first and last sequence numbers, side by side as one.
+#[derive(Debug, Default)]
+struct Applied {
+    ranges: BTreeMap<SequenceNumber, SequenceNumber>,
+    commit_micros: u64,
+}
+
+impl Applied {
+    /// Notes the numbers of a record; returns whether it is a new one.
+    ///
+    /// INVARIANT: commit times never decrease. A record of later than all the others is none of
+    /// them: after a torn end was cut off, its numbers are given to other commits.
+    fn take(&mut self, meta: &RecordMeta) -> bool {
+        let (first, last) = (meta.first_seq, meta.last_seq());
+        let is_later = meta.commit_micros > self.commit_micros;
+        self.commit_micros = self.commit_micros.max(meta.commit_micros);
+        match self.ranges.range_mut(..=first).next_back() {
+            Some((_, upto)) if first <= *upto => {
+                *upto = last.max(*upto);
+                return is_later;
+            }
+            Some((_, upto)) if first == upto.plus(1) => *upto = last,
+            _ => {
+                self.ranges.insert(first, last);
+            }
+        }
+        true
+    }
 }
 
 impl Replayer<'_> {
@@ -227,18 +259,24 @@ impl Replayer<'_> {
         };
         let overlay = Arc::new(OverlayFs::new(Arc::clone(&directory.fs)));
         let prepared = match wal::recover(directory, state, &overlay) {
+            // What the disk does not give back may look like an end that was torn.
+            Ok(_) if self.plan.holes.find(FileKind::Segment).is_some() => {
+                return Ok(Replayed::InPart(None));
+            }
             Ok(prepared) => prepared,
-            Err(error) if error.is_corruption() => return refused(&error),
-            Err(error) => return Err(error.into()),
+            Err(error) => return refused(&error),
         };
         let from = state.floor().plus(1);
-        let mut replay = Replay::open(&*overlay, &directory.path, &prepared.segments, from)?;
+        let replay = Replay::open(&*overlay, &directory.path, &prepared.segments, from);
+        let mut replay = match replay {
+            Ok(replay) => replay,
+            Err(error) => return refused(&error),
+        };
         loop {
             match replay.next() {
                 Ok(None) => break,
                 Ok(Some(record)) => self.apply(&record, report)?,
-                Err(error) if error.is_corruption() => return refused(&error),
-                Err(error) => return Err(error.into()),
+                Err(error) => return refused(&error),
             }
         }
         let remark = prepared.dropped.as_ref().map(wal::dropped_remark);
@@ -250,11 +288,10 @@ impl Replayer<'_> {
     fn whatever_there_is(&mut self, report: &mut Report) -> Outcome<()> {
         let state = self.plan.state.as_ref();
         let floor = state.map_or(SequenceNumber::ZERO, State::floor);
-        // What could not be read since the last record that could.
-        let mut since = Vec::new();
-        for mut reader in segments(&self.plan.directory, report)? {
+        for mut reader in segments(&self.plan.directory, report) {
             let path = reader.path().to_owned();
-            let stretches = RefCell::new(std::mem::take(&mut since));
+            // What could not be read since the last record that could.
+            let stretches = RefCell::new(Vec::new());
             let mut inner = Report::default();
             read_past_damage(
                 &mut reader,
@@ -262,23 +299,27 @@ impl Replayer<'_> {
                 &mut |record| {
                     let mut stretches = stretches.borrow_mut();
                     if is_numbered(record) && record.meta.first_seq <= floor.plus(1) {
-                        // Whatever lay before it is in tables.
+                        // Whatever lies before it in this segment is in tables.
                         stretches.clear();
+                    } else if is_numbered(record) {
+                        inner.losses.append(&mut stretches);
                     }
-                    inner.losses.append(&mut stretches);
                     self.apply(record, &mut inner)
                 },
             )?;
             report.losses.append(&mut inner.losses);
+            report.losses.append(&mut stretches.into_inner());
             report.remarks.append(&mut inner.remarks);
-            since = stretches.into_inner();
         }
-        report.losses.append(&mut since);
         Ok(())
     }
 
     fn apply(&mut self, record: &Record<'_>, report: &mut Report) -> Outcome<()> {
         self.interrupt.check("the repair is not complete")?;
+        if is_numbered(record) && !self.applied.take(&record.meta) {
+            // From another segment: what is copied by an open is there twice until that is done.
+            return Ok(());
+        }
         match record.meta.kind {
             RecordKind::Batch => self.apply_batch(record, report),
             RecordKind::KeyspaceCreate => match created(record.payload) {
@@ -430,4 +471,42 @@ fn newest(reader: &Arc<TableReader>, key: &[u8]) -> Result<Option<SequenceNumber
     let is_valid = cursor.seek(InternalKey::seek_to(key, SequenceNumber::MAX))?;
     let is_it = is_valid && cursor.key().user_key == key;
     Ok(is_it.then(|| cursor.key().seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_counts_once() {
+        let seq = |seq| SequenceNumber::new(seq).expect("small");
+        let mut applied = Applied::default();
+        let records = [
+            // In a segment, in what was copied of it, and behind damage in both.
+            ((5, 3, 100), true),
+            ((8, 1, 110), true),
+            ((5, 3, 100), false),
+            ((8, 1, 110), false),
+            ((20, 2, 120), true),
+            ((9, 2, 115), true),
+            ((10, 1, 116), false),
+            ((20, 2, 120), false),
+            // The last one was cut off, and its numbers were given away again.
+            ((20, 4, 130), true),
+            ((24, 1, 130), true),
+            ((20, 4, 130), false),
+        ];
+        for ((first, op_count, commit_micros), is_new) in records {
+            let meta = RecordMeta {
+                kind: RecordKind::Batch,
+                first_seq: seq(first),
+                op_count,
+                commit_micros,
+                durable_upto: None,
+            };
+            assert_eq!(applied.take(&meta), is_new, "{meta:?}");
+        }
+        let ranges: Vec<_> = applied.ranges.into_iter().collect();
+        assert_eq!(ranges, [(seq(5), seq(10)), (seq(20), seq(24))]);
+    }
 }

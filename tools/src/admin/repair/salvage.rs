@@ -16,7 +16,7 @@ use super::super::failure::Outcome;
 use super::super::interrupt::Interrupt;
 use super::{Loss, Plan, Report, Source, TableFile};
 
-/// A batch is written when it has grown to this.
+/// How long batches are.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// A table that has to be read into memory as a whole may be this long.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
@@ -128,38 +128,67 @@ pub(super) fn tables(
         heap.push(Reverse(Head::unopened(index, table)));
     }
     let fs = &*plan.directory.fs;
-    let mut batch = WriteBatch::new();
+    let mut writer = Writer::new(db, keyspace);
     let mut last: Option<Vec<u8>> = None;
     while let Some(Reverse(head)) = heap.pop() {
         interrupt.check("the repair is not complete")?;
         let table = &source.tables[head.index];
         let run = &mut runs[head.index];
         if run.is_none() {
-            *run = Run::start(fs, table, report)?;
+            *run = Run::start(fs, table, report);
         } else if let (Some(run), Some(kind)) = (run.as_mut(), head.kind) {
             if last.as_ref() != Some(&head.key) {
                 if kind == KeyKind::Put.as_u8() {
-                    batch.put_in(keyspace, &head.key, run.cursor.value());
+                    writer.put(&head.key, run.cursor.value())?;
                     report.table_entry_count += 1;
                 }
                 last = Some(head.key);
             }
-            run.advance(report)?;
+            run.advance(report);
         }
         match run.as_ref().and_then(|run| run.head(head.index, table)) {
             Some(head) => heap.push(Reverse(head)),
             // Its file is not needed any more.
             None => *run = None,
         }
-        if batch.bytes() >= BATCH_BYTES_MAX {
-            db.write(&batch)?;
-            batch.clear();
+    }
+    writer.write()
+}
+
+/// Puts entries into the new database, many at a time.
+struct Writer<'a> {
+    db: &'a Db,
+    keyspace: &'a Keyspace,
+    batch: WriteBatch,
+    /// A batch grows no longer, unless by its first entry: that may be as large as the engine takes.
+    bytes_max: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn new(db: &'a Db, keyspace: &'a Keyspace) -> Self {
+        Self {
+            db,
+            keyspace,
+            batch: WriteBatch::new(),
+            bytes_max: BATCH_BYTES_MAX,
         }
     }
-    if !batch.is_empty() {
-        db.write(&batch)?;
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Outcome<()> {
+        if self.batch.bytes() + key.len() + value.len() > self.bytes_max {
+            self.write()?;
+        }
+        self.batch.put_in(self.keyspace, key, value);
+        Ok(())
     }
-    Ok(())
+
+    fn write(&mut self) -> Outcome<()> {
+        if !self.batch.is_empty() {
+            self.db.write(&self.batch)?;
+            self.batch.clear();
+        }
+        Ok(())
+    }
 }
 
 /// Where one table stands in the merge. Ordered by key, newest first.
@@ -201,7 +230,7 @@ struct Run {
 
 impl Run {
     /// Opens `table` at its first readable entry; `None` if nothing of it can be read.
-    fn start(fs: &dyn FileSystem, table: &TableFile, report: &mut Report) -> Outcome<Option<Self>> {
+    fn start(fs: &dyn FileSystem, table: &TableFile, report: &mut Report) -> Option<Self> {
         let whole = |error: &Error| {
             let mut loss = Loss::of(error, &table.path);
             loss.keys = Some((table.smallest.clone(), table.largest.clone()));
@@ -209,11 +238,10 @@ impl Run {
         };
         let reader = match open(fs, &table.path) {
             Ok(reader) => reader,
-            Err(error) if error.is_corruption() || error.is_not_found() => {
+            Err(error) => {
                 report.losses.push(whole(&error));
-                return Ok(None);
+                return None;
             }
-            Err(error) => return Err(error.into()),
         };
         report.table_count += 1;
         let mut run = Self {
@@ -225,14 +253,14 @@ impl Run {
             largest: table.largest.clone(),
         };
         let moved = run.cursor.seek_to_first();
-        run.settle(moved, report)?;
-        Ok(Some(run))
+        run.settle(moved, report);
+        Some(run)
     }
 
     /// Goes to the next entry that can be read.
-    fn advance(&mut self, report: &mut Report) -> Outcome<()> {
+    fn advance(&mut self, report: &mut Report) {
         let moved = self.cursor.next();
-        self.settle(moved, report)
+        self.settle(moved, report);
     }
 
     fn head(&self, index: usize, table: &TableFile) -> Option<Head> {
@@ -247,14 +275,10 @@ impl Run {
     }
 
     /// Takes note of where a step led, and goes past what is damaged.
-    fn settle(&mut self, moved: Result<bool>, report: &mut Report) -> Outcome<()> {
+    fn settle(&mut self, moved: Result<bool>, report: &mut Report) {
         match moved {
-            Ok(is_valid) => {
-                self.arrived(is_valid);
-                Ok(())
-            }
-            Err(error) if error.is_corruption() => self.pass_damage(&error, report),
-            Err(error) => Err(error.into()),
+            Ok(is_valid) => self.arrived(is_valid),
+            Err(error) => self.pass_damage(&error, report),
         }
     }
 
@@ -278,7 +302,7 @@ impl Run {
     }
 
     /// Goes to the first block behind the damage; says what lies between.
-    fn pass_damage(&mut self, error: &Error, report: &mut Report) -> Outcome<()> {
+    fn pass_damage(&mut self, error: &Error, report: &mut Report) {
         self.is_valid = false;
         let reader = Arc::clone(self.cursor.reader());
         let mut loss = Loss::of(error, &self.path);
@@ -310,20 +334,39 @@ impl Run {
             } else {
                 InternalKey::seek_to(&key, seq.before())
             };
-            match self.cursor.seek(target) {
-                Ok(is_valid) => {
-                    upto = separator;
-                    self.block = Some(at);
-                    self.arrived(is_valid);
-                    break;
-                }
-                Err(error) if error.is_corruption() => {}
-                Err(error) => return Err(error.into()),
+            // What lies behind it may be damaged too.
+            if let Ok(is_valid) = self.cursor.seek(target) {
+                upto = separator;
+                self.block = Some(at);
+                self.arrived(is_valid);
+                break;
             }
         }
         loss.bytes = (bytes > 0).then_some(bytes);
         loss.keys = Some((from, upto));
         report.losses.push(loss);
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_value_gets_a_batch_of_its_own() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let db = Db::open(dir.path().join("db")).expect("a new database");
+        let keyspace = db.keyspace("default").expect("it is always there");
+        let mut writer = Writer::new(&db, &keyspace);
+        writer.bytes_max = 100;
+        let mut counts = Vec::new();
+        for (key, len) in (0..7u8).zip([30, 30, 60, 500, 10, 10, 10]) {
+            writer.put(&[key], &vec![b'v'; len]).expect("put");
+            counts.push(writer.batch.len());
+        }
+        writer.write().expect("written");
+        assert_eq!(counts, [1, 2, 1, 1, 1, 2, 3]);
+        assert_eq!(db.iter().expect("a scan").count(), 7);
+        db.close().expect("closed");
     }
 }

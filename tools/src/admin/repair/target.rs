@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base::fs::{FileSystem, OsFs, create_dir_all};
 use base::ids::{CURRENT, LOCK};
+use base::key::VALUE_BYTES_HARD_MAX;
 use siltstone::{Db, Options};
 
 use super::super::failure::{Failure, Outcome};
@@ -22,6 +23,11 @@ pub(super) struct Target {
     unfinished: PathBuf,
     /// It was made by us, and goes if the repair fails.
     is_new: bool,
+}
+
+/// Whatever the damaged database took has to go in.
+fn options() -> Options {
+    Options::new().value_bytes_max(VALUE_BYTES_HARD_MAX)
 }
 
 impl Target {
@@ -58,7 +64,7 @@ impl Target {
     /// # Errors
     /// As [`Options::open`].
     pub(super) fn open(&self) -> Outcome<Db> {
-        Ok(Options::new().open(&self.unfinished)?)
+        Ok(options().open(&self.unfinished)?)
     }
 
     /// Moves the database, which is complete and closed, to where it belongs.
@@ -89,5 +95,17 @@ impl Target {
         }
         let dir = escape(self.dir.as_os_str().as_bytes());
         failure.and(&format!("nothing was left in {dir}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_new_database_takes_values_of_any_length() {
+        let options = format!("{:?}", options());
+        let limit = format!("value_bytes_max: {VALUE_BYTES_HARD_MAX}");
+        assert!(options.contains(&limit), "{options}");
     }
 }
