@@ -322,22 +322,22 @@ impl Replayer<'_> {
         }
         match record.meta.kind {
             RecordKind::Batch => self.apply_batch(record, report),
-            RecordKind::KeyspaceCreate => match created(record.payload) {
-                Ok((id, made)) => self.create(id, &made, report),
-                Err(Malformed) => {
-                    let what = "the record that creates a keyspace";
-                    report.losses.push(self.malformed(record, what));
-                    Ok(())
+            RecordKind::KeyspaceCreate => {
+                if let Ok((id, made)) = created(record.payload) {
+                    return self.create(id, &made, report);
                 }
-            },
-            RecordKind::KeyspaceDrop => match Reader::new(record.payload).varint_u32() {
-                Ok(id) => self.drop_keyspace(KeyspaceId(id)),
-                Err(Malformed) => {
-                    let what = "the record that drops a keyspace";
-                    report.losses.push(self.malformed(record, what));
-                    Ok(())
+                let what = "the record that creates a keyspace";
+                report.losses.push(self.malformed(record, what));
+                Ok(())
+            }
+            RecordKind::KeyspaceDrop => {
+                if let Ok(id) = Reader::new(record.payload).varint_u32() {
+                    return self.drop_keyspace(KeyspaceId(id));
                 }
-            },
+                let what = "the record that drops a keyspace";
+                report.losses.push(self.malformed(record, what));
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
