@@ -160,7 +160,7 @@ struct Writer<'a> {
     db: &'a Db,
     keyspace: &'a Keyspace,
     batch: WriteBatch,
-    /// A batch grows no longer, unless by its first entry: that may be as large as the engine takes.
+    /// A batch grows no longer, unless by its first entry: that may be as long as any can be.
     bytes_max: usize,
 }
 
