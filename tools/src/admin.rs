@@ -34,13 +34,16 @@ use args::{Command, CommandLine, Explain, Global, Manifest, Wal, place_database}
 use failure::{Failure, Outcome};
 use output::Output;
 
+use crate::pipe::{OnClosed, Pipe};
+use crate::say::say;
+
 const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
 
 /// Runs the command that `args` name; the first of them is the name of the program.
 ///
 /// Returns 0 if all is well, 1 if damage was found, 2 if the call is wrong, something named does
 /// not exist, or the system refused, 130 if a signal ended it early. A reader who closes the pipe
-/// of standard output early ends it quietly.
+/// of standard output early ends it quietly, unless it is there to find damage or to repair it.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = CommandLine::try_parse_from(place_database(args));
     let CommandLine { global, command } = match parsed {
@@ -52,7 +55,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let stdout = io::stdout();
-    let mut buffered = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, stdout.lock());
+    let pipe = Pipe::new(stdout.lock(), on_closed(&command));
+    let mut buffered = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, pipe);
     let mut output = Output::new(&mut buffered, &global);
     let result = run(&command, &global, &mut output);
     let flushed = output.flush().map_err(Failure::from);
@@ -60,9 +64,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if !matches!(failure, Failure::OutputClosed) {
-        eprintln!("error: {failure}");
+        say(format_args!("error: {failure}"));
     }
     failure.exit_code()
+}
+
+fn on_closed(command: &Command) -> OnClosed {
+    match command {
+        Command::Verify(_) | Command::Wal(Wal::Verify(_)) | Command::Repair(_) => OnClosed::GoOn,
+        _ => OnClosed::End,
+    }
 }
 
 fn run(command: &Command, global: &Global, output: &mut Output<'_>) -> Outcome<()> {

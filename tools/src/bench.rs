@@ -10,6 +10,7 @@ use clap::Parser;
 use base::{Error, Result};
 
 use crate::interrupt::{EXIT_INTERRUPTED, Stop, stop_in_silence, stop_on_ctrl_c};
+use crate::say::say;
 
 mod amp;
 pub mod args;
@@ -53,21 +54,19 @@ use workload::Workload;
 
 /// The word on the command line in front of a file that is loaded.
 const LOAD_WORD: &str = "load";
+/// The exit code for damage that was found.
+const EXIT_DAMAGED: u8 = 1;
 /// The exit code for wrong usage and for failures of the machine.
 const EXIT_FAILED: u8 = 2;
 
 /// The whole tool: command line in, exit code out. `engines` are those that `--engine` can name.
 pub fn main(engines: &impl EngineSet) -> ExitCode {
-    if std::env::args()
-        .nth(1)
-        .is_some_and(|word| word == CHILD_WORD)
-    {
+    let first = std::env::args_os().nth(1).unwrap_or_default();
+    if first == CHILD_WORD {
         return child_main(engines);
     }
     let words = std::env::args_os().map(with_two_dashes);
-    let is_load = std::env::args()
-        .nth(1)
-        .is_some_and(|word| word == LOAD_WORD);
+    let is_load = first == LOAD_WORD;
     let stop = stop_on_ctrl_c();
     let out = &mut std::io::stdout().lock();
     let result = if is_load {
@@ -76,15 +75,24 @@ pub fn main(engines: &impl EngineSet) -> ExitCode {
         run(&Args::parse_from(words), engines, &stop, out)
     };
     match result {
+        // Ctrl-C reaches those who read as well.
         Ok(()) if stop.is_set() => ExitCode::from(EXIT_INTERRUPTED),
+        Err(error) if stop.is_set() && is_closed_pipe(&error) => ExitCode::from(EXIT_INTERRUPTED),
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lsm-bench: {error}");
-            ExitCode::from(EXIT_FAILED)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Says what is wrong, and how the process ends for it.
+fn failed(error: &Error) -> ExitCode {
+    say(format_args!("lsm-bench: {error}"));
+    ExitCode::from(if error.is_corruption() {
+        EXIT_DAMAGED
+    } else {
+        EXIT_FAILED
+    })
 }
 
 /// Scripts for db_bench write `-num=5` as often as `--num=5`.
@@ -114,10 +122,7 @@ fn child_main(engines: &impl EngineSet) -> ExitCode {
     let (mut input, mut output) = (BufReader::new(std::io::stdin()), std::io::stdout());
     match compare::child::main(engines, &mut input, &mut output, &stop) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lsm-bench: {error}");
-            ExitCode::from(EXIT_FAILED)
-        }
+        Err(error) => failed(&error),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use base::sync::atomic::{AtomicBool, Ordering};
 use base::sync::{Arc, Mutex};
 
+use crate::say::say;
 use crate::scratch;
 
 /// Whether the work should end early. Cloning shares it.
@@ -55,11 +56,18 @@ pub fn stop_on_ctrl_c() -> Stop {
                 std::process::exit(i32::from(EXIT_INTERRUPTED));
             }
             seen.set();
-            eprintln!("\ninterrupted: ending with what there is so far (again to quit at once)");
+            say("\ninterrupted: ending with what there is so far (again to quit at once)");
         });
         stop
     })
     .clone()
+}
+
+/// Lets Ctrl-C, a termination and a hang-up end the process at once from now on, with
+/// [`EXIT_INTERRUPTED`]: for a tool that leaves nothing behind wherever it ends.
+pub(crate) fn end_on_ctrl_c() {
+    // Without a handler the signal ends it all the same.
+    let _ = ctrlc::set_handler(|| std::process::exit(i32::from(EXIT_INTERRUPTED)));
 }
 
 /// As [`stop_on_ctrl_c`], for a process that another one speaks for: nothing is said, and a second

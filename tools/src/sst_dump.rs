@@ -24,6 +24,10 @@ mod render;
 use args::{Bounds, CommandLine};
 use commands::Session;
 
+use crate::interrupt::end_on_ctrl_c;
+use crate::pipe::{OnClosed, Pipe};
+use crate::say::say;
+
 const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
 
 /// Why work on one table ended early.
@@ -49,8 +53,9 @@ impl From<io::Error> for Stop {
 
 /// Runs what `args` ask for; the first of them is the name of the program.
 ///
-/// Returns 0 if all is well, 1 if damage was found, 2 if the call is wrong or the system refused. A
-/// reader who closes the pipe of standard output early ends it quietly.
+/// Returns 0 if all is well, 1 if damage was found, 2 if the call is wrong or the system refused,
+/// 130 if a signal ended it. A reader who closes the pipe of standard output early ends it quietly,
+/// or only what is printed if it is there to find damage; what was found counts in any case.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command_line = match CommandLine::try_parse_from(args) {
         Ok(command_line) => command_line,
@@ -68,13 +73,47 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(tables) => tables,
         Err(message) => return trouble(&message),
     };
+    // It only reads: nothing is to be put in order first.
+    end_on_ctrl_c();
     let stdout = io::stdout();
-    let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, stdout.lock());
-    let ended = run(&command_line, &bounds, &tables, &mut out);
-    match ended.and_then(|code| out.flush().map(|()| code)) {
-        Ok(code) => code,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => trouble(&format!("writing the output failed: {error}")),
+    let on_closed = if command_line.command.judges() {
+        OnClosed::GoOn
+    } else {
+        OnClosed::End
+    };
+    let pipe = Pipe::new(stdout.lock(), on_closed);
+    let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, pipe);
+    let mut found = Found::default();
+    let ended = run(&command_line, &bounds, &tables, &mut out, &mut found);
+    match ended.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            found.is_troubled = true;
+            say(format_args!("sst-dump: writing the output failed: {error}"));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    found.exit_code()
+}
+
+/// What is wrong, with the tables or with the system.
+#[derive(Debug, Default)]
+struct Found {
+    is_damaged: bool,
+    is_troubled: bool,
+}
+
+impl Found {
+    fn note(&mut self, error: &Error) {
+        self.is_damaged |= error.is_corruption();
+        self.is_troubled |= !error.is_corruption();
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match (self.is_damaged, self.is_troubled) {
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => 0,
+        })
     }
 }
 
@@ -84,7 +123,7 @@ pub(crate) fn command() -> clap::Command {
 }
 
 fn trouble(message: &str) -> ExitCode {
-    eprintln!("sst-dump: {}", render::message(message));
+    say(format_args!("sst-dump: {}", render::message(message)));
     ExitCode::from(2)
 }
 
@@ -93,9 +132,9 @@ fn run(
     bounds: &Bounds,
     tables: &[find::Table],
     out: &mut dyn Write,
-) -> io::Result<ExitCode> {
+    found: &mut Found,
+) -> io::Result<()> {
     let mut session = Session::new(command_line, bounds, tables, out);
-    let (mut is_damaged, mut is_troubled) = (false, false);
     for table in tables {
         if session.has_read_enough() {
             break;
@@ -104,16 +143,10 @@ fn run(
             Ok(()) => {}
             Err(Stop::Output(error)) => return Err(error),
             Err(Stop::Table(error)) => {
-                is_damaged |= error.is_corruption();
-                is_troubled |= !error.is_corruption();
+                found.note(&error);
                 session.failed(table, &error)?;
             }
         }
     }
-    session.summary()?;
-    Ok(ExitCode::from(match (is_damaged, is_troubled) {
-        (true, _) => 1,
-        (false, true) => 2,
-        (false, false) => 0,
-    }))
+    session.summary()
 }

@@ -3,7 +3,10 @@
 //! Keys and values may be anything, and a terminal acts on what it is sent: nothing that came out
 //! of a file is printed unescaped by the tools.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use serde_json::Value;
 
 /// `bytes` on one line, in a form that no other bytes have: UTF-8 that can be seen is left as it
 /// is, everything else, and the backslash, becomes `\n`, `\r`, `\t`, `\\` or `\x` and two digits
@@ -51,9 +54,56 @@ fn is_visible(c: char) -> bool {
 /// Text is UTF-8 of visible characters, line ends and tabs.
 pub fn as_text(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
-    text.chars()
-        .all(|c| matches!(c, '\n' | '\t' | '\\') || is_visible(c))
-        .then_some(text)
+    text.chars().all(is_plain).then_some(text)
+}
+
+/// Whether `c` may stand in text of several lines and columns.
+fn is_plain(c: char) -> bool {
+    matches!(c, '\n' | '\t' | '\\') || is_visible(c)
+}
+
+/// `text` of lines, in which what a terminal would act on is escaped as by [`escape`].
+///
+/// For whole messages, whose parts need not all be known; a name that must not look like more than
+/// one line is escaped where it is put in.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_plain(c) {
+            out.push(c);
+        } else {
+            push_escaped(&mut out, c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// `document` on one line, in which all that a terminal would act on is escaped.
+pub fn json_line(document: &Value) -> String {
+    plain_json(document.to_string())
+}
+
+/// JSON as it is written everywhere, which means the same to its readers: control characters below
+/// a space it has escaped already, and all others can only stand in strings.
+pub fn plain_json(json: String) -> String {
+    let may_stay = |c: char| matches!(c, ' '..='~' | '\n') || is_visible(c);
+    if json.chars().all(may_stay) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if may_stay(c) {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(out, "\\u{unit:04x}").expect("writing to a String cannot fail");
+        }
+    }
+    out
 }
 
 /// `bytes` as lowercase hexadecimal digits.
@@ -198,6 +248,25 @@ mod tests {
         for bytes in [&b"\xff"[..], b"\x1b[0m", b"\0", b"line\r"] {
             assert_eq!(as_text(bytes), None);
         }
+    }
+
+    #[test]
+    fn messages_keep_their_lines_and_nothing_else() {
+        assert_eq!(plain("two\nlines\t\\x1b"), "two\nlines\t\\x1b");
+        assert_eq!(
+            plain("\x1b[2J\r\u{9b}\u{202e}"),
+            "\\x1b[2J\\r\\xc2\\x9b\\xe2\\x80\\xae"
+        );
+    }
+
+    #[test]
+    fn json_says_the_same_in_characters_that_can_be_seen() {
+        let text = "\x1b\u{7f}\u{9b}\u{202e}\u{e0001}\n\"\\gr\u{fc}n";
+        let document = serde_json::json!({ text: [text] });
+        let line = json_line(&document);
+        let string = r#""\u001b\u007f\u009b\u202e\udb40\udc01\n\"\\gr"#.to_owned() + "\u{fc}n\"";
+        assert_eq!(line, format!("{{{string}:[{string}]}}"));
+        assert_eq!(serde_json::from_str::<Value>(&line).ok(), Some(document));
     }
 
     #[test]

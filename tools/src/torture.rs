@@ -12,6 +12,7 @@ use base::fs::{FileSystem, OsFs};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::interrupt::{EXIT_INTERRUPTED, stop_on_ctrl_c};
+use crate::say::{say, tell};
 
 mod ballast;
 mod child;
@@ -172,7 +173,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Finding(_)) => ExitCode::from(EXIT_FINDING),
         Err(Failure::Setup(error)) => {
-            eprintln!("siltstone-torture: {error}");
+            say(format_args!("siltstone-torture: {error}"));
             ExitCode::from(EXIT_FAILED)
         }
     }
@@ -217,7 +218,7 @@ fn go(
     let seed = common.seed.unwrap_or_else(|| OsFs.random_u64());
     let stop = stop_on_ctrl_c();
     let mut place = Place::new(common.db, keep).or_setup()?;
-    println!("{name}: seed {seed}");
+    tell(format_args!("{name}: seed {seed}"));
     let run = Run {
         seed,
         until: common.minutes.map_or(Until::Once, Until::Minutes),

@@ -149,18 +149,70 @@ fn a_database_that_is_damaged_or_in_use_is_told_and_left_alone() {
         *byte ^= 0xff;
     }
     damage(&path, &bytes);
-    let output = lsm_bench(&[&[&*db, "--num=3000"], &again[..]].concat());
-    let text = errors(&output);
-    assert_eq!(output.status.code(), Some(2), "{text}");
-    assert!(text.contains(".sst"), "the file is named: {text}");
+    for more in [
+        &again[..],
+        &["--use_existing_db", "--benchmarks=verifychecksum"],
+    ] {
+        let output = lsm_bench(&[&[&*db, "--num=3000"], more].concat());
+        let text = errors(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(".sst"), "the file is named: {text}");
+    }
     damage(&path, &whole);
     // Each open makes a new one.
     let path = find(&|name| name.starts_with("MANIFEST"));
     damage(&path, b"no manifest");
     let output = lsm_bench(&[&[&*db, "--num=3000"], &again[..]].concat());
     let text = errors(&output);
-    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("MANIFEST"), "the file is named: {text}");
+}
+
+#[test]
+fn a_message_that_nobody_hears_changes_no_exit_code() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut run = command(&["--db=/dev/null/db", "--benchmarks=fillseq", "--num=10"]);
+    let status = run.stderr(writer).status().expect("the binary starts");
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn words_that_are_no_text_are_refused_and_no_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let word = std::ffi::OsStr::from_bytes(b"\xff");
+    for words in [&[word][..], &["--db".as_ref(), word, "--list".as_ref()]] {
+        let output = command(&[]).args(words).output().expect("it starts");
+        let text = errors(&output);
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 2)), "{words:?}: {code:?} {text}");
+    }
+}
+
+#[test]
+fn names_of_keyspaces_are_escaped_in_the_report() {
+    let dir = tempfile::tempdir().expect("made");
+    let path = dir.path().join("db");
+    let name = "\u{1b}[2J\u{9b}2J\u{7f}\u{202e}";
+    let db = siltstone::Db::open(&path).expect("opens");
+    db.create_keyspace(name, &siltstone::KeyspaceOptions::new())
+        .expect("created");
+    db.close().expect("closed");
+    let db = format!("--db={}", path.display());
+    for more in [&[][..], &["--json"]] {
+        let words = [
+            &*db,
+            "--use_existing_db",
+            "--benchmarks=readseq",
+            "--num=10",
+        ];
+        let output = lsm_bench(&[&words[..], more].concat());
+        let text = String::from_utf8(output.stdout.clone()).expect("text");
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+        assert!(text.contains("[2J"), "it is named: {text}");
+        let may_stand = |c: char| matches!(c, '\n' | ' '..='~');
+        assert!(text.chars().all(may_stand), "{text:?}");
+    }
 }
 
 /// A file system of so many bytes, unmounted when dropped.

@@ -1,10 +1,12 @@
 //! The `siltstone` binary in trouble: signals, full disks, pipes that close.
 #![expect(clippy::disallowed_methods, reason = "what a user does from outside")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
 
+use base::sync::Bell;
 use rustix::process::{Pid, Signal, kill_process};
 
 #[path = "support/fixture.rs"]
@@ -14,6 +16,9 @@ use fixture::{Fixture, records};
 
 /// More than pipes and buffers hold between two processes.
 const RECORD_COUNT: usize = 20_000;
+/// How often it is looked whether a process has ended, and for how long at most.
+const LOOK: Duration = Duration::from_millis(10);
+const WATCHDOG_LOOKS: u32 = 12_000;
 
 fn many_records(from: usize) -> String {
     let record = |n: usize| {
@@ -239,5 +244,117 @@ fn readers_that_have_seen_enough_end_it_quietly() {
         let output = child.wait_with_output().expect("it ends");
         let said = String::from_utf8(output.stderr).expect("text");
         assert_eq!((output.status.code(), &*said), (Some(0), ""), "{line}");
+    }
+}
+
+/// Waits until the process listens for SIGTERM, or has ended.
+fn wait_until_it_listens(child: &mut Child) {
+    let path = format!("/proc/{}/status", child.id());
+    let is_caught = || {
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let bits = caught.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+        bits.is_some_and(|bits| bits & (1 << 14) != 0)
+    };
+    while !is_caught() {
+        assert_eq!(child.try_wait().expect("asked"), None, "it waits");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits for the end; a process that does not come to it fails the test instead of blocking it.
+#[track_caller]
+fn code_of(mut child: Child) -> Option<i32> {
+    let bell = Bell::new();
+    for _ in 0..WATCHDOG_LOOKS {
+        if let Some(status) = child.try_wait().expect("asked") {
+            return status.code();
+        }
+        bell.wait_past(0, Some(LOOK));
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it was killed");
+    panic!("it did not end");
+}
+
+fn send(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill_process(Pid::from_raw(id).expect("a process id"), signal).expect("it runs");
+}
+
+/// The end of a pipe to which nobody listens.
+fn closed_pipe() -> PipeWriter {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer
+}
+
+#[test]
+fn a_load_from_a_silent_pipe_ends_at_the_first_signal() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let fixture = Fixture::new();
+        let mut child = spawn(&fixture, "load DB - --quiet");
+        let input = child.stdin.take().expect("piped");
+        wait_until_it_listens(&mut child);
+        let errors = interrupt(&mut child, signal);
+        assert_eq!(code_of(child), Some(130));
+        let said = rest(errors);
+        assert!(said.contains("no record was put before that"), "{said}");
+        drop(input);
+        assert!(!fixture.db().exists(), "it had not begun");
+    }
+}
+
+#[test]
+fn signals_end_it_though_nobody_hears_what_is_said_of_them() {
+    let fixture = filled();
+    let mut command = fixture.command("dump DB");
+    command.stdout(Stdio::piped()).stderr(closed_pipe());
+    let mut child = command.spawn().expect("it was built");
+    let mut output = BufReader::new(child.stdout.take().expect("piped"));
+    // It has begun, and will wait for a reader.
+    output.read_line(&mut String::new()).expect("text");
+    // Of two pending signals of one kind the system delivers one.
+    send(&child, Signal::INT);
+    send(&child, Signal::TERM);
+    assert_eq!(code_of(child), Some(130));
+}
+
+#[test]
+fn a_message_that_nobody_hears_changes_no_exit_code() {
+    let fixture = Fixture::with_abc();
+    for (line, code) in [
+        ("get DB nothing", 2),
+        ("load DB @nothing", 2),
+        ("wal dump DB --follow --from-seq 99999999999999999", 2),
+    ] {
+        let mut command = fixture.command(line);
+        let status = command.stderr(closed_pipe()).status();
+        assert_eq!(status.expect("it was built").code(), Some(code), "{line}");
+    }
+}
+
+#[test]
+fn damage_counts_though_nobody_reads_the_report() {
+    let fixture = Fixture::with_abc();
+    let files = std::fs::read_dir(fixture.db()).expect("a directory");
+    let mut names = files.map(|entry| entry.expect("listed").path());
+    let table = names.find(|path| path.extension().is_some_and(|name| name == "sst"));
+    let table = table.expect("there is one");
+    let mut bytes = std::fs::read(&table).expect("readable");
+    bytes[20] ^= 0x40;
+    std::fs::write(&table, bytes).expect("written");
+    // More remarks than any buffer holds.
+    for n in 0..1000 {
+        let name = format!("{n:0100}");
+        std::fs::write(fixture.db().join(name), b"").expect("written");
+    }
+    for line in ["verify DB", "verify DB --json", "repair DB @saved"] {
+        let mut command = fixture.command(line);
+        let output = command.stdout(closed_pipe()).output();
+        let output = output.expect("it was built");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{line}: {said}");
+        assert!(said.contains("error: "), "{line}: {said}");
     }
 }

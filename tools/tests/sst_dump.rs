@@ -11,6 +11,8 @@ use serde_json::Value;
 use sstable::{Compression, CreationReason, FilterPolicy, TableOptions, TableWriter};
 use tempfile::TempDir;
 
+#[path = "sst_dump/endings.rs"]
+mod endings;
 #[path = "sst_dump/parts.rs"]
 mod parts;
 

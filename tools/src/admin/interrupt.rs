@@ -7,6 +7,7 @@ use base::sync::{Arc, Bell};
 
 use super::failure::{Failure, Outcome};
 use crate::interrupt::EXIT_INTERRUPTED;
+use crate::say::say;
 
 /// Set once the user, or whoever ends the process, wants it to stop. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +22,7 @@ struct Shared {
 impl Interrupt {
     /// Listens for SIGINT, SIGTERM and SIGHUP from now on. To be called once.
     pub(crate) fn listen() -> Self {
-        let tell = || eprintln!("interrupted: ending where that is sound (again to quit at once)");
+        let tell = || say("interrupted: ending where that is sound (again to quit at once)");
         Self::listen_and(tell, || {})
     }
 

@@ -20,6 +20,7 @@ use super::interrupt::Interrupt;
 use super::output::Output;
 use super::records::{Encoding, Line, Record, RecordReader};
 use super::session::{Access, with_database};
+use crate::say::say;
 use crate::text::{bytes_for_people, count_for_people};
 
 const NOT_COMPLETE: &str = "the load is not complete";
@@ -190,10 +191,10 @@ impl Loader<'_> {
         self.done.bad_count += 1;
         if self.done.bad_count <= REPORTED_BAD_LINES_MAX {
             self.bar
-                .suspend(|| eprintln!("skipped line {line}: {reason}"));
+                .suspend(|| say(format_args!("skipped line {line}: {reason}")));
         } else if self.done.bad_count == REPORTED_BAD_LINES_MAX + 1 {
             self.bar
-                .suspend(|| eprintln!("further malformed lines are only counted"));
+                .suspend(|| say("further malformed lines are only counted"));
         }
         Ok(())
     }

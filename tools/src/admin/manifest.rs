@@ -10,6 +10,7 @@ use super::directory::{Directory, ManifestRecord};
 use super::failure::Outcome;
 use super::output::{Columns, Output};
 use super::records::put_bytes;
+use crate::say::say;
 use crate::text::{bytes_for_people, count_for_people, time_of_micros};
 
 pub(crate) fn dump(args: &OnlyDirectory, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
@@ -40,7 +41,9 @@ pub(crate) fn dump(args: &OnlyDirectory, global: &Global, output: &mut Output<'_
     if let Ending::Torn { offset } = manifest.ending()?
         && !global.quiet
     {
-        eprintln!("remark: MANIFEST ends in a record that is not whole, at {offset}");
+        say(format_args!(
+            "remark: MANIFEST ends in a record that is not whole, at {offset}"
+        ));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::args::Global;
 use super::failure::Outcome;
 use super::records::{Encoding, put_bytes};
-use crate::text::{as_text, escape, to_hex};
+use crate::text::{as_text, escape, json_line, plain, to_hex};
 
 /// Where results go. Nothing else is written to standard output.
 pub(crate) struct Output<'a> {
@@ -40,13 +40,14 @@ impl<'a> Output<'a> {
 
     /// One line of a report.
     pub(crate) fn line(&mut self, text: &str) -> Outcome<()> {
-        writeln!(self.out, "{text}")?;
+        // What it is made of is escaped, or should be.
+        writeln!(self.out, "{}", plain(text))?;
         Ok(())
     }
 
     /// One JSON document on a line.
     pub(crate) fn document(&mut self, document: &Value) -> Outcome<()> {
-        writeln!(self.out, "{document}")?;
+        writeln!(self.out, "{}", json_line(document))?;
         Ok(())
     }
 

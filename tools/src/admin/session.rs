@@ -12,6 +12,7 @@ use siltstone::{
 
 use super::args::{Global, InKeyspace, Open, Recovery, Writing};
 use super::failure::{Failure, Outcome};
+use crate::say::say;
 use crate::text::{escape, from_hex};
 
 /// What a command does to a database before it can read or write.
@@ -141,13 +142,15 @@ fn remark(event: &Event, is_quiet: bool) {
             path,
             offset,
             bytes,
-        } if !is_quiet => eprintln!(
+        } if !is_quiet => say(format_args!(
             "remark: the log ended in a record that was not whole; {bytes} bytes dropped file={} \
              offset={offset}",
             escape(path.as_os_str().as_bytes())
-        ),
-        Event::BackgroundError { error } => eprintln!("warning: in the background: {error}"),
-        Event::Poisoned { error } => eprintln!("warning: no more writes: {error}"),
+        )),
+        Event::BackgroundError { error } => {
+            say(format_args!("warning: in the background: {error}"));
+        }
+        Event::Poisoned { error } => say(format_args!("warning: no more writes: {error}")),
         _ => {}
     }
 }

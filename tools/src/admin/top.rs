@@ -12,6 +12,7 @@ use super::args::{Global, Top};
 use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::output::Output;
+use crate::say::say;
 use crate::text::escape;
 
 mod document;
@@ -78,7 +79,7 @@ fn stream(
     let interrupt = Interrupt::listen_in_silence();
     let remark = |text: &str| {
         if !global.quiet {
-            eprintln!("remark: {text}");
+            say(format_args!("remark: {text}"));
         }
     };
     loop {

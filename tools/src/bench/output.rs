@@ -13,6 +13,7 @@ use super::output_failed;
 use super::page;
 use super::record::{Cost, Record};
 use super::report::{self, Amplification, Returned};
+use crate::text::plain_json;
 
 pub(crate) mod files;
 mod histogram;
@@ -214,7 +215,8 @@ impl<'a> Output<'a> {
             "interrupted": is_interrupted,
         });
         if self.is_json {
-            writeln!(self.out, "{document:#}").map_err(output_failed)?;
+            let json = plain_json(format!("{document:#}"));
+            writeln!(self.out, "{json}").map_err(output_failed)?;
         }
         self.write_reports(args, amplification, &document)
     }

@@ -20,7 +20,8 @@ Examples:
   sst-dump 000012.sst --command=hist            lengths of keys, values and blocks
   sst-dump anything --command=identify          what a file is
 
-Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused.
+Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused, 130 a
+signal ended it.
 Tables are only read; the database may be open elsewhere.";
 
 /// Looks into the tables of siltstone databases.
@@ -128,6 +129,11 @@ impl Command {
     /// Whether it walks over entries, and so obeys the bounds.
     pub(super) fn is_walk(self) -> bool {
         matches!(self, Self::Check | Self::Scan)
+    }
+
+    /// Whether it is there to tell good tables from bad ones, whoever reads what it prints.
+    pub(super) fn judges(self) -> bool {
+        matches!(self, Self::Check | Self::Verify)
     }
 }
 

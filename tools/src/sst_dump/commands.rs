@@ -15,7 +15,8 @@ use super::find::Table;
 use super::progress::Progress;
 use super::render::{self, Bytes};
 use crate::random::Random;
-use crate::text::{bytes_for_people, count_for_people};
+use crate::say::say;
+use crate::text::{bytes_for_people, count_for_people, json_line};
 
 /// So many hashes that belong to no key are asked of a filter.
 const FILTER_PROBE_COUNT: u64 = 100_000;
@@ -135,8 +136,10 @@ impl<'a> Session<'a> {
         self.progress.clear();
         self.totals.bad_tables += 1;
         // What was printed of the table before comes before the message.
-        self.out.flush()?;
-        eprintln!("sst-dump: {}", render::message(&error.to_string()));
+        let flushed = self.out.flush();
+        let text = render::message(&error.to_string());
+        say(format_args!("sst-dump: {text}"));
+        flushed?;
         if self.command_line.json {
             let mut fields = named(table);
             let status = if error.is_corruption() {
@@ -168,7 +171,7 @@ impl<'a> Session<'a> {
                 "tombstones": totals.tombstones,
                 "raw_bytes": totals.raw_bytes,
             });
-            return writeln!(self.out, "{}", json!({ "summary": summary }));
+            return writeln!(self.out, "{}", json_line(&json!({ "summary": summary })));
         }
         writeln!(
             self.out,
@@ -183,7 +186,7 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn object(&mut self, fields: Map<String, Value>) -> io::Result<()> {
-        writeln!(self.out, "{}", Value::Object(fields))
+        writeln!(self.out, "{}", json_line(&Value::Object(fields)))
     }
 
     /// One line about `table`, or an object with `fields`.
@@ -226,7 +229,7 @@ impl<'a> Session<'a> {
             if has_many {
                 fields.insert("file".to_owned(), file.clone());
             }
-            writeln!(out, "{}", Value::Object(fields))
+            writeln!(out, "{}", json_line(&Value::Object(fields)))
         })?;
         Ok(())
     }

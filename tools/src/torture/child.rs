@@ -17,6 +17,7 @@ use super::witness;
 use super::world::{World, write_value};
 use crate::interrupt::Stop;
 use crate::random::Random;
+use crate::say::say;
 
 /// Commits of each thread between two openings, at most.
 const SESSION_COMMITS_MAX: u64 = 4000;
@@ -339,11 +340,11 @@ pub(crate) fn main(args: &ChildArgs) -> u8 {
     match run(args) {
         Ok(()) => 0,
         Err(Failure::Finding(text)) => {
-            eprintln!("{text}");
+            say(text);
             1
         }
         Err(Failure::Setup(error)) => {
-            eprintln!("{error}");
+            say(error);
             2
         }
     }

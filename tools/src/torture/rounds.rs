@@ -14,6 +14,7 @@ use super::model::{self, ModelPlan};
 use super::place::{Keep, Place};
 use crate::interrupt::Stop;
 use crate::random::{Random, mix};
+use crate::say::tell;
 
 /// What can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,7 +208,7 @@ impl Run<'_> {
             round += 1;
         }
         let seconds = clock.monotonic_micros().saturating_sub(began) / 1_000_000;
-        println!("{}", summary.line(seconds));
+        tell(summary.line(seconds));
         result
     }
 
@@ -241,7 +242,7 @@ impl Run<'_> {
         let time = format!("{}.{} s", tenths / 10, tenths % 10);
         match result {
             Ok(Tally::Done(line)) => {
-                println!("{head}: {line}; {time}");
+                tell(format_args!("{head}: {line}; {time}"));
                 summary.done[mode as usize] += 1;
                 if matches!(self.until, Until::Minutes(_)) {
                     room.clear();
@@ -249,19 +250,19 @@ impl Run<'_> {
                 Ok(())
             }
             Ok(Tally::Skipped(reason)) => {
-                println!("{head}: SKIPPED, {reason}");
+                tell(format_args!("{head}: SKIPPED, {reason}"));
                 summary.skipped[mode as usize] += 1;
                 Ok(())
             }
             Err(failure) => {
                 if let Failure::Finding(text) = &failure {
                     summary.findings += 1;
-                    println!("{head}: FINDING after {time}: {text}");
+                    tell(format_args!("{head}: FINDING after {time}: {text}"));
                     if self.keep == Keep::Database {
-                        println!("kept in {}", room.path().display());
+                        tell(format_args!("kept in {}", room.path().display()));
                         place.stay();
                     }
-                    println!("replay: {}", plan.replay());
+                    tell(format_args!("replay: {}", plan.replay()));
                 }
                 Err(failure)
             }

@@ -6,6 +6,7 @@ use base::sync::atomic::{AtomicU64, Ordering};
 use base::sync::{Arc, Bell};
 
 use crate::interrupt;
+use crate::say::tell;
 
 /// The exit code of a run with a finding.
 pub(crate) const EXIT_FINDING: u8 = 1;
@@ -30,7 +31,9 @@ impl Watchdog {
             while !bell.wait_past(0, Some(Duration::from_secs(PATIENCE_SECONDS))) {
                 let now = watched.load(Ordering::Relaxed);
                 if now == seen {
-                    println!("FINDING: {what}: no step for {PATIENCE_SECONDS} s, it hangs");
+                    tell(format_args!(
+                        "FINDING: {what}: no step for {PATIENCE_SECONDS} s, it hangs"
+                    ));
                     interrupt::clean_up();
                     std::process::exit(i32::from(EXIT_FINDING));
                 }

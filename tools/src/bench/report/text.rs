@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::{Amplification, LiveBytes, Space, explain, ratio, read, theory};
 use crate::bench::line::as_f64;
+use crate::text::escape;
 
 const NO_FAILURE: &str = "writing to a String cannot fail";
 
@@ -40,7 +41,7 @@ impl fmt::Display for Amplification {
                 writeln!(
                     f,
                     "  {:<22} write {:>7.2}, tables searched for each get {:>6.2}, space {:>6.2}",
-                    keyspace.name,
+                    escape(keyspace.name.as_bytes()),
                     keyspace.write.factor(),
                     keyspace.read.tables_searched,
                     keyspace.space.factor(),

@@ -14,6 +14,7 @@ use super::super::settings;
 use super::super::world::{Version, World, write_value};
 use super::{KEY_COUNT, REFUSALS_OF_A_FULL_DISK, check_refusal, unless_full};
 use crate::random::Random;
+use crate::say::say;
 
 /// Operations between two openings, at most.
 const SESSION_OPERATIONS_MAX: u64 = 30_000;
@@ -49,11 +50,11 @@ pub(crate) fn main(args: &FillerArgs) -> u8 {
     match run(args) {
         Ok(()) => 0,
         Err(Failure::Finding(text)) => {
-            eprintln!("{text}");
+            say(text);
             1
         }
         Err(Failure::Setup(error)) => {
-            eprintln!("{error}");
+            say(error);
             2
         }
     }
