@@ -356,6 +356,11 @@ fn damage_is_named_and_ends_with_one() {
     let name = fixture.damage(".log", |bytes| find(bytes, "value of 100"));
     fixture.is_damaged("verify DB", &name);
     fixture.is_damaged("wal verify DB", &name);
+    for line in ["wal dump DB", "wal dump DB --quiet", "wal dump DB --json"] {
+        fixture.is_damaged(line, &name);
+    }
+    let out = fixture.run("wal dump DB").out;
+    assert_eq!(out.matches("PUT").count(), 100, "up to the damage: {out}");
     fixture.is_damaged("scan DB", &name);
 }
 
@@ -384,9 +389,54 @@ fn a_torn_end_of_the_log_is_a_remark() {
         "{out}"
     );
     assert!(out.contains(&name), "{out}");
+    let ended = fixture.run("wal dump DB");
+    assert_eq!((ended.code, ended.out.matches("PUT").count()), (0, 199));
+    assert!(ended.err.starts_with("remark: "), "{ended:?}");
     let ended = fixture.run("scan DB --count");
     assert_eq!((ended.code, &*ended.out), (0, "199\n"));
     assert!(ended.err.contains("dropped"), "{ended:?}");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "damage is done from outside")]
+fn a_segment_that_others_follow_must_be_whole() {
+    let fixture = Fixture::new();
+    let options = Options::new()
+        .durability(Durability::Disk)
+        .log_segment_bytes(64 << 10);
+    let db = options.open(fixture.path("live")).expect("a new database");
+    for n in 0..200 {
+        let value = format!("{n:01000}");
+        db.put(format!("key-{n:03}"), value).expect("a put");
+    }
+    fixture::copy(&fixture.path("live"), &fixture.db());
+    db.close().expect("a sound database");
+    assert_eq!(fixture.out("wal dump DB").matches("PUT").count(), 200);
+    let logs = files_of(&fixture.db()).into_iter();
+    let logs: Vec<_> = logs.filter(|(name, _)| name.contains(".log")).collect();
+    assert!(logs.len() > 1, "{}", logs.len());
+    let (name, bytes) = &logs[0];
+    let cut = find(bytes, "key-020") + 500;
+    std::fs::write(fixture.db().join(name), &bytes[..cut]).expect("writable");
+    fixture.is_damaged("wal dump DB", name);
+    fixture.is_damaged("wal dump DB --quiet", name);
+}
+
+#[test]
+fn a_torn_end_that_an_open_cut_off_is_no_damage() {
+    let fixture = Fixture::with_log();
+    fixture.damage(".log", |bytes| find(bytes, "value of 199"));
+    let db = Options::new().open(fixture.db()).expect("it is cut off");
+    db.put("key-200", "behind it").expect("a put");
+    fixture::copy(&fixture.db(), &fixture.path("again"));
+    db.close().expect("a sound database");
+    for (name, bytes) in files_of(&fixture.path("again")) {
+        println!("{name} {}", bytes.len());
+    }
+    let ended = fixture.run("wal dump @again");
+    println!("{ended:?}");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("behind it"), "{ended:?}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ use super::interrupt::Interrupt;
 use super::operations;
 use super::output::{Columns, Output};
 use super::records::put_bytes;
+use crate::say::say;
 use crate::text::{bytes_for_people, count_for_people, time_of_micros};
 
 /// How often a follower looks whether it should end.
@@ -44,37 +45,80 @@ pub(crate) fn dump(args: &WalDump, global: &Global, output: &mut Output<'_>) -> 
         return follow(args, global, &directory, output);
     }
     let from = from_seq(args)?;
-    let mut damage = None;
-    for mut reader in segments(&directory)? {
-        loop {
-            match reader.next() {
-                Ok(None) => break,
-                Ok(Some(record)) if record.meta.last_seq() < from => {}
-                Ok(Some(record)) => {
-                    let shown = Shown {
-                        meta: record.meta,
-                        position: record.position,
-                        payload: record.payload,
-                    };
-                    print_record(&shown, args.summary, output)?;
-                }
-                Err(error) => {
-                    damage = Some(Failure::from(error));
-                    break;
-                }
-            }
+    let mut damage = Missed::default();
+    let mut readers = segments(&directory)?;
+    let newest = readers.len().saturating_sub(1);
+    for (index, reader) in readers.iter_mut().enumerate() {
+        match dump_segment(reader, from, args, output) {
+            Ok(None) => {}
+            Ok(Some(failure)) => damage.note(failure),
+            Err(Failure::OutputClosed) => return damage.or(Err(Failure::OutputClosed)),
+            Err(failure) => return Err(failure),
         }
-        let ending = describe(reader.ending());
-        if !global.quiet
-            && matches!(
-                reader.ending(),
-                Ending::Torn { .. } | Ending::Damaged { .. }
-            )
-        {
-            eprintln!("remark: {}: {ending}", reader.path().display());
+        let is_missed = match reader.ending() {
+            Ending::Torn { .. } if index == newest => false,
+            Ending::Torn { .. } => is_needed(&directory)?,
+            // Records of several threads are put into a log in use side by side.
+            Ending::Damaged { .. } => index < newest || directory.lock().is_ok(),
+            _ => continue,
+        };
+        let text = format!("{}: {}", reader.path().display(), describe(reader.ending()));
+        if is_missed {
+            damage.note(Failure::Damage(text));
+        } else if !global.quiet {
+            say(format_args!("remark: {text}"));
         }
     }
-    damage.map_or(Ok(()), Err)
+    damage.or(Ok(()))
+}
+
+/// What could not be printed because it is damaged, or could not be read.
+#[derive(Default)]
+struct Missed(Option<Failure>);
+
+impl Missed {
+    fn note(&mut self, failure: Failure) {
+        self.0 = Some(match self.0.take() {
+            Some(first) => first.and(&failure.to_string()),
+            None => failure,
+        });
+    }
+
+    /// `end` if nothing is missed.
+    fn or(self, end: Outcome<()>) -> Outcome<()> {
+        self.0.map_or(end, Err)
+    }
+}
+
+/// Prints the records of a segment; returns why it could not be read to its end.
+fn dump_segment(
+    reader: &mut SegmentReader,
+    from: SequenceNumber,
+    args: &WalDump,
+    output: &mut Output<'_>,
+) -> Outcome<Option<Failure>> {
+    loop {
+        let record = match reader.next() {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(error) => return Ok(Some(error.into())),
+        };
+        if record.meta.last_seq() >= from {
+            let shown = Shown {
+                meta: record.meta,
+                position: record.position,
+                payload: record.payload,
+            };
+            print_record(&shown, args.summary, output)?;
+        }
+    }
+}
+
+/// Whether an open would miss what is gone behind the end of a segment that others follow: what a
+/// kill has torn and a recovery has cut off or copied is no damage.
+fn is_needed(directory: &Directory) -> Outcome<bool> {
+    let state = directory.state()?;
+    Ok(!check_log(directory, &state)?.damage.is_empty())
 }
 
 fn from_seq(args: &WalDump) -> Outcome<SequenceNumber> {
@@ -92,7 +136,7 @@ fn follow(
     let from = from_seq(args)?.max(SequenceNumber::ZERO.plus(1));
     let mut follow = Follow::open(Arc::clone(&directory.fs), &directory.path, from)?;
     if !global.quiet {
-        eprintln!("remark: following; Ctrl-C ends it");
+        say("remark: following; Ctrl-C ends it");
     }
     while !interrupt.is_set() {
         let Some(record) = follow.next(FOLLOW_TIMEOUT)? else {
