@@ -148,7 +148,8 @@ impl Background {
         bounds: KeyBounds<'_>,
     ) -> Result<()> {
         let _call = self.begin_call()?;
-        let mut request = self.tree.begin_manual(bounds);
+        let visible = self.snapshots.visible();
+        let mut request = self.tree.begin_manual(bounds, visible);
         loop {
             self.health.check_writable()?;
             self.check_going()?;

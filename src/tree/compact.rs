@@ -250,9 +250,14 @@ impl Tree {
     }
 
     /// Begins a manual compaction of what has been flushed so far.
-    pub(crate) fn begin_manual(&self, (from, to): KeyBounds<'_>) -> ManualCompaction {
+    pub(crate) fn begin_manual(
+        &self,
+        (from, to): KeyBounds<'_>,
+        visible: SequenceNumber,
+    ) -> ManualCompaction {
         let first_new = self.versions.peek_file_number();
-        ManualCompaction::new(from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec), first_new)
+        let (from, to) = (from.map(<[u8]>::to_vec), to.map(<[u8]>::to_vec));
+        ManualCompaction::new(from, to, first_new).written_upto(visible)
     }
 
     /// Plans the next piece of a manual compaction and reserves it.

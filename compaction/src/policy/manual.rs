@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use base::sync::Arc;
-use base::{FileNumber, Level};
+use base::{FileNumber, Level, SequenceNumber};
 
 use super::{MOVE_TABLES_MAX, Picker, Shape, Tuning, plan_move};
 use crate::levels::{Table, Version, total_bytes};
@@ -36,6 +36,9 @@ pub struct ManualCompaction {
     at: Bound<Vec<u8>>,
     /// Tables from here on were made after the request, or by it.
     first_new: FileNumber,
+    /// Entries up to here were written before the request. Level 0 is joined in itself now and
+    /// then: what is old may come to lie in a new table.
+    old_upto: SequenceNumber,
 }
 
 impl ManualCompaction {
@@ -48,7 +51,16 @@ impl ManualCompaction {
             to,
             level: Level::ZERO,
             first_new,
+            old_upto: SequenceNumber::ZERO,
         }
+    }
+
+    /// The same for whatever was written up to `seq`, also where another compaction takes it to a
+    /// new table of level 0 meanwhile.
+    #[must_use]
+    pub fn written_upto(mut self, seq: SequenceNumber) -> Self {
+        self.old_upto = seq;
+        self
     }
 
     /// The next plan. The range it covers counts as done: if the plan fails, so has the request.
@@ -61,7 +73,7 @@ impl ManualCompaction {
         };
         loop {
             let bounds = (borrowed(&self.at), borrowed(&self.to));
-            match picker.manual(bounds, self.level, self.first_new) {
+            match picker.manual(bounds, self.level, (self.first_new, self.old_upto)) {
                 Found::Plan(plan) => {
                     if self.level != Level::ZERO {
                         let last = plan.inputs.last().expect("a plan has an input");
@@ -105,7 +117,11 @@ pub fn pick_manual(
         tuning,
         shape: &Shape::of(version, tuning),
     };
-    match picker.manual((from, to), level, FileNumber(u64::MAX)) {
+    match picker.manual(
+        (from, to),
+        level,
+        (FileNumber(u64::MAX), SequenceNumber::ZERO),
+    ) {
         Found::Plan(plan) if !plan.is_in_place() => Some(plan),
         Found::Plan(_) | Found::Taken | Found::Nothing => None,
     }
@@ -124,27 +140,32 @@ impl From<Option<CompactionPlan>> for Found {
 }
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+/// What counts as older than a request: lower file numbers, and at level 0 entries up to a number.
+type Age = (FileNumber, SequenceNumber);
 
 impl Picker<'_> {
-    fn manual(&self, bounds: Bounds<'_>, level: Level, first_new: FileNumber) -> Found {
+    fn manual(&self, bounds: Bounds<'_>, level: Level, age: Age) -> Found {
         if ends_before(bounds.1, bounds.0) {
             return Found::Nothing;
         }
         if level == Level::ZERO {
-            return self.manual_level0(bounds, first_new);
+            return self.manual_level0(bounds, age);
         }
         let tables = self.version.overlapping(level, bounds.0, bounds.1);
         match self.shape.below(self.version, level) {
             Some(below) if Some(level) < self.version.deepest_used() => {
                 self.manual_down(tables, level, below)
             }
-            _ => self.manual_in_place(tables, level, first_new),
+            _ => self.manual_in_place(tables, level, age.0),
         }
     }
 
-    fn manual_level0(&self, (from, to): Bounds<'_>, first_new: FileNumber) -> Found {
-        let wanted =
-            |table: &&Arc<Table>| table.meta.number < first_new && table.meta.meets(from, to);
+    fn manual_level0(&self, (from, to): Bounds<'_>, (first_new, old_upto): Age) -> Found {
+        let wanted = |table: &&Arc<Table>| {
+            let meta = &table.meta;
+            let is_old = meta.number < first_new || meta.seq_smallest <= old_upto;
+            is_old && meta.meets(from, to)
+        };
         // Newest first: a plan takes along what is older and in its way.
         let tables = self.version.level(Level::ZERO).iter().filter(wanted);
         let mut found = Found::Nothing;

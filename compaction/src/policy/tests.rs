@@ -566,3 +566,22 @@ fn only_tables_that_leave_are_left_out_of_the_scores() {
     script.busy.insert(&plan);
     assert_eq!(shown(script.pick().as_ref()), "none");
 }
+
+/// Level 0 is joined in itself while a request waits: what is old lies in a new table then.
+#[test]
+fn what_was_joined_after_the_request_is_compacted_all_the_same() {
+    let mut script = Script::new();
+    script.command("tree\nL0: 12 a..c seqs=15-30\nL7: 2 a..d seqs=1-9");
+    let (from, to) = bounds("..");
+    let request = ManualCompaction::new(from, to, FileNumber(13));
+    let mut request = request.written_upto(seq(30));
+    script.command("tree\nL0: 14 a..c seqs=31-40\nL0: 13 a..c seqs=15-30\nL7: 2 a..d seqs=1-9");
+    let ManualStep::Run(plan) = request.step(&script.version, &script.busy, &script.tuning) else {
+        panic!("table 13 holds what was there before");
+    };
+    let is_taken = plan.inputs.iter().any(|t| t.meta.number == FileNumber(13));
+    assert!(is_taken, "{plan}");
+    script.command("tree\nL0: 14 a..c seqs=31-40\nL7: 15 a..d seqs=1-30");
+    let step = request.step(&script.version, &script.busy, &script.tuning);
+    assert!(matches!(step, ManualStep::Done), "what is newer stays");
+}
