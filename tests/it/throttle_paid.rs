@@ -168,7 +168,7 @@ fn a_batch_that_is_refused_pays_in_none_of_its_keyspaces() {
         let mut batch = WriteBatch::new();
         batch.put_in(&first, "key", vec![1; 500]);
         batch.put_in(&second, "key", vec![1; 500]);
-        for _ in 0..1000 {
+        for _ in 0..10_000 {
             let error = slowed.db.write_with(&batch, &no_wait);
             assert_eq!(error.expect_err("no credit").kind(), ErrorKind::Busy);
         }
