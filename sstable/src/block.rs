@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-use base::coding::{Malformed, Reader};
+use base::coding::Malformed;
 use base::key::{KEY_BYTES_MAX, VALUE_BYTES_HARD_MAX, head};
 use base::{KeyKind, SequenceNumber, hint};
 
@@ -18,22 +18,69 @@ pub(crate) use builder::Builder;
 type Result<T> = std::result::Result<T, Malformed>;
 
 /// Bytes before the heads.
-pub(crate) const HEADER_BYTES: usize = 8;
-/// Bytes of a key's suffix that its head holds.
+pub(crate) const HEADER_BYTES: usize = 24;
+/// Bytes of a key's suffix that its head stands for.
 pub(crate) const HEAD_BYTES: usize = 8;
-/// About 32 entries have their heads, offsets and prefix in so many cache lines.
+/// The lines in which about 32 entries have their heads and offsets.
 const SEARCH_LINES: usize = 6;
-/// Bit of the kind byte: the sequence number is zero and absent.
-const SEQ_ZERO: u8 = 0x80;
+/// Where kinds differ within a block, each takes so many bits below its sequence number.
+const KIND_BITS: u32 = 3;
+/// The last four bytes of the header are widths: heads as a power of 2 up to 3, offsets up to 4,
+/// lengths of suffixes up to 2, sequence numbers up to 8. Added to them, this sets the highest bit
+/// of each that exceeds its limit.
+const WIDTHS_OVERFLOW: u64 = 0x777d_7b7c << 32;
+const WIDTHS_OVERFLOWN: u64 = 0x8080_8080 << 32;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
 
-/// Where the parts of a block lie.
+/// Where the parts of a block lie, and how wide their numbers are.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
     count: usize,
     prefix_len: usize,
-    wide: bool,
-    offsets_at: usize,
+    heads: Column,
+    offsets: Column,
+    suffix_lens: Column,
+    seqs: Column,
+    heads_end: usize,
     prefix_at: usize,
+    entries_at: usize,
+    /// Length of every entry where there are no offsets.
+    stride: usize,
+    suffix_len_min: usize,
+    suffix_len_max: usize,
+    seq_min: u64,
+    /// The kind of all entries, or 0 where each has its own.
+    kind: u8,
+}
+
+/// An array of numbers of one width.
+#[derive(Clone, Copy, Debug, Default)]
+struct Column {
+    /// Where the eight bytes begin that end where the first number does.
+    ///
+    /// INVARIANT: a column begins behind the header, which is longer than a word, so that there
+    /// always are as many bytes before it.
+    at: usize,
+    /// Bytes of each number, at most 8; 0 if all are zero and none is stored.
+    width: usize,
+}
+
+impl Column {
+    /// The eight bytes that end where number `index` does, as one little-endian word.
+    #[inline]
+    fn word(self, bytes: &[u8], index: usize) -> Result<u64> {
+        let (_, word) = bytes
+            .split_at_checked(self.at + self.width * index)
+            .ok_or(Malformed)?;
+        Ok(u64::from_le_bytes(*word.first_chunk().ok_or(Malformed)?))
+    }
+
+    /// By how many bits a word is to be shifted for its last number to be left; not for a width
+    /// of 0.
+    #[inline]
+    fn shift(self) -> u32 {
+        (64 - 8 * self.width as u32) & 63
+    }
 }
 
 /// One entry, its key still in parts: the block's prefix, then `head` and `rest`.
@@ -91,37 +138,65 @@ impl Entry<'_> {
 }
 
 impl Shape {
-    /// Reads the header of `bytes` and checks that heads, offsets and prefix fit.
+    /// Reads the header of `bytes` and checks that everything before the entries fits; and the
+    /// entries as well, where all are equally long.
     #[inline]
     pub(crate) fn of(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader::new(bytes);
-        let count = reader.u32()?;
-        let prefix_len = usize::from(reader.u16()?);
-        let wide = reader.u8()?;
-        let zero = reader.u8()?;
-        if count == 0 || wide > 1 || zero != 0 {
+        let (header, _) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed)?;
+        let [counts, kind_and_seq, widths] = *header.as_chunks::<8>().0 else {
+            return Err(Malformed);
+        };
+        let counts = u64::from_le_bytes(counts);
+        let kind_and_seq = u64::from_le_bytes(kind_and_seq);
+        let widths = u64::from_le_bytes(widths);
+        let count = counts & u64::from(u32::MAX);
+        let prefix_len = counts >> 32 & 0xffff;
+        let stride = widths & u64::from(u32::MAX);
+        let are_known = (widths | widths.wrapping_add(WIDTHS_OVERFLOW)) & WIDTHS_OVERFLOWN == 0;
+        if count == 0 || !are_known {
             return Err(Malformed);
         }
-        let count = usize::try_from(count).map_err(|_| Malformed)?;
-        let wide = wide == 1;
-        let width = if wide { 4 } else { 2 };
-        let offsets_at = count
-            .checked_mul(HEAD_BYTES)
-            .and_then(|heads| heads.checked_add(HEADER_BYTES))
-            .ok_or(Malformed)?;
-        let prefix_at = count
-            .checked_mul(width)
-            .and_then(|offsets| offsets.checked_add(offsets_at))
-            .ok_or(Malformed)?;
-        if prefix_at.checked_add(prefix_len).ok_or(Malformed)? > bytes.len() {
+        let head_bytes = 1 << (widths >> 32 & 0xff);
+        let offset_bytes = widths >> 40 & 0xff;
+        let suffix_len_bytes = widths >> 48 & 0xff;
+        let seq_bytes = widths >> 56;
+        // No sum of products of 32-bit numbers with at most 8 overflows.
+        let offsets_at = HEADER_BYTES as u64 + count * head_bytes;
+        let suffix_lens_at = offsets_at + count * offset_bytes + offset_bytes;
+        let seqs_at = suffix_lens_at + count * suffix_len_bytes;
+        let prefix_at = seqs_at + count * seq_bytes;
+        let entries_at = prefix_at + prefix_len;
+        let even_end = (count * stride).checked_add(entries_at);
+        if even_end.is_none_or(|end| end > bytes.len() as u64) {
             return Err(Malformed);
         }
+        // What lies within the bytes fits in the type of their length.
+        let at = |at: u64| usize::try_from(at).map_err(|_| Malformed);
+        let column = |place: u64, width: u64| -> Result<Column> {
+            Ok(Column {
+                at: at(place + width - 8)?,
+                width: at(width)?,
+            })
+        };
         Ok(Self {
-            count,
-            prefix_len,
-            wide,
-            offsets_at,
-            prefix_at,
+            count: at(count)?,
+            prefix_len: at(prefix_len)?,
+            heads: column(HEADER_BYTES as u64, head_bytes)?,
+            offsets: column(offsets_at, offset_bytes)?,
+            suffix_lens: column(suffix_lens_at, suffix_len_bytes)?,
+            seqs: column(seqs_at, seq_bytes)?,
+            heads_end: at(offsets_at)?,
+            prefix_at: at(prefix_at)?,
+            entries_at: at(entries_at)?,
+            stride: at(stride)?,
+            suffix_len_min: at(counts >> 48)?,
+            suffix_len_max: if head_bytes == HEAD_BYTES as u64 {
+                KEY_BYTES_MAX.saturating_sub(at(prefix_len)?)
+            } else {
+                at(head_bytes)?
+            },
+            seq_min: kind_and_seq >> 8,
+            kind: (kind_and_seq & 0xff) as u8,
         })
     }
 
@@ -145,23 +220,21 @@ impl Shape {
             .unwrap_or_default()
     }
 
+    /// Where entry `index` begins and ends. Checked against nothing.
     #[inline]
-    fn heads<'a>(&self, bytes: &'a [u8]) -> &'a [[u8; HEAD_BYTES]] {
-        let heads = bytes.get(HEADER_BYTES..self.offsets_at).unwrap_or_default();
-        heads.as_chunks::<HEAD_BYTES>().0
-    }
-
-    #[inline]
-    fn offset(&self, bytes: &[u8], index: usize) -> Result<usize> {
-        if self.wide {
-            let at = self.offsets_at + 4 * index;
-            let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk::<4>);
-            usize::try_from(u32::from_le_bytes(*bytes.ok_or(Malformed)?)).map_err(|_| Malformed)
-        } else {
-            let at = self.offsets_at + 2 * index;
-            let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk::<2>);
-            Ok(usize::from(u16::from_le_bytes(*bytes.ok_or(Malformed)?)))
+    fn span(&self, bytes: &[u8], index: usize) -> Result<(usize, usize)> {
+        if self.offsets.width == 0 {
+            let start = self.entries_at + self.stride * index;
+            return Ok((start, start + self.stride));
         }
+        // A word has room for two offsets: where this one begins, and the next.
+        let word = self.offsets.word(bytes, index + 1)?;
+        let shift = self.offsets.shift();
+        let at = |number: u64| {
+            let offset = usize::try_from(number).map_err(|_| Malformed)?;
+            self.entries_at.checked_add(offset).ok_or(Malformed)
+        };
+        Ok((at(word << (64 - shift) >> shift)?, at(word >> shift)?))
     }
 
     /// Entry `index` of the block in `bytes`.
@@ -173,35 +246,31 @@ impl Shape {
         if index >= self.count {
             return Err(Malformed);
         }
-        let head_at = HEADER_BYTES + HEAD_BYTES * index;
-        let head = bytes.get(head_at..).and_then(<[u8]>::first_chunk::<8>);
-        let head = u64::from_le_bytes(*head.ok_or(Malformed)?);
-        let at = self.offset(bytes, index)?;
-        let stored = bytes.get(at..).ok_or(Malformed)?;
-        let (&tag, after) = stored.split_first().ok_or(Malformed)?;
-        let kind = KeyKind::from_u8(tag & !SEQ_ZERO).ok_or(Malformed)?;
-        let (seq, after) = if tag & SEQ_ZERO != 0 {
-            (SequenceNumber::ZERO, after)
-        } else {
-            // Kind and sequence together are one little-endian word.
-            let (word, after) = stored.split_first_chunk::<8>().ok_or(Malformed)?;
-            let seq = SequenceNumber::new(u64::from_le_bytes(*word) >> 8).ok_or(Malformed)?;
-            (seq, after)
-        };
-        let mut reader = Reader::new(after);
-        let suffix_len = reader.varint()?;
-        let value_len = reader.varint()?;
-        // Both are compared as 64-bit numbers: a cast comes only after.
-        if suffix_len > (KEY_BYTES_MAX - self.prefix_len.min(KEY_BYTES_MAX)) as u64
-            || value_len > VALUE_BYTES_HARD_MAX as u64
-        {
+        let below_head = self.heads.shift();
+        let head = self.heads.word(bytes, index)? >> below_head << below_head;
+        let mut suffix_len = self.suffix_len_min;
+        if self.suffix_lens.width != 0 {
+            let longer = self.suffix_lens.word(bytes, index)? >> self.suffix_lens.shift();
+            suffix_len += usize::try_from(longer).map_err(|_| Malformed)?;
+        }
+        if suffix_len > self.suffix_len_max {
             return Err(Malformed);
         }
-        let suffix_len = usize::try_from(suffix_len).map_err(|_| Malformed)?;
-        let value_len = usize::try_from(value_len).map_err(|_| Malformed)?;
-        let rest = reader.bytes(suffix_len.saturating_sub(HEAD_BYTES))?;
-        let value_at = bytes.len() - reader.rest().len();
-        let value = reader.bytes(value_len)?;
+        let (start, end) = self.span(bytes, index)?;
+        let stored = bytes.get(start..end).ok_or(Malformed)?;
+        let rest_len = suffix_len.saturating_sub(HEAD_BYTES);
+        let (rest, value) = stored.split_at_checked(rest_len).ok_or(Malformed)?;
+        let (mut kind, mut above) = (self.kind, 0);
+        if self.seqs.width != 0 {
+            above = self.seqs.word(bytes, index)? >> self.seqs.shift();
+            if kind == 0 {
+                kind = (above & KIND_MASK) as u8;
+                above >>= KIND_BITS;
+            }
+        }
+        let kind = KeyKind::from_u8(kind).ok_or(Malformed)?;
+        // A sum that overflows means another number; it may as well.
+        let seq = SequenceNumber::new(self.seq_min.wrapping_add(above)).ok_or(Malformed)?;
         Ok(Entry {
             head,
             suffix_len,
@@ -209,8 +278,22 @@ impl Shape {
             seq,
             kind,
             value,
-            value_at,
+            value_at: start + rest_len,
         })
+    }
+
+    /// Whether the one entry of a block of any length is one that can be written.
+    pub(crate) fn is_single(&self) -> bool {
+        self.count == 1 && self.offsets.width == 0 && self.stride <= VALUE_BYTES_HARD_MAX
+    }
+
+    /// Whether the entries fill the block from the first byte to the last.
+    pub(crate) fn is_filled(&self, bytes: &[u8]) -> bool {
+        let first = self.span(bytes, 0);
+        let last = self.span(bytes, self.count.saturating_sub(1));
+        first.is_ok_and(|(start, _)| start == self.entries_at)
+            && last.is_ok_and(|(_, end)| end == bytes.len())
+            && (self.stride == 0 || self.offsets.width == 0)
     }
 
     /// The key without the prefix; or where a key that lacks the prefix stands, before or behind
@@ -234,20 +317,13 @@ impl Shape {
     /// with it.
     #[inline]
     fn tied(&self, bytes: &[u8], suffix: &Suffix<'_>) -> (usize, usize) {
-        let heads = self.heads(bytes);
-        let low = heads.partition_point(|head| u64::from_le_bytes(*head) < suffix.head);
-        let rest = heads.get(low..).unwrap_or_default();
-        let is_tied = |head: &[u8; HEAD_BYTES]| u64::from_le_bytes(*head) == suffix.head;
-        // Mostly one entry is tied at most, so that a second search is seldom worth its start.
-        let count = match rest {
-            [first, second, ..] if is_tied(first) && is_tied(second) => {
-                hint::cold_path();
-                rest.partition_point(is_tied)
-            }
-            [first, ..] => usize::from(is_tied(first)),
-            [] => 0,
-        };
-        (low, count)
+        let heads = bytes.get(HEADER_BYTES..self.heads_end).unwrap_or_default();
+        match self.heads.width {
+            8 => tied_in::<8>(heads, suffix.head),
+            4 => tied_in::<4>(heads, suffix.head),
+            2 => tied_in::<2>(heads, suffix.head),
+            _ => tied_in::<1>(heads, suffix.head),
+        }
     }
 
     #[inline]
@@ -343,20 +419,51 @@ impl Shape {
     pub(crate) fn prefetch_entry(&self, bytes: &[u8], user_key: &[u8]) {
         if let Ok(suffix) = self.suffix(bytes, user_key)
             && let (low, 1..) = self.tied(bytes, &suffix)
-            && let Ok(at) = self.offset(bytes, low)
+            && let Ok((at, _)) = self.span(bytes, low)
         {
             hint::prefetch(bytes, at);
         }
     }
 
-    /// Asks for the lines that a search of a data block in `bytes` reads first: header, heads,
-    /// offsets and prefix of a block of the usual size. One wait for memory instead of several.
+    /// Asks for the lines that a search of a data block in `bytes` reads first: header, heads and
+    /// offsets of a block of the usual size. One wait for memory instead of several.
     #[inline]
     pub(crate) fn prefetch(bytes: &[u8]) {
-        for line in 0..SEARCH_LINES {
-            hint::prefetch(bytes, line * 64);
+        match bytes.first_chunk::<{ SEARCH_LINES * 64 }>() {
+            // The usual case: no line needs a comparison of its own.
+            Some(first) => (0..SEARCH_LINES).for_each(|line| hint::prefetch(first, line * 64)),
+            None => (0..SEARCH_LINES).for_each(|line| hint::prefetch(bytes, line * 64)),
         }
     }
+}
+
+/// The head that `stored` is the first `WIDTH` bytes of: the others are zero.
+#[inline]
+fn widened<const WIDTH: usize>(stored: &[u8; WIDTH]) -> u64 {
+    let mut word = [0; HEAD_BYTES];
+    if let Some(last) = word.last_chunk_mut::<WIDTH>() {
+        *last = *stored;
+    }
+    u64::from_le_bytes(word)
+}
+
+/// Where `head` or a greater one begins in `heads`, and how many equal it.
+#[inline]
+fn tied_in<const WIDTH: usize>(heads: &[u8], head: u64) -> (usize, usize) {
+    let heads = heads.as_chunks::<WIDTH>().0;
+    let low = heads.partition_point(|stored| widened(stored) < head);
+    let rest = heads.get(low..).unwrap_or_default();
+    let is_tied = |stored: &[u8; WIDTH]| widened(stored) == head;
+    // Mostly one entry is tied at most, so that a second search is seldom worth its start.
+    let count = match rest {
+        [first, second, ..] if is_tied(first) && is_tied(second) => {
+            hint::cold_path();
+            rest.partition_point(is_tied)
+        }
+        [first, ..] => usize::from(is_tied(first)),
+        [] => 0,
+    };
+    (low, count)
 }
 
 /// Assembles the user key of `entry` behind a prefix of `prefix_len` bytes that `key` begins with.

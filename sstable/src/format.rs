@@ -9,9 +9,9 @@ use base::checksum::Crc;
 use base::coding::{self, FIRST_SKIPPABLE_TAG, Fields, Malformed, Reader};
 use base::{Error, ErrorKind, HashSeed, Result};
 
-/// The version of the table format that this crate writes, and the newest it reads: 2, which may
-/// have a dictionary and commit times.
-pub const FORMAT_VERSION: u32 = 2;
+/// The version of the table format that this crate writes and reads: 3, whose blocks keep what their
+/// entries have in common once and the rest in columns.
+pub const FORMAT_VERSION: u32 = 3;
 /// Compression byte and CRC behind every block.
 pub const TRAILER_BYTES: usize = 5;
 /// A data block beyond this holds one entry, in bytes.
@@ -188,7 +188,7 @@ impl Footer {
     /// Reads the footer from `end`, the last bytes of a file of `file_bytes`.
     ///
     /// # Errors
-    /// `Unsupported` for a newer version or an unknown feature, otherwise `Corruption`.
+    /// `Unsupported` for another version or an unknown feature, otherwise `Corruption`.
     pub(crate) fn decode(end: &[u8], file_bytes: u64, path: &Path) -> Result<Self> {
         let tail_at = file_bytes.saturating_sub(TAIL_BYTES as u64);
         let damaged = |message: &str| Error::corruption(path, tail_at, message);
@@ -210,6 +210,16 @@ impl Footer {
             .ok_or_else(|| damaged("footer fields exceed the file"))?;
         let offset = tail_at.saturating_sub(fields.len() as u64);
         tail.check_crc(path, offset, fields)?;
+        // Older footers have the same checksum, so that this is not said of a damaged one.
+        if tail.version < FORMAT_VERSION {
+            return Err(unsupported(
+                path,
+                "table of an older format, of before the first release: write it again from its \
+                 source, or dump it with the program that wrote it and load that",
+            )
+            .with_value("found", tail.version)
+            .with_value("supported", FORMAT_VERSION));
+        }
         let unknown = tail.features & !KNOWN_FEATURES;
         if unknown != 0 {
             return Err(unsupported(path, "table has features this version lacks")
@@ -252,7 +262,7 @@ impl Footer {
                 TAG_FILTER => {
                     footer.filter = Some(BlockHandle::read(&mut reader).map_err(damaged)?);
                 }
-                TAG_DICTIONARY if tail.version >= 2 => {
+                TAG_DICTIONARY => {
                     footer.dictionary = Some(BlockHandle::read(&mut reader).map_err(damaged)?);
                 }
                 TAG_PROPERTIES => {

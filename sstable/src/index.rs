@@ -1,7 +1,7 @@
 //! The block index: separators to handles, in a searchable block.
 #![deny(clippy::indexing_slicing)]
 
-use base::coding::{Malformed, Reader};
+use base::coding::Malformed;
 use base::{InternalKey, KeyKind, SequenceNumber};
 
 use crate::block::{Builder, Shape};
@@ -11,20 +11,24 @@ use crate::format::BlockHandle;
 /// Far above the index of any sensible table, and well below 4 GiB.
 const INDEX_BYTES_MAX: usize = 2 << 30;
 
+/// Offset, length and compression of a block: of one width, so that no entry needs an offset where
+/// separators are equally long, and nothing is decoded bit by bit.
+const VALUE_BYTES: usize = 13;
+
 /// Collects one separator and handle for each data block.
 #[derive(Debug, Default)]
 pub(crate) struct IndexBuilder {
     block: Builder,
-    value: Vec<u8>,
 }
 
 impl IndexBuilder {
     /// Adds the block at `handle` under `separator`, which comes from [`separator_of`].
     pub(crate) fn add(&mut self, separator: InternalKey<'_>, handle: BlockHandle, compression: u8) {
-        self.value.clear();
-        handle.put(&mut self.value);
-        self.value.push(compression);
-        self.block.add(&separator, &self.value);
+        let [o0, o1, o2, o3, o4, o5, o6, o7] = handle.offset.to_le_bytes();
+        let [l0, l1, l2, l3] = handle.len.to_le_bytes();
+        let value: [u8; VALUE_BYTES] =
+            [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3, compression];
+        self.block.add(&separator, &value);
     }
 
     /// Whether another block might make the index longer than a handle can say.
@@ -72,20 +76,20 @@ pub(crate) struct IndexEntry {
 /// The index block where it lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Index<'a> {
-    shape: Shape,
+    shape: &'a Shape,
     bytes: &'a [u8],
     data_end: u64,
 }
 
 impl<'a> Index<'a> {
-    /// The index in `bytes`, of a table whose data blocks end at `data_end`.
+    /// The index of `shape` in `bytes`, of a table whose data blocks end at `data_end`.
     #[inline]
-    pub(crate) fn new(bytes: &'a [u8], data_end: u64) -> Result<Self, Malformed> {
-        Ok(Self {
-            shape: Shape::of(bytes)?,
+    pub(crate) fn new(shape: &'a Shape, bytes: &'a [u8], data_end: u64) -> Self {
+        Self {
+            shape,
             bytes,
             data_end,
-        })
+        }
     }
 
     /// How many data blocks there are; at least 1.
@@ -105,14 +109,17 @@ impl<'a> Index<'a> {
     #[inline]
     pub(crate) fn entry(&self, index: usize) -> Result<IndexEntry, Malformed> {
         let entry = self.shape.entry(self.bytes, index)?;
-        let mut reader = Reader::new(entry.value);
-        let handle = BlockHandle::read(&mut reader)?;
-        let compression = reader.u8()?;
+        let value = <&[u8; VALUE_BYTES]>::try_from(entry.value).map_err(|_| Malformed)?;
+        let [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3, compression] = *value;
+        let handle = BlockHandle {
+            offset: u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]),
+            len: u32::from_le_bytes([l0, l1, l2, l3]),
+        };
         let known = matches!(
             compression,
             compression::RAW | compression::ZSTD | compression::ZSTD_DICTIONARY
         );
-        if !reader.is_empty() || !known || handle.end() > self.data_end {
+        if !known || handle.end() > self.data_end {
             return Err(Malformed);
         }
         Ok(IndexEntry {

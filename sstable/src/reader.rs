@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use base::coding::Malformed;
 use base::fs::{Access, File, Mapping};
 use base::sync::Arc;
-use base::sync::atomic::{AtomicBool, AtomicU64};
+use base::sync::atomic::AtomicU64;
 use base::{Error, HashSeed, Home, KeyHash, KeyKind, PinLedger, Result, SequenceNumber, Slice};
 
 use crate::block::{Entry, Shape};
@@ -97,7 +97,8 @@ pub struct TableReader {
     filter: OnceLock<FilterState>,
     /// Read when a block first needs it. A failure to read it is not kept.
     dictionary: OnceLock<Dictionary>,
-    index_checked: AtomicBool,
+    /// Once the index is checked.
+    index_shape: OnceLock<Shape>,
     /// One bit for each data block whose checksum was found good.
     checked: Box<[AtomicU64]>,
 }
@@ -160,7 +161,7 @@ impl TableReader {
             pins: Arc::clone(&options.pins),
             filter: OnceLock::new(),
             dictionary: OnceLock::new(),
-            index_checked: AtomicBool::new(false),
+            index_shape: OnceLock::new(),
             checked: (0..words).map(|_| AtomicU64::new(0)).collect(),
         };
         reader.charge(size_of::<Self>() + reader.heap_bytes());
@@ -484,7 +485,7 @@ impl TableReader {
 #[inline]
 pub(crate) fn data_shape(bytes: &[u8]) -> std::result::Result<Shape, Malformed> {
     let shape = Shape::of(bytes)?;
-    if bytes.len() > BLOCK_BYTES_MAX && shape.count() > 1 {
+    if bytes.len() > BLOCK_BYTES_MAX && !shape.is_single() {
         return Err(Malformed);
     }
     Ok(shape)

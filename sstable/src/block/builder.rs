@@ -5,23 +5,22 @@
 )]
 
 use base::InternalKey;
-use base::coding::{put_varint, varint_len};
 use base::key::head;
 
-use super::{HEAD_BYTES, HEADER_BYTES, SEQ_ZERO};
+use super::{HEAD_BYTES, HEADER_BYTES, KIND_BITS, KIND_MASK};
 
 /// Collects entries and lays them out as a block once all are known.
 ///
-/// The shared prefix is known only when the last key is, so entries are staged first; everything
-/// staged keeps its capacity for the next block.
+/// What the entries share and how wide their numbers are is known only when the last one is, so
+/// they are staged first; everything staged keeps its capacity for the next block.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     keys: Vec<u8>,
     values: Vec<u8>,
     staged: Vec<Staged>,
-    /// Bytes that entries take besides suffix and value, heads and offsets included.
-    overhead: usize,
-    prefix_len: usize,
+    /// Of what is staged; means nothing while that is nothing.
+    bounds: Bounds,
+    bytes_estimate: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,14 +30,139 @@ struct Staged {
     trailer: u64,
 }
 
-/// What one entry adds to a block besides suffix and value, at most.
-fn overhead(key: &InternalKey<'_>, value_len: usize) -> usize {
-    let kind_and_seq = if key.seq.get() == 0 { 1 } else { 8 };
-    HEAD_BYTES
-        + 2
-        + kind_and_seq
-        + varint_len(key.user_key.len() as u64)
-        + varint_len(value_len as u64)
+/// What the entries of a block have in common, and between which bounds they differ.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bounds {
+    prefix_len: usize,
+    key_len_min: usize,
+    key_len_max: usize,
+    value_len_min: usize,
+    value_len_max: usize,
+    seq_min: u64,
+    seq_max: u64,
+    /// The kind of all of them, or 0.
+    kind: u8,
+}
+
+impl Bounds {
+    #[inline]
+    fn of(key: &InternalKey<'_>, value_len: usize) -> Self {
+        let (key_len, seq) = (key.user_key.len(), key.seq.get());
+        Self {
+            prefix_len: key_len,
+            key_len_min: key_len,
+            key_len_max: key_len,
+            value_len_min: value_len,
+            value_len_max: value_len,
+            seq_min: seq,
+            seq_max: seq,
+            kind: key.kind.as_u8(),
+        }
+    }
+
+    #[inline]
+    fn with(&self, prefix_len: usize, key: &InternalKey<'_>, value_len: usize) -> Self {
+        let (key_len, seq) = (key.user_key.len(), key.seq.get());
+        let same_kind = self.kind == key.kind.as_u8();
+        Self {
+            prefix_len,
+            key_len_min: self.key_len_min.min(key_len),
+            key_len_max: self.key_len_max.max(key_len),
+            value_len_min: self.value_len_min.min(value_len),
+            value_len_max: self.value_len_max.max(value_len),
+            seq_min: self.seq_min.min(seq),
+            seq_max: self.seq_max.max(seq),
+            kind: if same_kind { self.kind } else { 0 },
+        }
+    }
+
+    /// The parts of a block of `count` entries within these bounds, whose keys and values are
+    /// together so long.
+    #[inline]
+    fn layout(&self, count: usize, keys: usize, values: usize) -> Layout {
+        let suffix_max = self.key_len_max - self.prefix_len;
+        let has_rests = suffix_max > HEAD_BYTES;
+        let is_even = self.value_len_min == self.value_len_max
+            && (!has_rests || self.key_len_min == self.key_len_max);
+        // Heads hold the first bytes of suffixes. This takes every suffix as at least as long as a
+        // head, if one is longer, which errs by a few bytes an entry.
+        let rests = if has_rests {
+            keys.saturating_sub(count * (self.prefix_len + HEAD_BYTES))
+        } else {
+            0
+        };
+        let above = self.seq_max - self.seq_min;
+        let seq_number_max = if self.kind == 0 {
+            (above << KIND_BITS) | KIND_MASK
+        } else {
+            above
+        };
+        let mut layout = Layout {
+            heads: match suffix_max {
+                0..=1 => 1,
+                2 => 2,
+                3..=4 => 4,
+                _ => HEAD_BYTES,
+            },
+            // By an upper bound of where the last entry ends: suffixes taken as stored whole.
+            offsets: if is_even {
+                0
+            } else {
+                width_of((keys - count * self.prefix_len + values) as u64)
+            },
+            suffix_lens: width_of((self.key_len_max - self.key_len_min) as u64),
+            seqs: width_of(seq_number_max),
+            has_rests,
+            bytes: 0,
+        };
+        layout.bytes = layout.entries_at(count, self.prefix_len) + rests + values;
+        layout
+    }
+}
+
+/// How wide the numbers of a block are.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    heads: usize,
+    offsets: usize,
+    suffix_lens: usize,
+    seqs: usize,
+    /// Whether a suffix is longer than a head.
+    has_rests: bool,
+    /// About how long the whole block is.
+    bytes: usize,
+}
+
+impl Layout {
+    #[inline]
+    fn entries_at(&self, count: usize, prefix_len: usize) -> usize {
+        let widths = self.heads + self.offsets + self.suffix_lens + self.seqs;
+        HEADER_BYTES + count * widths + self.offsets + prefix_len
+    }
+}
+
+/// How many bytes `number` has up to its highest that is not zero.
+#[inline]
+fn width_of(number: u64) -> usize {
+    (64 - number.leading_zeros()).div_ceil(8) as usize
+}
+
+/// Stores each number in `width` bytes at and behind `at`; returns where that ends.
+///
+/// Eight bytes are written for each, the needless ones over what comes next: columns are stored
+/// in the order of the block.
+#[inline]
+fn put_column(
+    block: &mut [u8],
+    mut at: usize,
+    width: usize,
+    numbers: impl Iterator<Item = u64>,
+) -> usize {
+    for number in numbers {
+        block[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        at += width;
+    }
+    at
 }
 
 /// How many bytes `a` and `b` begin with alike, eight at a time.
@@ -64,8 +188,7 @@ fn shared_len(a: &[u8], b: &[u8]) -> usize {
 /// An entry that may be added: what the block shares with it, and would be long with it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fit {
-    prefix_len: usize,
-    overhead: usize,
+    bounds: Bounds,
     /// About how long the block would be.
     pub(crate) block_bytes: usize,
 }
@@ -105,47 +228,28 @@ impl Builder {
         }
     }
 
-    #[inline]
-    fn prefix_with(&self, user_key: &[u8]) -> usize {
-        if self.is_empty() {
-            user_key.len()
-        } else {
-            shared_len(&self.first_user_key()[..self.prefix_len], user_key)
-        }
-    }
-
-    fn bytes_of(&self, count: usize, keys: usize, values: usize, prefix: usize) -> usize {
-        // What heads hold of the suffixes is not stored again; this takes each suffix as at least
-        // as long as a head, which errs by a few bytes an entry.
-        let suffixes = keys.saturating_sub(count * (prefix + HEAD_BYTES));
-        HEADER_BYTES + prefix + self.overhead + suffixes + values
-    }
-
     /// About how long the block is now.
+    #[inline]
     pub(crate) fn bytes_estimate(&self) -> usize {
-        self.bytes_of(
-            self.count(),
-            self.keys.len(),
-            self.values.len(),
-            self.prefix_len,
-        )
+        self.bytes_estimate
     }
 
     /// What adding an entry would come to. Holds until something else is done to the block.
     #[inline]
     pub(crate) fn fit(&self, key: &InternalKey<'_>, value_len: usize) -> Fit {
-        let prefix_len = self.prefix_with(key.user_key);
-        let overhead = overhead(key, value_len);
-        let bytes = self.bytes_of(
-            self.count() + 1,
-            self.keys.len() + key.user_key.len(),
-            self.values.len() + value_len,
-            prefix_len,
-        );
+        let bounds = if self.is_empty() {
+            Bounds::of(key, value_len)
+        } else {
+            let prefix = &self.first_user_key()[..self.bounds.prefix_len];
+            let prefix_len = shared_len(prefix, key.user_key);
+            self.bounds.with(prefix_len, key, value_len)
+        };
+        let keys = self.keys.len() + key.user_key.len();
+        let values = self.values.len() + value_len;
+        let layout = bounds.layout(self.count() + 1, keys, values);
         Fit {
-            prefix_len,
-            overhead,
-            block_bytes: bytes + overhead,
+            bounds,
+            block_bytes: layout.bytes,
         }
     }
 
@@ -159,8 +263,8 @@ impl Builder {
     /// The same with what [`Builder::fit`] said of it.
     #[inline]
     pub(crate) fn add_fitting(&mut self, key: &InternalKey<'_>, value: &[u8], fit: Fit) {
-        self.prefix_len = fit.prefix_len;
-        self.overhead += fit.overhead;
+        self.bounds = fit.bounds;
+        self.bytes_estimate = fit.block_bytes;
         self.keys.extend_from_slice(key.user_key);
         self.values.extend_from_slice(value);
         self.staged.push(Staged {
@@ -176,59 +280,111 @@ impl Builder {
     /// If nothing was added.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         assert!(!self.is_empty(), "a block has at least one entry");
-        let count = self.count();
-        let prefix_len = self.prefix_len;
+        let (count, bounds) = (self.count(), self.bounds);
+        let layout = bounds.layout(count, self.keys.len(), self.values.len());
+        let entries_at = layout.entries_at(count, bounds.prefix_len);
         let start = out.len();
-        let most = HEADER_BYTES + prefix_len + self.overhead + self.keys.len() + self.values.len();
-        let wide = most > usize::from(u16::MAX);
-        let offsets_at = HEADER_BYTES + HEAD_BYTES * count;
-        let prefix_at = offsets_at + count * if wide { 4 } else { 2 };
-        out.reserve(most + 2 * count);
-        out.extend_from_slice(&to_u32(count).to_le_bytes());
-        let stored_prefix = u16::try_from(prefix_len).expect("a key is at most 65,535 bytes");
-        out.extend_from_slice(&stored_prefix.to_le_bytes());
-        out.extend_from_slice(&[u8::from(wide), 0]);
-        out.resize(start + prefix_at, 0);
-        out.extend_from_slice(&self.keys[..prefix_len]);
-
-        let (mut key_at, mut value_at) = (0, 0);
-        for (index, staged) in self.staged.iter().enumerate() {
-            let suffix = &self.keys[key_at + prefix_len..staged.key_end as usize];
-            let value = &self.values[value_at..staged.value_end as usize];
-            key_at = staged.key_end as usize;
-            value_at = staged.value_end as usize;
-
-            let offset = out.len() - start;
-            let head_at = start + HEADER_BYTES + HEAD_BYTES * index;
-            out[head_at..head_at + HEAD_BYTES].copy_from_slice(&head(suffix).to_le_bytes());
-            if wide {
-                let at = start + offsets_at + 4 * index;
-                out[at..at + 4].copy_from_slice(&to_u32(offset).to_le_bytes());
-            } else {
-                let offset = u16::try_from(offset).expect("the whole block is that short");
-                let at = start + offsets_at + 2 * index;
-                out[at..at + 2].copy_from_slice(&offset.to_le_bytes());
+        out.reserve(layout.bytes + HEAD_BYTES * (count + 1));
+        // The last number of the last column is stored with up to eight bytes behind it.
+        out.resize(start + entries_at + 8, 0);
+        self.put_columns(&layout, &mut out[start..]);
+        out.truncate(start + entries_at - bounds.prefix_len);
+        out.extend_from_slice(&self.keys[..bounds.prefix_len]);
+        assert_eq!(out.len(), start + entries_at, "columns are as long as said");
+        if layout.has_rests {
+            let mut value_at = 0;
+            for (suffix, staged) in self.suffixes() {
+                let value_end = staged.value_end as usize;
+                out.extend_from_slice(suffix.get(HEAD_BYTES..).unwrap_or_default());
+                out.extend_from_slice(&self.values[value_at..value_end]);
+                value_at = value_end;
             }
-            let trailer = staged.trailer.to_le_bytes();
-            if staged.trailer >> 8 == 0 {
-                out.push(trailer[0] | SEQ_ZERO);
-            } else {
-                out.extend_from_slice(&trailer);
-            }
-            put_varint(out, suffix.len() as u64);
-            put_varint(out, value.len() as u64);
-            out.extend_from_slice(suffix.get(HEAD_BYTES..).unwrap_or_default());
-            out.extend_from_slice(value);
+        } else {
+            out.extend_from_slice(&self.values);
         }
         self.clear();
+    }
+
+    /// What each key has behind the shared prefix.
+    #[inline]
+    fn suffixes(&self) -> impl Iterator<Item = (&[u8], &Staged)> {
+        let mut key_at = 0;
+        self.staged.iter().map(move |staged| {
+            let key_end = staged.key_end as usize;
+            let suffix = &self.keys[key_at + self.bounds.prefix_len..key_end];
+            key_at = key_end;
+            (suffix, staged)
+        })
+    }
+
+    /// Header and columns, at the start of `block`.
+    fn put_columns(&self, layout: &Layout, block: &mut [u8]) {
+        let bounds = &self.bounds;
+        let suffix_len_min = bounds.key_len_min - bounds.prefix_len;
+        let to_u16 = |len: usize| u16::try_from(len).expect("a key is at most 65,535 bytes");
+        let to_u8 = |width: usize| u8::try_from(width).expect("no width exceeds 8");
+        let stride = if layout.offsets == 0 {
+            let suffix_max = bounds.key_len_max - bounds.prefix_len;
+            suffix_max.saturating_sub(HEAD_BYTES) + bounds.value_len_max
+        } else {
+            0
+        };
+        block[..4].copy_from_slice(&to_u32(self.count()).to_le_bytes());
+        block[4..6].copy_from_slice(&to_u16(bounds.prefix_len).to_le_bytes());
+        block[6..8].copy_from_slice(&to_u16(suffix_len_min).to_le_bytes());
+        let word = (bounds.seq_min << 8) | u64::from(bounds.kind);
+        block[8..16].copy_from_slice(&word.to_le_bytes());
+        block[16..20].copy_from_slice(&to_u32(stride).to_le_bytes());
+        block[20] = to_u8(layout.heads.ilog2() as usize);
+        block[21] = to_u8(layout.offsets);
+        block[22] = to_u8(layout.suffix_lens);
+        block[23] = to_u8(layout.seqs);
+
+        let below_head = 64 - 8 * layout.heads;
+        let heads = self
+            .suffixes()
+            .map(|(suffix, _)| head(suffix) >> below_head);
+        let mut at = put_column(block, HEADER_BYTES, layout.heads, heads);
+        if layout.offsets > 0 {
+            at = put_column(block, at, layout.offsets, self.offsets());
+        }
+        if layout.suffix_lens > 0 {
+            let lens = self
+                .suffixes()
+                .map(|(suffix, _)| (suffix.len() - suffix_len_min) as u64);
+            at = put_column(block, at, layout.suffix_lens, lens);
+        }
+        if layout.seqs > 0 {
+            let numbers = self.staged.iter().map(|staged| {
+                let above = (staged.trailer >> 8) - bounds.seq_min;
+                if bounds.kind == 0 {
+                    (above << KIND_BITS) | (staged.trailer & KIND_MASK)
+                } else {
+                    above
+                }
+            });
+            put_column(block, at, layout.seqs, numbers);
+        }
+    }
+
+    /// Where each entry begins behind the prefix, and the last one ends.
+    fn offsets(&self) -> impl Iterator<Item = u64> {
+        let (mut offset, mut value_at) = (0, 0);
+        let ends = self.suffixes().map(move |(suffix, staged)| {
+            let value_end = staged.value_end as usize;
+            offset += suffix.len().saturating_sub(HEAD_BYTES) + value_end - value_at;
+            value_at = value_end;
+            offset as u64
+        });
+        std::iter::once(0).chain(ends)
     }
 
     fn clear(&mut self) {
         self.keys.clear();
         self.values.clear();
         self.staged.clear();
-        self.overhead = 0;
-        self.prefix_len = 0;
+        self.bounds = Bounds::default();
+        self.bytes_estimate = 0;
     }
 }
 

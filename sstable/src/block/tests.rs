@@ -16,11 +16,22 @@ fn block_of(entries: &[base::cursor::VecEntry]) -> Vec<u8> {
     builder.finish(&mut out);
     assert!(builder.is_empty());
     let len = out.len() - 6;
-    // What short suffixes leave unused, and wide offsets, is all it errs by.
+    // Only where some suffixes are shorter than a head and others longer, it errs at all.
+    let suffixes = entries.iter().map(|entry| entry.0.len());
+    let short = suffixes.clone().min().expect("not empty");
+    let long = suffixes.max().expect("not empty");
+    let shape = Shape::of(&out[6..]).expect("our own");
+    let head_end = shape.prefix_len() + HEAD_BYTES;
+    let errs = if short < head_end && long > head_end {
+        HEAD_BYTES * entries.len()
+    } else {
+        0
+    };
     assert!(
-        len.abs_diff(estimate) <= 10 * entries.len(),
+        len >= estimate && len - estimate <= errs,
         "{len} {estimate}"
     );
+    assert!(shape.is_filled(&out[6..]));
     out.split_off(6)
 }
 
@@ -123,24 +134,141 @@ fn offsets_widen_where_they_must() {
 fn the_bytes_of_a_block_are_pinned() {
     let entries = [
         put("key", 5, "v"),
-        put("key-longer-than-a-head", 0, "w"),
+        put("key-longer-than-a-head", 3, "w"),
         crate::testing::delete("keys", 300),
     ];
-    let bytes = block_of(&entries);
     let mut want = Vec::new();
-    want.extend_from_slice(b"\x03\0\0\0\x03\0\0\0"); // three entries, prefix of three, narrow
+    want.extend_from_slice(b"\x03\0\0\0\x03\0\0\0"); // three entries, prefix of three, shortest 0
+    want.extend_from_slice(b"\0\x03\0\0\0\0\0\0"); // kinds differ, smallest sequence 3
+    want.extend_from_slice(b"\0\0\0\0\x03\x01\x01\x02"); // no stride, widths 8, 1, 1, 2
     want.extend_from_slice(&[0; 8]); // nothing is left of "key"
     want.extend_from_slice(&u64::from_be_bytes(*b"-longer-").to_le_bytes());
     want.extend_from_slice(&u64::from_be_bytes(*b"s\0\0\0\0\0\0\0").to_le_bytes());
-    want.extend_from_slice(b"\x29\0\x34\0\x43\0"); // offsets 41, 52, 67
+    want.extend_from_slice(&[0, 1, 13, 13]); // offsets
+    want.extend_from_slice(&[0, 19, 1]); // lengths of suffixes
+    want.extend_from_slice(&[2 << 3 | 2, 0, 2, 0, 0x49, 0x09]); // 297 << 3 | 1
     want.extend_from_slice(b"key");
-    want.extend_from_slice(b"\x02\x05\0\0\0\0\0\0\0\x01v");
-    want.extend_from_slice(b"\x82\x13\x01than-a-headw");
-    want.extend_from_slice(b"\x01\x2c\x01\0\0\0\0\0\x01\0");
+    want.extend_from_slice(b"vthan-a-headw");
     assert_eq!(
-        bytes.escape_ascii().to_string(),
+        block_of(&entries).escape_ascii().to_string(),
         want.escape_ascii().to_string()
     );
+}
+
+#[test]
+fn entries_that_are_alike_store_next_to_nothing() {
+    let entries = [
+        put("key10", 7, "a"),
+        put("key11", 9, "b"),
+        put("key19", 8, "c"),
+    ];
+    let mut want = Vec::new();
+    want.extend_from_slice(b"\x03\0\0\0\x04\0\x01\0"); // three entries, prefix of 4, suffix of 1
+    want.extend_from_slice(b"\x02\x07\0\0\0\0\0\0"); // all puts, smallest sequence 7
+    want.extend_from_slice(b"\x01\0\0\0\0\0\0\x01"); // stride 1, widths 1, 0, 0, 1
+    want.extend_from_slice(b"019"); // heads
+    want.extend_from_slice(&[0, 2, 1]); // sequences
+    want.extend_from_slice(b"key1abc");
+    assert_eq!(
+        block_of(&entries).escape_ascii().to_string(),
+        want.escape_ascii().to_string()
+    );
+    let zeroed = entries.map(|entry| put(entry.0, 0, entry.3));
+    assert_eq!(block_of(&zeroed).len(), want.len() - 3);
+}
+
+#[test]
+fn numbers_of_every_width_are_found_again() {
+    for exponent in 0..56 {
+        for kinds_differ in [false, true] {
+            let seqs = [
+                0,
+                1 << exponent,
+                (1 << exponent) - 1,
+                (1 << 56) - 1 - (1 << exponent),
+            ];
+            let mut entries: Vec<_> = (0..8u8)
+                .zip(seqs.iter().cycle())
+                .map(|(n, seq)| put([b'k', n], *seq >> (exponent % 3), [n; 3]))
+                .collect();
+            if kinds_differ {
+                entries.push(crate::testing::delete("l", (1 << 56) - 1));
+            }
+            let bytes = block_of(&entries);
+            let shape = Shape::of(&bytes).expect("our own");
+            for (index, entry) in entries.iter().enumerate() {
+                let found = shape.entry(&bytes, index).expect("our own");
+                let found = (found.seq, found.kind, found.value);
+                assert_eq!(
+                    found,
+                    (entry.1, entry.2, &entry.3[..]),
+                    "{exponent} {index}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn suffixes_of_every_length_are_found_again() {
+    for longest in 0..20usize {
+        for shortest in 0..=longest {
+            let lens = [shortest, longest, usize::midpoint(shortest, longest)];
+            let keys = (1..40u8).zip(lens.iter().cycle()).map(|(n, len)| {
+                let mut key = b"prefix".to_vec();
+                key.extend(std::iter::repeat_n(n, *len));
+                key
+            });
+            let entries = sorted(keys.map(|key| put(key, 1, "value")).collect());
+            let bytes = block_of(&entries);
+            let shape = Shape::of(&bytes).expect("our own");
+            assert_eq!(shape.count(), entries.len());
+            for (index, entry) in entries.iter().enumerate() {
+                assert_eq!(key_at(&shape, &bytes, index).0, entry.0);
+                let found = shape.find(&bytes, &entry.0, seq(1)).expect("our own");
+                assert_eq!(found.expect("there").value, b"value");
+                let mut absent = entry.0.clone();
+                absent.push(0);
+                assert!(
+                    shape
+                        .find(&bytes, &absent, seq(1))
+                        .expect("our own")
+                        .is_none()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn headers_that_claim_too_much_are_refused() {
+    let bytes = block_of(&[put("key", 5, "v"), put("keys", 6, "w")]);
+    assert!(Shape::of(&bytes).is_ok());
+    for (at, value) in [
+        (0, 0),    // no entry
+        (3, 0xff), // four billion
+        (4, 0xff), // a prefix beyond the block
+        (16, 2),   // a stride beyond it
+        (19, 0xff),
+        (20, 4), // widths
+        (20, 0xff),
+        (21, 5),
+        (22, 3),
+        (23, 9),
+        (23, 0x80),
+    ] {
+        let mut changed = bytes.clone();
+        changed[at] = value;
+        assert!(Shape::of(&changed).is_err(), "{at}={value}");
+    }
+    for len in 0..HEADER_BYTES {
+        assert!(Shape::of(&bytes[..len]).is_err(), "{len}");
+    }
+    assert!(Shape::of(&bytes[..bytes.len() - 1]).is_err());
+    let mut longer = bytes.clone();
+    longer.push(0);
+    let shape = Shape::of(&longer).expect("a search does not mind");
+    assert!(!shape.is_filled(&longer));
 }
 
 /// Everything a reader does with a block; only that it returns is of interest.
@@ -175,34 +303,54 @@ fn exercise(bytes: &[u8]) {
 
 #[test]
 fn no_bytes_make_a_block_panic() {
-    let entries: Vec<_> = (0..20)
+    let even: Vec<_> = (0..20)
         .map(|n| put(format!("key{n:02}"), n % 3, "value"))
         .collect();
-    let bytes = block_of(&entries);
-    for len in 0..bytes.len() {
-        exercise(&bytes[..len]);
-    }
-    for at in 0..bytes.len() {
-        for flip in [1, 2, 0x40, 0x80, 0xff] {
+    let uneven: Vec<_> = (0..20u32)
+        .map(|n| {
+            let width = n as usize * 2;
+            let key = format!("key{n:02}{n:0>width$}");
+            match n % 5 {
+                0 => crate::testing::delete(key, u64::from(n) * 1_000),
+                _ => put(key, u64::from(n), vec![7; width]),
+            }
+        })
+        .collect();
+    for entries in [even, uneven] {
+        let bytes = block_of(&entries);
+        for len in 0..bytes.len() {
+            exercise(&bytes[..len]);
+        }
+        for at in 0..bytes.len() {
+            for flip in [1, 2, 0x40, 0x80, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] ^= flip;
+                exercise(&changed);
+            }
+        }
+        // Every width beside every other, under any header.
+        for widths in 0..4 * 5 * 3 * 9 {
             let mut changed = bytes.clone();
-            changed[at] ^= flip;
+            let of = |below: u32, values: u32| (widths / below % values).to_le_bytes()[0];
+            changed[20..24].copy_from_slice(&[of(1, 4), of(4, 5), of(20, 3), of(60, 9)]);
+            exercise(&changed);
+            changed[16..20].fill(0);
+            changed[0] = 3;
+            exercise(&changed);
+        }
+        for seed in 0..5_000 {
+            let mut random = Random(seed);
+            let mut changed = bytes.clone();
+            for _ in 0..=random.index(6) {
+                let at = if random.index(2) == 0 {
+                    random.index(HEADER_BYTES)
+                } else {
+                    random.index(changed.len())
+                };
+                changed[at] = random.next_u64().to_le_bytes()[0];
+            }
             exercise(&changed);
         }
     }
-    for seed in 0..5_000 {
-        let mut random = Random(seed);
-        let mut changed = bytes.clone();
-        for _ in 0..=random.index(6) {
-            let at = if random.index(2) == 0 {
-                random.index(16)
-            } else {
-                random.index(changed.len())
-            };
-            changed[at] = random.next_u64().to_le_bytes()[0];
-        }
-        exercise(&changed);
-    }
-    let mut most = vec![0xff; 64];
-    most[7] = 0;
-    exercise(&most);
+    exercise(&[0xff; 64]);
 }

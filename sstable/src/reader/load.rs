@@ -79,16 +79,15 @@ impl TableReader {
             (None, Source::Mapped(map)) => self.mapped(map, self.footer.index)?,
             (None, Source::Positioned(_)) => unreachable!("a positioned table keeps its index"),
         };
-        // Relaxed: the bytes never change, so that a stale value costs a second check and no more.
-        if !self.index_checked.load(Ordering::Relaxed) {
-            self.check_index(bytes)?;
-        }
-        Index::new(bytes, self.footer.data_end)
-            .map_err(|Malformed| self.damaged(self.footer.index.offset, "index malformed"))
+        let shape = match self.index_shape.get() {
+            Some(shape) => shape,
+            None => self.check_index(bytes)?,
+        };
+        Ok(Index::new(shape, bytes, self.footer.data_end))
     }
 
     #[cold]
-    fn check_index(&self, bytes: &[u8]) -> Result<()> {
+    fn check_index(&self, bytes: &[u8]) -> Result<&Shape> {
         let handle = self.footer.index;
         if self.resident.is_none()
             && let Source::Mapped(map) = &self.source
@@ -96,16 +95,16 @@ impl TableReader {
             let stored = self.mapped_stored(map, handle)?;
             check_raw(stored, handle, &self.footer, &self.path)?;
         }
-        let damaged = |Malformed| self.damaged(handle.offset, "index malformed");
-        let index = Index::new(bytes, self.footer.data_end).map_err(damaged)?;
-        if index.count() != self.block_count() {
+        let shape =
+            Shape::of(bytes).map_err(|Malformed| self.damaged(handle.offset, "index malformed"))?;
+        if shape.count() != self.block_count() {
             return Err(self
                 .damaged(handle.offset, "index does not have one entry a block")
-                .with_value("entries", index.count())
+                .with_value("entries", shape.count())
                 .with_value("blocks", self.block_count()));
         }
-        self.index_checked.store(true, Ordering::Relaxed);
-        Ok(())
+        // Another thread may have been first; both found the same.
+        Ok(self.index_shape.get_or_init(|| shape))
     }
 
     #[inline]
@@ -203,7 +202,7 @@ impl TableReader {
 
     #[inline]
     fn is_checked(&self, at: usize) -> bool {
-        // Relaxed, as for the index.
+        // Relaxed: the bytes never change, so that a stale value costs a second check and no more.
         self.checked
             .get(at / 64)
             .is_some_and(|word| word.load(Ordering::Relaxed) >> (at % 64) & 1 == 1)

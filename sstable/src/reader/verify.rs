@@ -145,6 +145,9 @@ impl Walk<'_> {
         let bytes = table.place_bytes(&place, buffers);
         let damaged = |Malformed| table.damaged(offset, "data block malformed");
         let shape = data_shape(bytes).map_err(damaged)?;
+        if !shape.is_filled(bytes) {
+            return Err(self.wrong(offset, "entries do not fill their block"));
+        }
         let mut last_head = 0;
         for position in 0..shape.count() {
             let found = shape.entry(bytes, position).map_err(damaged)?;
