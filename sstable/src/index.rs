@@ -37,7 +37,7 @@ impl IndexBuilder {
     }
 
     pub(crate) fn bytes_estimate(&self) -> usize {
-        self.block.bytes_estimate()
+        self.block.staged_bytes()
     }
 
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {

@@ -241,11 +241,15 @@ impl TableWriter {
         } else {
             self.check_order(&key)
         };
-        let mut fit = self.block.fit(&key, value.len());
-        if fit.block_bytes > self.options.block_bytes_target && !self.block.is_empty() {
-            self.cut_block()?;
-            fit = self.block.fit(&key, value.len());
-        }
+        let bytes_max = self.options.block_bytes_target;
+        let fit = match self.block.fit(&key, value.len(), bytes_max) {
+            Some(fit) => fit,
+            None => {
+                self.cut_block()?;
+                let fit = self.block.fit(&key, value.len(), bytes_max);
+                fit.expect("an empty block takes any entry")
+            }
+        };
         if self.waiting.is_some() {
             self.index_waiting(Some(key.user_key))?;
         }
@@ -269,7 +273,7 @@ impl TableWriter {
         let filter = self.hashes.len() as u64 * u64::from(bits_per_key) / 8;
         self.output.offset()
             + self.held.as_ref().map_or(0, |held| held.raw.len() as u64)
-            + self.block.bytes_estimate() as u64
+            + self.block.staged_bytes() as u64
             + self.index.bytes_estimate() as u64
             + filter
     }

@@ -9,18 +9,21 @@ use base::key::head;
 
 use super::{HEAD_BYTES, HEADER_BYTES, KIND_BITS, KIND_MASK};
 
+/// What an entry takes in columns at most: 8 bytes of a head, 4 of an offset, 2 of a length, 8 of a
+/// sequence number. Of two entries this has room for the last offset, too.
+const NUMBERS_BYTES_MAX: usize = 22 + 2;
+
 /// Collects entries and lays them out as a block once all are known.
 ///
 /// What the entries share and how wide their numbers are is known only when the last one is, so
 /// they are staged first; everything staged keeps its capacity for the next block.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Builder {
     keys: Vec<u8>,
     values: Vec<u8>,
     staged: Vec<Staged>,
     /// Of what is staged; means nothing while that is nothing.
     bounds: Bounds,
-    bytes_estimate: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +125,7 @@ impl Bounds {
 
 /// How wide the numbers of a block are.
 #[derive(Clone, Copy, Debug)]
-struct Layout {
+pub(super) struct Layout {
     heads: usize,
     offsets: usize,
     suffix_lens: usize,
@@ -130,7 +133,7 @@ struct Layout {
     /// Whether a suffix is longer than a head.
     has_rests: bool,
     /// About how long the whole block is.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Layout {
@@ -185,13 +188,9 @@ fn shared_len(a: &[u8], b: &[u8]) -> usize {
         .count()
 }
 
-/// An entry that may be added: what the block shares with it, and would be long with it.
+/// An entry that may be added: the bounds of the block with it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fit {
-    bounds: Bounds,
-    /// About how long the block would be.
-    pub(crate) block_bytes: usize,
-}
+pub(crate) struct Fit(Bounds);
 
 fn to_u32(len: usize) -> u32 {
     u32::try_from(len).expect("a block with a value below 2 GiB is below 4 GiB")
@@ -221,50 +220,47 @@ impl Builder {
         &self.keys[start..]
     }
 
-    fn first_user_key(&self) -> &[u8] {
-        match self.staged.first() {
-            Some(first) => &self.keys[..first.key_end as usize],
-            None => &[],
-        }
-    }
-
-    /// About how long the block is now.
+    /// What adding an entry would come to, or `None` if the block would exceed `bytes_max` with it
+    /// and has another already. Holds until something else is done to the block.
     #[inline]
-    pub(crate) fn bytes_estimate(&self) -> usize {
-        self.bytes_estimate
-    }
-
-    /// What adding an entry would come to. Holds until something else is done to the block.
-    #[inline]
-    pub(crate) fn fit(&self, key: &InternalKey<'_>, value_len: usize) -> Fit {
-        let bounds = if self.is_empty() {
-            Bounds::of(key, value_len)
-        } else {
-            let prefix = &self.first_user_key()[..self.bounds.prefix_len];
-            let prefix_len = shared_len(prefix, key.user_key);
-            self.bounds.with(prefix_len, key, value_len)
+    pub(crate) fn fit(
+        &self,
+        key: &InternalKey<'_>,
+        value_len: usize,
+        bytes_max: usize,
+    ) -> Option<Fit> {
+        let Some(first) = self.staged.first() else {
+            return Some(Fit(Bounds::of(key, value_len)));
         };
+        let first = &self.keys[..first.key_end as usize];
+        let prefix_len = shared_len(&first[..self.bounds.prefix_len], key.user_key);
+        let bounds = self.bounds.with(prefix_len, key, value_len);
+        let count = self.count() + 1;
         let keys = self.keys.len() + key.user_key.len();
         let values = self.values.len() + value_len;
-        let layout = bounds.layout(self.count() + 1, keys, values);
-        Fit {
-            bounds,
-            block_bytes: layout.bytes,
-        }
+        // Most entries need no closer look.
+        let most = HEADER_BYTES + keys + values + count * NUMBERS_BYTES_MAX;
+        let fits = most <= bytes_max || bounds.layout(count, keys, values).bytes <= bytes_max;
+        fits.then_some(Fit(bounds))
+    }
+
+    /// The parts of the block as it is now.
+    pub(super) fn layout(&self) -> Layout {
+        let (keys, values) = (self.keys.len(), self.values.len());
+        self.bounds.layout(self.count(), keys, values)
     }
 
     /// Adds an entry, which sorts after all added before.
     #[inline]
     pub(crate) fn add(&mut self, key: &InternalKey<'_>, value: &[u8]) {
-        let fit = self.fit(key, value.len());
-        self.add_fitting(key, value, fit);
+        let fit = self.fit(key, value.len(), usize::MAX);
+        self.add_fitting(key, value, fit.expect("no block is longer than that"));
     }
 
     /// The same with what [`Builder::fit`] said of it.
     #[inline]
     pub(crate) fn add_fitting(&mut self, key: &InternalKey<'_>, value: &[u8], fit: Fit) {
-        self.bounds = fit.bounds;
-        self.bytes_estimate = fit.block_bytes;
+        self.bounds = fit.0;
         self.keys.extend_from_slice(key.user_key);
         self.values.extend_from_slice(value);
         self.staged.push(Staged {
@@ -281,7 +277,7 @@ impl Builder {
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         assert!(!self.is_empty(), "a block has at least one entry");
         let (count, bounds) = (self.count(), self.bounds);
-        let layout = bounds.layout(count, self.keys.len(), self.values.len());
+        let layout = self.layout();
         let entries_at = layout.entries_at(count, bounds.prefix_len);
         let start = out.len();
         out.reserve(layout.bytes + HEAD_BYTES * (count + 1));
@@ -384,7 +380,6 @@ impl Builder {
         self.values.clear();
         self.staged.clear();
         self.bounds = Bounds::default();
-        self.bytes_estimate = 0;
     }
 }
 

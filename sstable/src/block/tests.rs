@@ -6,12 +6,27 @@ use crate::testing::{Random, key_of, put, seq, sorted};
 fn block_of(entries: &[base::cursor::VecEntry]) -> Vec<u8> {
     let mut builder = Builder::default();
     for entry in entries {
-        let estimate = builder.fit(&key_of(entry), entry.3.len()).block_bytes;
+        let is_empty = builder.is_empty();
+        let fits = |bytes_max| {
+            builder
+                .fit(&key_of(entry), entry.3.len(), bytes_max)
+                .is_some()
+        };
+        let (anything, nothing) = (fits(usize::MAX), fits(0));
+        assert!(anything);
+        assert_eq!(nothing, is_empty);
+        let [exactly, closely] = {
+            let mut with = builder.clone();
+            with.add(&key_of(entry), &entry.3);
+            let bytes = with.layout().bytes;
+            [fits(bytes), fits(bytes - 1)]
+        };
+        assert!(exactly);
+        assert_eq!(closely, is_empty);
         builder.add(&key_of(entry), &entry.3);
-        assert_eq!(estimate, builder.bytes_estimate());
         assert_eq!(builder.last_user_key(), entry.0);
     }
-    let estimate = builder.bytes_estimate();
+    let estimate = builder.layout().bytes;
     let mut out = b"before".to_vec();
     builder.finish(&mut out);
     assert!(builder.is_empty());

@@ -61,7 +61,7 @@ impl Session<'_> {
         if !self.command_line.json {
             writeln!(
                 self.out,
-                "{}: {} bytes, file id {:#018x}, format {FORMAT_VERSION} or older",
+                "{}: {} bytes, file id {:#018x}, format {FORMAT_VERSION}",
                 render::path(&table.path),
                 reader.file_bytes(),
                 reader.file_id()
