@@ -219,7 +219,7 @@ fn a_writer_too_fast_for_compaction_meets_its_speed_and_never_a_stop() {
     let unhindered = WRITE_BYTES * 1_000_000 / WRITE_MICROS;
     let name = "a_writer_too_fast_for_compaction_meets_its_speed_and_never_a_stop";
     for_each_seed(name, 6, |seed| {
-        let [slow, fast] = [60_000_000, 120_000_000].map(|speed| {
+        let [slow, fast] = [52_000_000, 104_000_000].map(|speed| {
             let (first, second) = (speed, speed);
             let outcome = simulate(seed, Speeds { first, second });
             println!("seed {seed}, {speed}: {outcome:?}");
