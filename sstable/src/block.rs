@@ -78,8 +78,8 @@ impl Column {
     /// By how many bits a word is to be shifted for its last number to be left; not for a width
     /// of 0.
     #[inline]
-    fn shift(self) -> u32 {
-        (64 - 8 * self.width as u32) & 63
+    fn shift(self) -> usize {
+        (64 - 8 * self.width) & 63
     }
 }
 

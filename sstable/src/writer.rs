@@ -242,13 +242,12 @@ impl TableWriter {
             self.check_order(&key)
         };
         let bytes_max = self.options.block_bytes_target;
-        let fit = match self.block.fit(&key, value.len(), bytes_max) {
-            Some(fit) => fit,
-            None => {
-                self.cut_block()?;
-                let fit = self.block.fit(&key, value.len(), bytes_max);
-                fit.expect("an empty block takes any entry")
-            }
+        let fit = if let Some(fit) = self.block.fit(&key, value.len(), bytes_max) {
+            fit
+        } else {
+            self.cut_block()?;
+            let fit = self.block.fit(&key, value.len(), bytes_max);
+            fit.expect("an empty block takes any entry")
         };
         if self.waiting.is_some() {
             self.index_waiting(Some(key.user_key))?;
