@@ -9,8 +9,8 @@ use base::checksum::Crc;
 use base::coding::{self, FIRST_SKIPPABLE_TAG, Fields, Malformed, Reader};
 use base::{Error, ErrorKind, HashSeed, Result};
 
-/// The version of the table format that this crate writes and reads: 3, whose blocks keep what their
-/// entries have in common once and the rest in columns.
+/// The version of the table format that this crate writes and reads: 3, whose blocks keep what
+/// their entries have in common once, and the rest in columns.
 pub const FORMAT_VERSION: u32 = 3;
 /// Compression byte and CRC behind every block.
 pub const TRAILER_BYTES: usize = 5;
