@@ -430,11 +430,7 @@ fn a_torn_end_that_an_open_cut_off_is_no_damage() {
     db.put("key-200", "behind it").expect("a put");
     fixture::copy(&fixture.db(), &fixture.path("again"));
     db.close().expect("a sound database");
-    for (name, bytes) in files_of(&fixture.path("again")) {
-        println!("{name} {}", bytes.len());
-    }
     let ended = fixture.run("wal dump @again");
-    println!("{ended:?}");
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.out.contains("behind it"), "{ended:?}");
 }
