@@ -170,6 +170,13 @@ impl Shape {
         if even_end.is_none_or(|end| end > bytes.len() as u64) {
             return Err(Malformed);
         }
+        // No suffix makes a key longer than one can be, or than its head where that is narrow.
+        let suffix_len_max = KEY_BYTES_MAX as u64 - prefix_len;
+        let suffix_len_max = if head_bytes == HEAD_BYTES as u64 {
+            suffix_len_max
+        } else {
+            suffix_len_max.min(head_bytes)
+        };
         // What lies within the bytes fits in the type of their length.
         let at = |at: u64| usize::try_from(at).map_err(|_| Malformed);
         let column = |place: u64, width: u64| -> Result<Column> {
@@ -190,11 +197,7 @@ impl Shape {
             entries_at: at(entries_at)?,
             stride: at(stride)?,
             suffix_len_min: at(counts >> 48)?,
-            suffix_len_max: if head_bytes == HEAD_BYTES as u64 {
-                KEY_BYTES_MAX.saturating_sub(at(prefix_len)?)
-            } else {
-                at(head_bytes)?
-            },
+            suffix_len_max: at(suffix_len_max)?,
             seq_min: kind_and_seq >> 8,
             kind: (kind_and_seq & 0xff) as u8,
         })

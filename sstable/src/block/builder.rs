@@ -37,6 +37,8 @@ struct Staged {
 #[derive(Clone, Copy, Debug, Default)]
 struct Bounds {
     prefix_len: usize,
+    /// How many bytes of the suffixes heads stand for.
+    in_heads: usize,
     key_len_min: usize,
     key_len_max: usize,
     value_len_min: usize,
@@ -53,6 +55,7 @@ impl Bounds {
         let (key_len, seq) = (key.user_key.len(), key.seq.get());
         Self {
             prefix_len: key_len,
+            in_heads: 0,
             key_len_min: key_len,
             key_len_max: key_len,
             value_len_min: value_len,
@@ -64,11 +67,12 @@ impl Bounds {
     }
 
     #[inline]
-    fn with(&self, prefix_len: usize, key: &InternalKey<'_>, value_len: usize) -> Self {
+    fn with(&self, shared: Shared, key: &InternalKey<'_>, value_len: usize) -> Self {
         let (key_len, seq) = (key.user_key.len(), key.seq.get());
         let same_kind = self.kind == key.kind.as_u8();
         Self {
-            prefix_len,
+            prefix_len: shared.prefix_len,
+            in_heads: shared.in_heads + in_head(key_len, shared.prefix_len),
             key_len_min: self.key_len_min.min(key_len),
             key_len_max: self.key_len_max.max(key_len),
             value_len_min: self.value_len_min.min(value_len),
@@ -87,13 +91,7 @@ impl Bounds {
         let has_rests = suffix_max > HEAD_BYTES;
         let is_even = self.value_len_min == self.value_len_max
             && (!has_rests || self.key_len_min == self.key_len_max);
-        // Heads hold the first bytes of suffixes. This takes every suffix as at least as long as a
-        // head, if one is longer, which errs by a few bytes an entry.
-        let rests = if has_rests {
-            keys.saturating_sub(count * (self.prefix_len + HEAD_BYTES))
-        } else {
-            0
-        };
+        let suffixes = keys - count * self.prefix_len;
         let above = self.seq_max - self.seq_min;
         let seq_number_max = if self.kind == 0 {
             (above << KIND_BITS) | KIND_MASK
@@ -111,16 +109,30 @@ impl Bounds {
             offsets: if is_even {
                 0
             } else {
-                width_of((keys - count * self.prefix_len + values) as u64)
+                width_of((suffixes + values) as u64)
             },
             suffix_lens: width_of((self.key_len_max - self.key_len_min) as u64),
             seqs: width_of(seq_number_max),
             has_rests,
             bytes: 0,
         };
+        let rests = suffixes - self.in_heads;
         layout.bytes = layout.entries_at(count, self.prefix_len) + rests + values;
         layout
     }
+}
+
+/// A prefix, and how many bytes behind it heads stand for in the entries there are.
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    prefix_len: usize,
+    in_heads: usize,
+}
+
+/// How much of a key behind the prefix its head stands for.
+#[inline]
+fn in_head(key_len: usize, prefix_len: usize) -> usize {
+    (key_len - prefix_len).min(HEAD_BYTES)
 }
 
 /// How wide the numbers of a block are.
@@ -132,7 +144,7 @@ pub(super) struct Layout {
     seqs: usize,
     /// Whether a suffix is longer than a head.
     has_rests: bool,
-    /// About how long the whole block is.
+    /// How long the whole block is.
     pub(super) bytes: usize,
 }
 
@@ -234,7 +246,16 @@ impl Builder {
         };
         let first = &self.keys[..first.key_end as usize];
         let prefix_len = shared_len(&first[..self.bounds.prefix_len], key.user_key);
-        let bounds = self.bounds.with(prefix_len, key, value_len);
+        let in_heads = if prefix_len == self.bounds.prefix_len {
+            self.bounds.in_heads
+        } else {
+            self.in_heads_behind(prefix_len)
+        };
+        let shared = Shared {
+            prefix_len,
+            in_heads,
+        };
+        let bounds = self.bounds.with(shared, key, value_len);
         let count = self.count() + 1;
         let keys = self.keys.len() + key.user_key.len();
         let values = self.values.len() + value_len;
@@ -242,6 +263,21 @@ impl Builder {
         let most = HEADER_BYTES + keys + values + count * NUMBERS_BYTES_MAX;
         let fits = most <= bytes_max || bounds.layout(count, keys, values).bytes <= bytes_max;
         fits.then_some(Fit(bounds))
+    }
+
+    /// How many bytes of the staged keys heads stand for behind a prefix of `prefix_len`.
+    ///
+    /// Goes through all of them, but a prefix becomes shorter only a few times.
+    fn in_heads_behind(&self, prefix_len: usize) -> usize {
+        let mut key_at = 0;
+        let lens = self.staged.iter().map(|staged| {
+            let key_end = staged.key_end as usize;
+            in_head(
+                key_end - std::mem::replace(&mut key_at, key_end),
+                prefix_len,
+            )
+        });
+        lens.sum()
     }
 
     /// The parts of the block as it is now.

@@ -7,6 +7,8 @@ use super::*;
 use crate::testing::{MemFs, Random, delete, open, put, seq, sorted, table, table_of};
 use crate::{BlockCache, Compression, FilterPolicy, ReadMode, ReaderOptions, TableOptions, Verify};
 
+mod shapes;
+
 /// A random sorted run: short keys of few letters, several versions, some tombstones.
 fn random_entries(random: &mut Random) -> Vec<VecEntry> {
     let count = 1 + random.index(300);

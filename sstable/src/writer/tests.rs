@@ -101,6 +101,37 @@ fn blocks_stay_below_the_target_and_the_estimate_near_the_truth() {
     }
 }
 
+/// Suffixes shorter than a head beside longer ones, one by one.
+fn mixed_suffixes(count: u32) -> Vec<base::cursor::VecEntry> {
+    let keys = (0..count).flat_map(|n| {
+        let short = n.to_be_bytes()[1..].to_vec();
+        let long = [&short[..], &[0; 10]].concat();
+        [short, long]
+    });
+    keys.map(|key| put(key, 1, "")).collect()
+}
+
+#[test]
+fn no_block_exceeds_its_target_whatever_its_keys() {
+    for (target, count) in [(4 << 20, 300_000), (512, 2_000)] {
+        let entries = mixed_suffixes(count);
+        let options = TableOptions {
+            block_bytes_target: target,
+            ..TableOptions::default()
+        };
+        let (bytes, _) = table(&entries, &options);
+        let reader = open(&bytes, &crate::ReaderOptions::default()).expect("sound");
+        // Beyond 4 MiB no reader would take it.
+        reader.verify().expect("sound");
+        for at in 0..reader.block_count() {
+            let len = reader.block_info(at).expect("sound").handle.len as usize;
+            assert!(len <= target, "{len} of {target}");
+            let is_last = at + 1 == reader.block_count();
+            assert!(is_last || len > target - target / 4, "{len} of {target}");
+        }
+    }
+}
+
 #[test]
 fn every_failed_call_fails_the_table_and_never_panics() {
     let write = |fs: &FaultFs| -> Result<TableSummary> {
