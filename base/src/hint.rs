@@ -1,5 +1,8 @@
 //! Hints to the processor. They change speed, never results.
 
+/// What a prefetch loads, on the processors that have one here.
+pub const LINE_BYTES: usize = 64;
+
 /// Asks for the cache line at `bytes[index]` to be loaded, if `index` is in bounds.
 #[inline]
 pub fn prefetch(bytes: &[u8], index: usize) {

@@ -1,23 +1,75 @@
 //! Several point reads at once: each stage is done for all keys before the next begins, so that the
 //! waits for memory of one key overlap with those of the others.
+//!
+//! A stage reads only what the one before has asked for, and takes no guard: the processor finishes
+//! all loads before the atomic exchange in one, and would wait for each key by itself.
+
+use std::ops::Range;
 
 use base::sync::Arc;
 use base::{Level, Result, Slice};
 use compaction::Table;
-use sstable::{BlockPlace, BlockSearch};
+use sstable::{BlockAim, BlockPlace, BlockSearch, BlockSpot, TableReader};
 
 use super::{Found, Lookup, note_in_table};
+
+/// Among so many tables the one of a key is looked for: beyond that, opening it again is cheaper.
+const SOUGHT_COUNT: usize = 32;
+
+/// The tables that the keys of a group are looked for in, mostly once each.
+struct Readers<'a> {
+    open: Vec<(&'a Arc<Table>, Arc<TableReader>)>,
+}
+
+impl<'a> Readers<'a> {
+    /// The number of `table` among those that are open.
+    #[inline]
+    fn number(&mut self, table: &'a Arc<Table>) -> Result<usize> {
+        let is_it = |(other, _): &(&Arc<Table>, _)| Arc::ptr_eq(other, table);
+        let from = self.open.len().saturating_sub(SOUGHT_COUNT);
+        if let Some(at) = self.open[from..].iter().position(is_it) {
+            return Ok(from + at);
+        }
+        self.open.push((table, table.handle().reader()?));
+        Ok(self.open.len() - 1)
+    }
+
+    #[inline]
+    fn get(&self, number: usize) -> &Arc<TableReader> {
+        &self.open[number].1
+    }
+}
+
+/// A table whose range holds the key of a step.
+struct Candidate<'a> {
+    level: Level,
+    table: &'a Arc<Table>,
+    /// Its number in [`Readers`], unless it could not be opened.
+    reader: Option<usize>,
+}
+
+/// How far a key is that no memtable has.
+enum Stage<'a> {
+    /// No table has it, or [`TableReader::settle`] found no block.
+    Nowhere,
+    Aimed(BlockAim<'a>),
+    Settled(usize),
+    Placed(BlockPlace),
+    Spotted(BlockPlace, BlockSpot<'a>),
+}
 
 /// A key that no memtable has, on its way through the stages.
 struct Step<'a> {
     lookup: &'a Lookup<'a>,
     /// Which of the values is its.
     slot: usize,
-    /// The first table whose filter lets it pass.
-    table: Option<(Level, &'a Arc<Table>)>,
-    /// How many candidates were looked at, that table included.
+    /// Which of the candidates of all keys are its.
+    candidates: Range<usize>,
+    /// How many of them were looked at.
     table_count: usize,
-    place: Option<BlockPlace>,
+    /// The last of these, if its filter lets the key pass.
+    table: Option<(Level, usize)>,
+    stage: Stage<'a>,
 }
 
 /// Appends the value of each lookup to `values`, in their order.
@@ -33,23 +85,29 @@ pub(crate) fn run_group(lookups: &[Lookup<'_>], values: &mut Vec<Option<Slice>>)
     values.resize(first + lookups.len(), None);
     let values = &mut values[first..];
     let mut steps = in_memtables(lookups, values);
-    for step in &steps {
-        prefetch_filters(step.lookup);
+    let mut readers = Readers {
+        open: Vec::with_capacity(SOUGHT_COUNT),
+    };
+    let candidates = find_candidates(&mut steps, &mut readers);
+    for step in &mut steps {
+        choose_table(step, &candidates, &mut readers)?;
     }
     for step in &mut steps {
-        choose_table(step)?;
-    }
-    for step in &mut steps {
-        locate_block(step)?;
+        settle(step, &readers)?;
     }
     for step in &steps {
-        if let (Some((_, table)), Some(place)) = (step.table, step.place) {
-            let reader = table.handle().guard()?;
-            reader.prefetch_entry(place, step.lookup.key);
+        if let (Some((_, number)), Stage::Settled(at)) = (step.table, &step.stage) {
+            readers.get(number).prefetch_place(*at)?;
         }
     }
+    for step in &mut steps {
+        place(step, &readers)?;
+    }
+    for step in &mut steps {
+        spot(step, &readers);
+    }
     for step in &steps {
-        values[step.slot] = search(step)?;
+        values[step.slot] = search(step, &readers)?;
     }
     Ok(())
 }
@@ -68,9 +126,10 @@ fn in_memtables<'a>(lookups: &'a [Lookup<'a>], values: &mut [Option<Slice>]) -> 
             steps.push(Step {
                 lookup,
                 slot,
-                table: None,
+                candidates: 0..0,
                 table_count: 0,
-                place: None,
+                table: None,
+                stage: Stage::Nowhere,
             });
             continue;
         };
@@ -80,58 +139,102 @@ fn in_memtables<'a>(lookups: &'a [Lookup<'a>], values: &mut [Option<Slice>]) -> 
     steps
 }
 
-fn prefetch_filters(lookup: &Lookup<'_>) {
-    for (_, table) in lookup.candidates() {
-        // A table above it may have the key. Whoever has to search this one says what is wrong.
-        if let Ok(reader) = table.handle().guard() {
-            reader.prefetch_filter(lookup.hash_for(&reader));
+/// The tables to look at; asks for the lines of their filters.
+fn find_candidates<'a>(steps: &mut [Step<'a>], readers: &mut Readers<'a>) -> Vec<Candidate<'a>> {
+    let mut candidates = Vec::with_capacity(steps.len());
+    for step in steps {
+        let lookup = step.lookup;
+        let from = candidates.len();
+        for (level, table) in lookup.candidates() {
+            // A table above it may have the key. Whoever has to search this one says what is wrong.
+            let reader = readers.number(table).ok();
+            if let Some(number) = reader {
+                let reader = readers.get(number);
+                reader.prefetch_filter(lookup.hash_for(reader));
+            }
+            candidates.push(Candidate {
+                level,
+                table,
+                reader,
+            });
         }
+        step.candidates = from..candidates.len();
     }
+    candidates
 }
 
-fn choose_table(step: &mut Step<'_>) -> Result<()> {
+/// Asks the filters; begins to search the index of the first table that may have the key.
+#[inline]
+fn choose_table<'a>(
+    step: &mut Step<'a>,
+    candidates: &[Candidate<'a>],
+    readers: &mut Readers<'a>,
+) -> Result<()> {
     let lookup = step.lookup;
-    for (level, table) in lookup.candidates() {
+    for candidate in &candidates[step.candidates.clone()] {
         step.table_count += 1;
-        let reader = table.handle().guard()?;
-        if reader.passes_filter(lookup.hash_for(&reader))? {
-            step.table = Some((level, table));
+        let number = match candidate.reader {
+            Some(number) => number,
+            None => readers.number(candidate.table)?,
+        };
+        let reader = readers.get(number);
+        if reader.passes_filter(lookup.hash_for(reader))? {
+            step.table = Some((candidate.level, number));
+            step.stage = Stage::Aimed(reader.aim(lookup.key)?);
             break;
         }
-        lookup.ledger.tally().add_denied(level);
+        lookup.ledger.tally().add_denied(candidate.level);
     }
     Ok(())
 }
 
-fn locate_block(step: &mut Step<'_>) -> Result<()> {
-    if let Some((_, table)) = step.table {
-        let (key, seq) = (step.lookup.key, step.lookup.seq);
-        let reader = table.handle().guard()?;
-        step.place = reader.locate(key, seq)?;
-        if let Some(place) = step.place {
-            reader.prefetch_block(place);
-        }
+#[inline]
+fn settle(step: &mut Step<'_>, readers: &Readers<'_>) -> Result<()> {
+    if let (Some((_, number)), Stage::Aimed(aim)) = (step.table, &step.stage) {
+        let at = readers.get(number).settle(aim, step.lookup.seq)?;
+        step.stage = at.map_or(Stage::Nowhere, Stage::Settled);
     }
     Ok(())
 }
 
-fn search(step: &Step<'_>) -> Result<Option<Slice>> {
+#[inline]
+fn place(step: &mut Step<'_>, readers: &Readers<'_>) -> Result<()> {
+    if let (Some((_, number)), Stage::Settled(at)) = (step.table, &step.stage) {
+        step.stage = Stage::Placed(readers.get(number).place_of(*at)?);
+    }
+    Ok(())
+}
+
+#[inline]
+fn spot(step: &mut Step<'_>, readers: &Readers<'_>) {
+    if let (Some((_, number)), Stage::Placed(place)) = (step.table, &step.stage)
+        && let Some(spot) = readers.get(number).spot(*place, step.lookup.key)
+    {
+        step.stage = Stage::Spotted(*place, spot);
+    }
+}
+
+#[inline]
+fn search(step: &Step<'_>, readers: &Readers<'_>) -> Result<Option<Slice>> {
     let lookup = step.lookup;
     let tally = lookup.ledger.tally();
-    let Some((level, table)) = step.table else {
+    let Some((level, number)) = step.table else {
         tally.add_absent();
         return Ok(None);
     };
-    let reader = table.handle().guard()?;
-    let block = match step.place {
+    let reader = readers.get(number);
+    let found = match &step.stage {
+        Stage::Spotted(place, spot) => Some(reader.get_at(*place, spot, lookup.seq)?),
+        Stage::Placed(place) => Some(reader.get_in(*place, lookup.key, lookup.seq)?),
+        Stage::Nowhere | Stage::Aimed(_) | Stage::Settled(_) => None,
+    };
+    let block = match found {
+        Some(BlockSearch::Found(hit)) => {
+            let is_put = note_in_table(tally, level, &hit);
+            return Ok(is_put.then(|| Found::Table(reader, &hit).pin()));
+        }
+        Some(BlockSearch::Absent(block)) => Some(block),
         None => None,
-        Some(place) => match reader.get_in(place, lookup.key, lookup.seq)? {
-            BlockSearch::Absent(block) => Some(block),
-            BlockSearch::Found(hit) => {
-                let is_put = note_in_table(tally, level, &hit);
-                return Ok(is_put.then(|| Found::Table(&reader, &hit).pin()));
-            }
-        },
     };
     tally.add_vain(level, reader.has_filter(), block);
     lookup.in_tables_behind(step.table_count, |found| found.pin())

@@ -11,8 +11,10 @@ use base::coding::Malformed;
 use base::key::{KEY_BYTES_MAX, VALUE_BYTES_HARD_MAX, head};
 use base::{KeyKind, SequenceNumber, hint};
 
+mod aim;
 mod builder;
 
+pub(crate) use aim::{Aim, Spot};
 pub(crate) use builder::Builder;
 
 type Result<T> = std::result::Result<T, Malformed>;
@@ -98,7 +100,7 @@ pub(crate) struct Entry<'a> {
 
 /// What is searched for within a block: a key without the block's prefix.
 #[derive(Clone, Copy, Debug)]
-struct Suffix<'a> {
+pub(crate) struct Suffix<'a> {
     head: u64,
     rest: &'a [u8],
     len: usize,
@@ -336,7 +338,20 @@ impl Shape {
         suffix: &Suffix<'_>,
         seq: SequenceNumber,
     ) -> Result<usize> {
-        let (mut low, tied) = self.tied(bytes, suffix);
+        let (low, tied) = self.tied(bytes, suffix);
+        self.lower_bound_tied(bytes, suffix, seq, low, tied)
+    }
+
+    /// The same among the `tied` entries from `low` on, whose heads equal the suffix's.
+    #[inline]
+    fn lower_bound_tied(
+        &self,
+        bytes: &[u8],
+        suffix: &Suffix<'_>,
+        seq: SequenceNumber,
+        mut low: usize,
+        tied: usize,
+    ) -> Result<usize> {
         let mut high = low + tied;
         while low < high {
             let middle = low.midpoint(high);
@@ -405,37 +420,19 @@ impl Shape {
         let Ok(suffix) = self.suffix(bytes, user_key) else {
             return Ok(None);
         };
-        let low = match self.tied(bytes, &suffix) {
-            (_, 0) => return Ok(None),
-            (only, 1) => only,
-            _ => self.lower_bound_suffix(bytes, &suffix, seq)?,
-        };
-        if low == self.count {
-            return Ok(None);
-        }
-        let entry = self.entry(bytes, low)?;
-        Ok((entry.is(&suffix) && entry.seq <= seq).then_some(entry))
-    }
-
-    /// Asks for the line where the first entry with the head of `user_key` begins, if there is one.
-    #[inline]
-    pub(crate) fn prefetch_entry(&self, bytes: &[u8], user_key: &[u8]) {
-        if let Ok(suffix) = self.suffix(bytes, user_key)
-            && let (low, 1..) = self.tied(bytes, &suffix)
-            && let Ok((at, _)) = self.span(bytes, low)
-        {
-            hint::prefetch(bytes, at);
-        }
+        let (low, tied) = self.tied(bytes, &suffix);
+        self.find_at(bytes, &Spot { suffix, low, tied }, seq)
     }
 
     /// Asks for the lines that a search of a data block in `bytes` reads first: header, heads and
     /// offsets of a block of the usual size. One wait for memory instead of several.
     #[inline]
     pub(crate) fn prefetch(bytes: &[u8]) {
-        match bytes.first_chunk::<{ SEARCH_LINES * 64 }>() {
+        let starts = (0..SEARCH_LINES).map(|line| line * hint::LINE_BYTES);
+        match bytes.first_chunk::<{ SEARCH_LINES * hint::LINE_BYTES }>() {
             // The usual case: no line needs a comparison of its own.
-            Some(first) => (0..SEARCH_LINES).for_each(|line| hint::prefetch(first, line * 64)),
-            None => (0..SEARCH_LINES).for_each(|line| hint::prefetch(bytes, line * 64)),
+            Some(first) => starts.for_each(|start| hint::prefetch(first, start)),
+            None => starts.for_each(|start| hint::prefetch(bytes, start)),
         }
     }
 }
@@ -455,18 +452,23 @@ fn widened<const WIDTH: usize>(stored: &[u8; WIDTH]) -> u64 {
 fn tied_in<const WIDTH: usize>(heads: &[u8], head: u64) -> (usize, usize) {
     let heads = heads.as_chunks::<WIDTH>().0;
     let low = heads.partition_point(|stored| widened(stored) < head);
+    (low, tied_at(heads, low, head))
+}
+
+/// How many of `heads` from `low` on equal `head`.
+#[inline]
+fn tied_at<const WIDTH: usize>(heads: &[[u8; WIDTH]], low: usize, head: u64) -> usize {
     let rest = heads.get(low..).unwrap_or_default();
     let is_tied = |stored: &[u8; WIDTH]| widened(stored) == head;
     // Mostly one entry is tied at most, so that a second search is seldom worth its start.
-    let count = match rest {
+    match rest {
         [first, second, ..] if is_tied(first) && is_tied(second) => {
             hint::cold_path();
             rest.partition_point(is_tied)
         }
         [first, ..] => usize::from(is_tied(first)),
         [] => 0,
-    };
-    (low, count)
+    }
 }
 
 /// Assembles the user key of `entry` behind a prefix of `prefix_len` bytes that `key` begins with.

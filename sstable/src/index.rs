@@ -4,7 +4,7 @@
 use base::coding::Malformed;
 use base::{InternalKey, KeyKind, SequenceNumber};
 
-use crate::block::{Builder, Shape};
+use crate::block::{Aim, Builder, Shape};
 use crate::compression;
 use crate::format::BlockHandle;
 
@@ -103,6 +103,24 @@ impl<'a> Index<'a> {
     #[inline]
     pub(crate) fn seek(&self, user_key: &[u8], seq: SequenceNumber) -> Result<usize, Malformed> {
         self.shape.lower_bound(self.bytes, user_key, seq)
+    }
+
+    /// The first of two steps of [`Index::seek`].
+    #[inline]
+    pub(crate) fn aim<'k>(&self, user_key: &'k [u8]) -> Aim<'k> {
+        self.shape.aim(self.bytes, user_key)
+    }
+
+    /// The second step.
+    #[inline]
+    pub(crate) fn settle(&self, aim: &Aim<'_>, seq: SequenceNumber) -> Result<usize, Malformed> {
+        self.shape.settle(self.bytes, aim, seq)
+    }
+
+    /// Asks for what [`Index::entry`] reads, of an index that [`Index::settle`] gave.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, index: usize) {
+        self.shape.prefetch_span(self.bytes, index);
     }
 
     /// Where block `index` lies. Within the data, by what was checked here.

@@ -32,8 +32,8 @@ pub use format::{BlockHandle, FORMAT_VERSION, TRAILER_BYTES};
 pub use iter::{ScanMode, TableCursor};
 pub use properties::{CommitTimes, CreationReason, Properties};
 pub use reader::{
-    BlockInfo, BlockPlace, BlockSearch, BlockSource, ReadMode, ReadProbe, ReaderOptions,
-    SearchedBlock, Section, TableHit, TableReader, Verify, VerifyReport,
+    BlockAim, BlockInfo, BlockPlace, BlockSearch, BlockSource, BlockSpot, ReadMode, ReadProbe,
+    ReaderOptions, SearchedBlock, Section, TableHit, TableReader, Verify, VerifyReport,
 };
 pub use tables::{ReaderGuard, TableCache, TableHandle};
 pub use writer::{TableOptions, TableSummary, TableWriter};

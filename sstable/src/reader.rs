@@ -26,12 +26,14 @@ mod load;
 mod options;
 mod probe;
 mod resident;
+mod stages;
 mod verify;
 
 pub(crate) use load::{Buffers, Loaded, Place};
 pub use options::{ReadMode, ReaderOptions, Verify};
 pub use probe::{BlockSource, ReadProbe, SearchedBlock};
 use resident::Resident;
+pub use stages::{BlockAim, BlockSpot};
 pub use verify::{Section, VerifyReport};
 
 /// A properties block is never longer: two keys and a few numbers. One that says it is would have
@@ -231,14 +233,6 @@ impl TableReader {
         self.footer.filter.is_some()
     }
 
-    /// Asks for the cache line that [`TableReader::may_contain`] will need.
-    #[inline]
-    pub fn prefetch_filter(&self, hash: KeyHash) {
-        if let Some(FilterState::Ready(filter)) = self.filter.get() {
-            filter.prefetch(self.filter_block(), hash);
-        }
-    }
-
     /// The newest entry of `user_key` at or below `seq`, tombstones included.
     ///
     /// `hash` is the key's under [`TableReader::hash_seed`]. `None` says that this table certainly
@@ -307,25 +301,6 @@ impl TableReader {
         }
         let entry = index.entry(at).map_err(damaged_index)?;
         Ok(Some(BlockPlace { at, entry }))
-    }
-
-    /// Asks for the lines of a mapped block that [`TableReader::prefetch_entry`] will read.
-    #[inline]
-    pub fn prefetch_block(&self, place: BlockPlace) {
-        if let Some(bytes) = self.in_place(place.entry) {
-            Shape::prefetch(bytes);
-        }
-    }
-
-    /// Asks for the line of a mapped block where the entry of `user_key` begins, if it is there.
-    /// Looks at what may not have been checked yet, and trusts none of it.
-    #[inline]
-    pub fn prefetch_entry(&self, place: BlockPlace, user_key: &[u8]) {
-        if let Some(bytes) = self.in_place(place.entry)
-            && let Ok(shape) = data_shape(bytes)
-        {
-            shape.prefetch_entry(bytes, user_key);
-        }
     }
 
     /// The last stage of [`TableReader::get`]: searches the block that [`TableReader::locate`]

@@ -113,9 +113,48 @@ fn a_block_finds_what_a_sorted_list_finds() {
                 Ok(upper),
                 "seed={seed}"
             );
+            let aim = shape.aim(&bytes, &key);
+            assert_eq!(shape.settle(&bytes, &aim, at), Ok(lower), "seed={seed}");
             let want = entries.get(lower).filter(|entry| entry.0 == key);
+            let spotted = match shape.spot(&bytes, &key) {
+                Some(spot) => shape.find_at(&bytes, &spot, at).expect("our own"),
+                None => None,
+            };
+            assert_eq!(
+                spotted.map(|e| (e.seq, e.value)),
+                want.map(|e| (e.1, &e.3[..]))
+            );
             let got = shape.find(&bytes, &key, at).expect("our own");
             assert_eq!(got.map(|e| (e.seq, e.value)), want.map(|e| (e.1, &e.3[..])));
+        }
+    }
+}
+
+/// Whatever the windows of the first step begin and end with, several versions of one key included.
+#[test]
+fn a_search_in_two_steps_ends_where_one_step_does() {
+    for count in [1, 31, 32, 33, 63, 64, 65, 100, 320, 333_u32] {
+        for versions in [1, 3, 5, 40] {
+            for key_bytes in [3, 4, 8, 12] {
+                let key = |n: u32| format!("{:0key_bytes$}", 2 * (n / versions) + 1);
+                let entries: Vec<_> = (0..count)
+                    .map(|n| put(key(n), u64::from(100 - n % versions), vec![7; 3]))
+                    .collect();
+                let bytes = block_of(&entries);
+                let shape = Shape::of(&bytes).expect("our own");
+                for number in 0..=2 * (count / versions) + 2 {
+                    let sought = format!("{number:0key_bytes$}");
+                    for at in [0, 60, 97, 100, 101].map(seq) {
+                        let sought = sought.as_bytes();
+                        let aim = shape.aim(&bytes, sought);
+                        assert_eq!(
+                            shape.settle(&bytes, &aim, at),
+                            shape.lower_bound(&bytes, sought, at),
+                            "{count} {versions} {key_bytes} {number} {at:?}"
+                        );
+                    }
+                }
+            }
         }
     }
 }
@@ -309,6 +348,12 @@ fn exercise(bytes: &[u8]) {
             let _ = shape.lower_bound(bytes, key, seq(number));
             let _ = shape.upper_bound(bytes, key, seq(number));
             let _ = shape.find(bytes, key, seq(number));
+            let aim = shape.aim(bytes, key);
+            let at = shape.settle(bytes, &aim, seq(number)).unwrap_or(0);
+            shape.prefetch_span(bytes, at);
+            if let Some(spot) = shape.spot(bytes, key) {
+                let _ = shape.find_at(bytes, &spot, seq(number));
+            }
         }
     }
 }

@@ -5,7 +5,10 @@ use base::fs::{CountingFs, FileSystem};
 
 use super::*;
 use crate::testing::{MemFs, Random, delete, open, put, seq, sorted, table, table_of};
-use crate::{BlockCache, Compression, FilterPolicy, ReadMode, ReaderOptions, TableOptions, Verify};
+use crate::{
+    BlockCache, BlockSearch, Compression, FilterPolicy, ReadMode, ReaderOptions, TableHit,
+    TableOptions, Verify,
+};
 
 mod shapes;
 
@@ -135,6 +138,22 @@ fn a_table_moves_like_a_sorted_list() {
     }
 }
 
+/// A get without a filter, stage by stage.
+fn staged<'a>(reader: &'a TableReader, target: InternalKey<'_>) -> Option<TableHit<'a>> {
+    let aim = reader.aim(target.user_key).expect("sound");
+    let at = reader.settle(&aim, target.seq).expect("sound")?;
+    reader.prefetch_place(at).expect("sound");
+    let place = reader.place_of(at).expect("sound");
+    let found = match reader.spot(place, target.user_key) {
+        Some(spot) => reader.get_at(place, &spot, target.seq),
+        None => reader.get_in(place, target.user_key, target.seq),
+    };
+    match found.expect("sound") {
+        BlockSearch::Found(hit) => Some(hit),
+        BlockSearch::Absent(_) => None,
+    }
+}
+
 #[test]
 fn a_table_answers_gets_like_a_sorted_list() {
     for seed in 0..60 {
@@ -160,9 +179,14 @@ fn a_table_answers_gets_like_a_sorted_list() {
                     want.map(|entry| (entry.1, entry.2, &entry.3[..])),
                     "{note}"
                 );
+                reader.prefetch_filter(hash);
+                assert_eq!(
+                    staged(&reader, target).map(|hit| (hit.seq, hit.kind, hit.value().to_vec())),
+                    want.map(|entry| (entry.1, entry.2, entry.3.clone())),
+                    "{note}"
+                );
                 if let (Some(hit), Some(want)) = (hit, want) {
                     assert!(reader.may_contain(hash));
-                    reader.prefetch_filter(hash);
                     assert_eq!(hit.pin(&reader), want.3, "{note}");
                 }
             }

@@ -181,7 +181,7 @@ impl TableReader {
         {
             let bytes = self.mapped(map, entry.handle)?;
             Shape::prefetch(bytes);
-            if self.verify == Verify::Always || !self.is_checked(at) {
+            if !self.is_trusted(at) {
                 self.check_mapped(map, at, entry)?;
             }
             return Ok(Loaded::Mapped(bytes));
@@ -198,6 +198,12 @@ impl TableReader {
             Source::Mapped(map) if entry.compression == RAW => self.mapped(map, entry.handle).ok(),
             _ => None,
         }
+    }
+
+    /// Whether data block `at` may be searched in the mapping without being checked before.
+    #[inline]
+    pub(super) fn is_trusted(&self, at: usize) -> bool {
+        self.verify != Verify::Always && self.is_checked(at)
     }
 
     #[inline]

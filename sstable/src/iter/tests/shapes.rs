@@ -150,10 +150,12 @@ fn check_gets(reader: &Arc<TableReader>, entries: &[VecEntry], random: &mut Rand
         let want = entries.get(at).filter(|entry| entry.0 == target.user_key);
         let hash = reader.hash_seed().hash(target.user_key);
         let mut probe = ReadProbe::default();
-        if let Ok(Some(place)) = reader.locate(target.user_key, target.seq) {
-            reader.prefetch_block(place);
-            reader.prefetch_entry(place, target.user_key);
-        }
+        let hit = staged(reader, target);
+        let got = hit.as_ref().map(|hit| (hit.seq, hit.kind, hit.value()));
+        assert!(
+            got == want.map(|entry| (entry.1, entry.2, &entry.3[..])),
+            "{note}"
+        );
         let hit = reader.get(target.user_key, hash, target.seq, &mut probe);
         let hit = hit.expect("sound");
         let got = hit.as_ref().map(|hit| (hit.seq, hit.kind, hit.value()));
