@@ -56,7 +56,8 @@ impl Snapshots {
     }
 
     /// A view together with the sequence number up to which it is complete. `load` gives the
-    /// current view, `is_same` says whether two are one.
+    /// current view; `replaced_count` is how often it was replaced, counted behind each time by
+    /// whoever did, with Release and before a write is published that only the next view has.
     ///
     /// The view is taken first: a number read before could name versions that a compaction
     /// installed in between no longer keeps. Then the view must still be current, or writes up to
@@ -64,17 +65,18 @@ impl Snapshots {
     #[inline]
     pub(crate) fn with_visible<V>(
         &self,
+        replaced_count: &AtomicU64,
         load: impl Fn() -> V,
-        is_same: impl Fn(&V, &V) -> bool,
     ) -> (V, SequenceNumber) {
-        let mut view = load();
         loop {
+            // Acquire: pairs with the Release of the count; the view it was counted for is loaded.
+            let before = replaced_count.load(Ordering::Acquire);
+            let view = load();
+            // Whoever published it had counted the view before that: seen below, if not above.
             let seq = self.visible();
-            let again = load();
-            if is_same(&view, &again) {
+            if replaced_count.load(Ordering::Relaxed) == before {
                 return (view, seq);
             }
-            view = again;
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: Arc<str>,
     settings: Arc<KeyspaceSettings>,
     current: ArcSwap<Superversion>,
+    /// How often that was replaced.
+    replaced_count: AtomicU64,
     /// The sequence number of the drop, once nothing reads it any more but snapshots from before;
     /// 0 until then.
     dropped_at: AtomicU64,
@@ -107,6 +109,7 @@ impl KeyspaceState {
             name: Arc::from(name),
             settings,
             current: ArcSwap::from_pointee(first),
+            replaced_count: AtomicU64::new(0),
             dropped_at: AtomicU64::new(0),
             dropping_at: AtomicU64::new(0),
             active_first_seq: AtomicU64::new(0),
@@ -153,16 +156,16 @@ impl KeyspaceState {
         &self,
         snapshots: &Snapshots,
     ) -> (arc_swap::Guard<Arc<Superversion>>, SequenceNumber) {
-        snapshots.with_visible(
-            || self.current.load(),
-            |view, again| Arc::ptr_eq(view, again),
-        )
+        snapshots.with_visible(&self.replaced_count, || self.current.load())
     }
 
     fn replace(&self, change: impl FnOnce(&Superversion) -> Superversion) {
         let guard = self.replacing.lock();
         let next = Arc::new(change(&self.current.load()));
         let old = self.current.swap(next);
+        // Release: pairs with the Acquire in `Snapshots::with_visible`. Under the lock, so that no
+        // other view comes in before this one is counted.
+        self.replaced_count.fetch_add(1, Ordering::Release);
         drop(guard);
         self.till.view_changed();
         // The last holder frees a memtable, which takes milliseconds: that is the helper's.

@@ -11,7 +11,7 @@ use super::explore;
 use crate::completion::{Completed, Completion};
 use crate::signals::Signals;
 use crate::snapshots::{Captured, Snapshots};
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 
 fn seq(value: u64) -> SequenceNumber {
@@ -59,6 +59,8 @@ struct View {
 struct Key {
     snapshots: Arc<Snapshots>,
     view: Mutex<Arc<View>>,
+    replacing: Mutex<()>,
+    replaced_count: AtomicU64,
     /// What of the log is whole.
     log: Completion,
 }
@@ -73,6 +75,8 @@ impl Key {
         Arc::new(Self {
             snapshots: Arc::new(Snapshots::new(seq(2))),
             view: Mutex::new(Arc::new(view)),
+            replacing: Mutex::new(()),
+            replaced_count: AtomicU64::new(0),
             log: Completion::new(completed(2), 4),
         })
     }
@@ -82,8 +86,15 @@ impl Key {
     }
 
     fn replace(&self, change: impl FnOnce(&View) -> View) {
-        let mut view = self.view.lock();
-        *view = Arc::new(change(&view));
+        let _guard = self.replacing.lock();
+        let next = Arc::new(change(&self.load()));
+        *self.view.lock() = next;
+        self.replaced_count.fetch_add(1, Ordering::Release);
+    }
+
+    fn load_visible(&self) -> (Arc<View>, SequenceNumber) {
+        let load = || self.load();
+        self.snapshots.with_visible(&self.replaced_count, load)
     }
 
     /// Writes version `at` into the memtable in which it was given its place.
@@ -179,13 +190,12 @@ pub fn plain_reads_see_all_that_is_visible() {
         });
         let compacting = Arc::clone(&key);
         let job = thread::spawn(move || compacting.compact(3));
-        let load = || key.load();
-        let (view, at) = key.snapshots.with_visible(load, Arc::ptr_eq);
+        let (view, at) = key.load_visible();
         Key::check_read(&view, at);
         for thread in [writer, job] {
             thread.join().expect("a panic ends the model");
         }
-        let (view, at) = key.snapshots.with_visible(load, Arc::ptr_eq);
+        let (view, at) = key.load_visible();
         assert_eq!(at, seq(4));
         Key::check_read(&view, at);
     });
