@@ -89,6 +89,7 @@ fn context(dir: &Path) -> JobContext {
             ..TableOptions::default()
         }),
         table_bytes_target: 64 << 20,
+        ahead_bytes: 1 << 20,
         snapshots: Vec::new(),
         visible: SequenceNumber::MAX,
         cancel: Arc::default(),

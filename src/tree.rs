@@ -123,6 +123,8 @@ impl Tree {
             executor,
             table_options: self.table_options(keyspace, tables),
             table_bytes_target: keyspace.settings().table_bytes_target,
+            // Not by the lanes of this job: others may run beside it, on lanes or on none.
+            ahead_bytes: job::ahead_bytes(self.executor.width()),
             snapshots: captured.registered,
             visible: captured.visible,
             cancel: Arc::clone(&keyspace.cancel),

@@ -55,22 +55,25 @@ fn probes(hash: KeyHash, probe_count: u32) -> impl Iterator<Item = (usize, u64)>
     })
 }
 
-/// Builds the bytes of a filter over `hashes`: whole blocks, little-endian words.
-pub fn build(hashes: &[KeyHash], bits_per_key: u32) -> Vec<u8> {
-    let block_count = block_count(hashes.len(), bits_per_key);
+/// Builds the bytes of a filter over `key_count` hashes: whole blocks, little-endian words.
+///
+/// Takes the memory of the filter and no more.
+pub fn build(
+    hashes: impl IntoIterator<Item = KeyHash>,
+    key_count: usize,
+    bits_per_key: u32,
+) -> Vec<u8> {
+    let block_count = block_count(key_count, bits_per_key);
     let probe_count = probe_count(bits_per_key);
-    let mut words = vec![[0u64; 8]; block_count];
-    for &hash in hashes {
-        let block = &mut words[block_index(hash, block_count)];
+    let mut bytes = vec![0; block_count * BLOCK_BYTES];
+    let (blocks, _) = bytes.as_chunks_mut::<BLOCK_BYTES>();
+    for hash in hashes {
+        let (words, _) = blocks[block_index(hash, block_count)].as_chunks_mut::<8>();
         for (word, mask) in probes(hash, probe_count) {
-            block[word] |= mask;
+            words[word] = (u64::from_le_bytes(words[word]) | mask).to_le_bytes();
         }
     }
-    words
-        .iter()
-        .flatten()
-        .flat_map(|word| word.to_le_bytes())
-        .collect()
+    bytes
 }
 
 /// A filter read in place.
@@ -320,7 +323,7 @@ mod tests {
     #[test]
     fn every_key_passes_and_few_others_do() {
         for bits_per_key in [1, 4, 10, 20] {
-            let bytes = build(&hashes(0, 20_000), bits_per_key);
+            let bytes = build(hashes(0, 20_000), 20_000, bits_per_key);
             let filter =
                 BlockedFilter::new(&bytes, probe_count(bits_per_key)).expect("our own bytes");
             assert!(

@@ -3,9 +3,10 @@
 //! A job reads tables and writes new ones; it installs nothing. Its outputs are durable when it
 //! returns, and what it returns becomes an edit. If it fails, is cancelled or panics, its files are
 //! removed and the tree is as it was. Memory depends neither on how much is merged nor on how many
-//! tables that lies in: one open table and a stretch of it per run, and an output table's index at
-//! a time, for each of as many ranges as run at once. Tables of level 0 that lie side by side are
-//! one run.
+//! tables or runs that lies in: what is read ahead is shared by the runs of a range and by all
+//! ranges that can run at once ([`AHEAD_BYTES_TOTAL`]). On top come one open table a run, and for
+//! each range an output table's hashes and index and a piece of it on its way to the file. Tables
+//! of level 0 that lie side by side are one run.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ pub struct JobContext {
     pub table_options: Arc<dyn Fn(Level, CreationReason) -> TableOptions + Send + Sync>,
     /// Outputs are cut at this size.
     pub table_bytes_target: u64,
+    /// What a range reads ahead, in all its runs together; see [`ahead_bytes`].
+    pub ahead_bytes: usize,
     /// Every registered snapshot, ascending. Captured after the inputs were fixed and the visible
     /// sequence covered all of them, together with `visible`.
     pub snapshots: Vec<SequenceNumber>,
@@ -67,6 +70,17 @@ impl fmt::Debug for JobContext {
             .field("visible", &self.visible)
             .finish_non_exhaustive()
     }
+}
+
+/// What all compactions of a database read ahead together.
+pub const AHEAD_BYTES_TOTAL: usize = 2 << 20;
+/// What one range reads ahead at most and at least; with less, merging would wait for each block.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
+const AHEAD_BYTES_MIN: usize = 128 << 10;
+
+/// What each of `range_count` ranges side by side may read ahead.
+pub fn ahead_bytes(range_count: usize) -> usize {
+    (AHEAD_BYTES_TOTAL / range_count.max(1)).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX)
 }
 
 /// What a job did to the tree.
@@ -294,7 +308,7 @@ impl Compaction<'_> {
         };
         let mut stream = Stream {
             merge: Merge::new(
-                ranges::cursors(plan, span),
+                ranges::cursors(plan, span, context.ahead_bytes),
                 shared_len(&plan.range.from, &plan.range.to),
             ),
             retention: &self.retention,

@@ -35,6 +35,8 @@ impl Deref for Tables {
 pub struct LevelCursor {
     tables: Tables,
     scan: ScanMode,
+    /// What it reads at once in bulk, if it was told.
+    ahead_bytes: Option<usize>,
     /// The table that `cursor` reads; meaningless without one.
     at: usize,
     cursor: Option<TableCursor>,
@@ -58,6 +60,7 @@ impl LevelCursor {
         Self {
             tables: Tables::Chosen(tables.to_vec()),
             scan,
+            ahead_bytes: None,
             at: 0,
             cursor: None,
             closes: false,
@@ -79,12 +82,20 @@ impl LevelCursor {
         Self {
             tables: Tables::Level(level),
             scan,
+            ahead_bytes: None,
             at: 0,
             cursor: None,
             closes: false,
             left: ReadProbe::default(),
             passed_count: 0,
         }
+    }
+
+    /// Reads at most so many bytes at once in bulk.
+    #[must_use]
+    pub fn read_ahead(mut self, bytes: usize) -> Self {
+        self.ahead_bytes = Some(bytes);
+        self
     }
 
     /// What its tables had to be asked so far.
@@ -108,7 +119,11 @@ impl LevelCursor {
             let handle = self.tables[index].handle();
             let was_open = handle.is_open();
             let reader = handle.reader()?;
-            self.cursor = Some(reader.cursor(self.scan));
+            let cursor = reader.cursor(self.scan);
+            self.cursor = Some(match self.ahead_bytes {
+                Some(bytes) => cursor.read_ahead(bytes),
+                None => cursor,
+            });
             self.at = index;
             self.closes = self.scan == ScanMode::Bulk && !was_open;
         }

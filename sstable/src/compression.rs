@@ -9,6 +9,7 @@ use base::{Error, ErrorKind, Result};
 use zstd_safe::{CCtx, DCtx, SafeResult};
 
 use crate::bytes;
+use crate::counted::Counted;
 use crate::dictionary::{Compressing, Dictionary};
 use crate::format::{BLOCK_BYTES_MAX, EXPANSION_MAX};
 
@@ -54,8 +55,8 @@ pub(crate) const ZSTD_DICTIONARY: u8 = 2;
 const LEN_BYTES: usize = 4;
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<CCtx<'static>>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
+    static COMPRESSOR: RefCell<Option<Counted<CCtx<'static>>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Counted<DCtx<'static>>>> = const { RefCell::new(None) };
 }
 
 fn expanded_max(stored: usize) -> usize {
@@ -114,14 +115,14 @@ fn compress_frame(raw: &[u8], means: Means<'_>, frame: &mut Vec<u8>) -> Option<(
     let result: SafeResult = COMPRESSOR.with_borrow_mut(|kept| {
         let context = match kept {
             Some(context) => context,
-            None => kept.insert(CCtx::try_create()?),
+            None => kept.insert(Counted::new(CCtx::try_create()?)),
         };
-        Some(match means {
+        Some(context.with(|context| match means {
             Means::Level(level) => context.compress(frame, raw, level),
             Means::Dictionary(dictionary) => {
                 context.compress_using_cdict(frame, raw, dictionary.prepared())
             }
-        })
+        }))
     })?;
     result.ok().map(|_| ())
 }
@@ -153,14 +154,14 @@ pub(crate) fn decompress(
     let result = DECOMPRESSOR.with_borrow_mut(|kept| {
         let context = match kept {
             Some(context) => context,
-            None => kept.insert(DCtx::try_create()?),
+            None => kept.insert(Counted::new(DCtx::try_create()?)),
         };
-        Some(match dictionary {
+        Some(context.with(|context| match dictionary {
             None => context.decompress(out, reader.rest()),
             Some(dictionary) => {
                 context.decompress_using_ddict(out, reader.rest(), dictionary.prepared())
             }
-        })
+        }))
     });
     match result {
         Some(Ok(len)) if len == raw_len && out.len() == raw_len => Ok(()),
@@ -211,6 +212,28 @@ mod tests {
             .collect();
         assert_eq!(round_trip(&noise, 3), None);
         assert_eq!(round_trip(&[], 3), None);
+    }
+
+    #[test]
+    fn what_a_thread_keeps_is_counted() {
+        // Other tests of the process compress, too: what one thread keeps is known.
+        let kept = std::thread::spawn(|| {
+            let (mut frame, mut out) = (Vec::new(), Vec::new());
+            compress(&[7; 4096], Means::Level(3), &mut frame, &mut out);
+            let counted = || {
+                COMPRESSOR.with_borrow(|kept| {
+                    let kept = kept.as_ref().expect("it was used");
+                    assert_eq!(kept.bytes(), kept.inner().sizeof());
+                    assert!(crate::zstd_bytes() >= kept.bytes(), "it is among them");
+                    kept.bytes()
+                })
+            };
+            let small = counted();
+            compress(&vec![7; 1 << 20], Means::Level(9), &mut frame, &mut out);
+            (small, counted())
+        });
+        let (small, large) = kept.join().expect("it compresses");
+        assert!(small > 4096 && large > small, "{small} {large}");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::fmt;
 use base::coding::{Malformed, Reader};
 use zstd_safe::{CDict, DDict};
 
+use crate::counted::Counted;
+
 /// The longest dictionary that is written or read, without its envelope.
 pub(crate) const DICTIONARY_BYTES_MAX: usize = 64 << 10;
 /// Blocks beyond this find enough repetitions in themselves (measured: benches/BUDGET.md).
@@ -58,15 +60,15 @@ pub(crate) fn put(out: &mut Vec<u8>, dictionary: &[u8]) {
 }
 
 /// A dictionary made ready to compress with, at one level.
-pub(crate) struct Compressing(CDict<'static>);
+pub(crate) struct Compressing(Counted<CDict<'static>>);
 
 impl Compressing {
     pub(crate) fn new(dictionary: &[u8], level: i32) -> Option<Self> {
-        CDict::try_create(dictionary, level).map(Self)
+        CDict::try_create(dictionary, level).map(|made| Self(Counted::new(made)))
     }
 
     pub(crate) fn prepared(&self) -> &CDict<'static> {
-        &self.0
+        self.0.inner()
     }
 }
 

@@ -48,6 +48,50 @@ impl Default for FilterPolicy {
     }
 }
 
+/// The hashes of a table's keys until its filter is built.
+///
+/// In pieces, since there may be millions: one that grows as a whole has twice its size and half
+/// as much again while it moves.
+#[derive(Debug, Default)]
+pub(crate) struct Hashes {
+    /// All but the last are full.
+    pieces: Vec<Vec<KeyHash>>,
+}
+
+impl Hashes {
+    /// 64 KiB.
+    const PIECE_LEN: usize = 8 << 10;
+
+    #[inline]
+    pub(crate) fn push(&mut self, hash: KeyHash) {
+        match self.pieces.last_mut() {
+            Some(piece) if piece.len() < Self::PIECE_LEN => piece.push(hash),
+            _ => self.begin_piece(hash),
+        }
+    }
+
+    #[cold]
+    fn begin_piece(&mut self, hash: KeyHash) {
+        // A table may have few keys: the first piece grows to its length.
+        let mut piece = if self.pieces.is_empty() {
+            Vec::new()
+        } else {
+            Vec::with_capacity(Self::PIECE_LEN)
+        };
+        piece.push(hash);
+        self.pieces.push(piece);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let last = self.pieces.last().map_or(0, Vec::len);
+        self.pieces.len().saturating_sub(1) * Self::PIECE_LEN + last
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = KeyHash> {
+        self.pieces.iter().flatten().copied()
+    }
+}
+
 /// Values are part of the table format. Append only.
 const POLICY_BLOCKED: u8 = 1;
 const POLICY_BLOOM: u8 = 2;
@@ -96,13 +140,13 @@ impl FilterPolicy {
     }
 
     /// The filter block over `hashes`, one for each distinct user key; `None` without a filter.
-    pub(crate) fn build(self, hashes: &[KeyHash], seed: HashSeed) -> Option<Vec<u8>> {
+    pub(crate) fn build(self, hashes: &Hashes, seed: HashSeed) -> Option<Vec<u8>> {
         let (policy, probe_count, mut out) = match self.bounded() {
             Self::None => return None,
             Self::Blocked { bits_per_key } => (
                 POLICY_BLOCKED,
                 blocked::probe_count(bits_per_key),
-                blocked::build(hashes, bits_per_key),
+                blocked::build(hashes.iter(), hashes.len(), bits_per_key),
             ),
             Self::Bloom { bits_per_key } => {
                 let bloom = build_bloom(hashes, bits_per_key);
@@ -120,7 +164,7 @@ impl FilterPolicy {
     }
 }
 
-fn build_bloom(hashes: &[KeyHash], bits_per_key: u32) -> Bloom<u64> {
+fn build_bloom(hashes: &Hashes, bits_per_key: u32) -> Bloom<u64> {
     let bits = (hashes.len() as u64).saturating_mul(u64::from(bits_per_key));
     let bytes = usize::try_from(bits.div_ceil(8))
         .expect("hashes in memory")
@@ -129,7 +173,7 @@ fn build_bloom(hashes: &[KeyHash], bits_per_key: u32) -> Bloom<u64> {
     // probes stays below the bound for every number of keys.
     let mut bloom = Bloom::new_with_seed(bytes, hashes.len().max(1), BLOOM_SEED)
         .expect("a size above zero is accepted");
-    for hash in hashes {
+    for hash in hashes.iter() {
         bloom.set(&hash.0);
     }
     bloom

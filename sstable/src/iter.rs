@@ -7,7 +7,7 @@ use base::sync::Arc;
 use base::{Error, InternalKey, KeyKind, Result, SequenceNumber, Slice};
 
 use crate::block::{Entry, Shape, assemble};
-use crate::reader::{Buffers, Place, ReadProbe, TableReader, data_shape};
+use crate::reader::{AHEAD_BYTES, Buffers, Place, ReadProbe, TableReader, data_shape};
 
 /// What a cursor is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -16,7 +16,8 @@ pub enum ScanMode {
     #[default]
     Ordinary,
     /// Compaction, checkpoint, verification: the checksum of every block each time it is read,
-    /// nothing put into the cache, a megabyte read ahead.
+    /// nothing put into the cache, a megabyte read ahead unless [`TableCursor::read_ahead`] says
+    /// less.
     Bulk,
 }
 
@@ -46,6 +47,8 @@ pub struct TableCursor {
     probe: ReadProbe,
 }
 
+/// Less is not read at once: a call for each block would cost more than the copy.
+const AHEAD_BYTES_MIN: usize = 16 << 10;
 /// Room for most keys from the start, instead of growing for prefix and rest.
 const KEY_ROOM_BYTES: usize = 64;
 /// After so many blocks in a row an ordinary scan begins to ask ahead.
@@ -71,6 +74,16 @@ impl TableCursor {
             run: 0,
             probe: ReadProbe::default(),
         }
+    }
+
+    /// Reads at most so many bytes at once in bulk, or one block if that is longer; at least what
+    /// is worth a call.
+    ///
+    /// Only where the table is not mapped: there the bytes lie in a buffer of the cursor.
+    #[must_use]
+    pub fn read_ahead(mut self, bytes: usize) -> Self {
+        self.buffers.window_bytes = bytes.clamp(AHEAD_BYTES_MIN, AHEAD_BYTES);
+        self
     }
 
     /// The table.

@@ -13,6 +13,7 @@ mod block;
 mod bytes;
 mod cache;
 mod compression;
+mod counted;
 mod dictionary;
 mod filter;
 mod format;
@@ -27,6 +28,7 @@ mod writer;
 
 pub use cache::BlockCache;
 pub use compression::Compression;
+pub use counted::zstd_bytes;
 pub use filter::FilterPolicy;
 pub use format::{BlockHandle, FORMAT_VERSION, TRAILER_BYTES};
 pub use iter::{ScanMode, TableCursor};

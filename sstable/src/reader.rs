@@ -29,7 +29,7 @@ mod resident;
 mod stages;
 mod verify;
 
-pub(crate) use load::{Buffers, Loaded, Place};
+pub(crate) use load::{AHEAD_BYTES, Buffers, Loaded, Place};
 pub use options::{ReadMode, ReaderOptions, Verify};
 pub use probe::{BlockSource, ReadProbe, SearchedBlock};
 use resident::Resident;

@@ -8,14 +8,13 @@ use base::fs::{File, FileSystem};
 use base::key::{KEY_BYTES_MAX, VALUE_BYTES_HARD_MAX};
 use base::sync::Arc;
 use base::{
-    Error, HashSeed, InternalKey, KeyHash, KeyKind, KeyspaceId, Level, OwnedKey, Result,
-    SequenceNumber,
+    Error, HashSeed, InternalKey, KeyKind, KeyspaceId, Level, OwnedKey, Result, SequenceNumber,
 };
 
 use crate::block::Builder;
 use crate::compression::{self, Compression, Means};
 use crate::dictionary;
-use crate::filter::FilterPolicy;
+use crate::filter::{FilterPolicy, Hashes};
 use crate::format::{self, BLOCK_BYTES_MAX, BlockHandle, FILTER_ALIGN, Footer, TRAILER_BYTES};
 use crate::index::{self, IndexBuilder};
 use crate::properties::{CommitTimes, CreationReason, Properties};
@@ -84,8 +83,8 @@ pub struct TableSummary {
     pub properties: Properties,
 }
 
-/// Bytes are handed to the file in pieces of about this many.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes are handed to the file in pieces of about this many. Each table under way has one.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Pieces end on a page, so that no page is written back twice.
 const PAGE_BYTES: usize = 4096;
 
@@ -108,7 +107,10 @@ impl Output {
             return Ok(());
         }
         let len = self.pending.len() - self.pending.len() % PAGE_BYTES;
-        self.write(len)
+        self.write(len)?;
+        // One long block must not keep its length for the rest of the table.
+        self.pending.shrink_to(2 * CHUNK_BYTES);
+        Ok(())
     }
 
     fn write(&mut self, len: usize) -> Result<()> {
@@ -135,7 +137,7 @@ impl Output {
 
 /// Writes one table, entry by entry, in key order.
 ///
-/// Data goes to the file in pieces of 1 MiB; nothing is durable before [`TableWriter::finish`].
+/// Data goes to the file in pieces of 256 KiB; nothing is durable before [`TableWriter::finish`].
 /// A writer that is dropped, or that returned an error, leaves an unfit file behind, which its
 /// owner deletes.
 #[derive(Debug)]
@@ -151,7 +153,7 @@ pub struct TableWriter {
     last_user_key: Vec<u8>,
     last_seq: SequenceNumber,
     last_kind: KeyKind,
-    hashes: Vec<KeyHash>,
+    hashes: Hashes,
     smallest: Option<OwnedKey>,
     properties: Properties,
     /// Blocks held back until there is a dictionary.
@@ -204,7 +206,7 @@ impl TableWriter {
             last_user_key: Vec::new(),
             last_seq: SequenceNumber::ZERO,
             last_kind: KeyKind::Put,
-            hashes: Vec::new(),
+            hashes: Hashes::default(),
             smallest: None,
             properties,
             held,
@@ -503,9 +505,9 @@ impl TableWriter {
         self.output.pending.resize(padded, 0);
         let offset = self.output.offset();
         self.output.pending.extend_from_slice(&bytes);
-        self.output
-            .seal(self.file_id, offset, compression::RAW)
-            .map(Some)
+        let handle = self.output.seal(self.file_id, offset, compression::RAW)?;
+        self.output.write_full_pages()?;
+        Ok(Some(handle))
     }
 }
 

@@ -43,6 +43,7 @@ const MODULE_ORDER: [(&str, &[&str]); 5] = [
             "bytes",
             "format",
             "block",
+            "counted",
             // A frame is made with a dictionary or without one.
             "dictionary",
             "compression",

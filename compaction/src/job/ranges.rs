@@ -103,19 +103,26 @@ fn spans_between(cuts: Vec<Vec<u8>>) -> Vec<KeySpan> {
 }
 
 /// The runs of `plan` within `span`, newest first: what level 0 gives, then the input level, then
-/// the output level.
-pub(super) fn cursors(plan: &CompactionPlan, span: &KeySpan) -> Vec<LevelCursor> {
+/// the output level. Together they read `ahead_bytes` ahead.
+pub(super) fn cursors(
+    plan: &CompactionPlan,
+    span: &KeySpan,
+    ahead_bytes: usize,
+) -> Vec<LevelCursor> {
     let inputs = if plan.input_level == base::Level::ZERO {
         level0_runs(&plan.inputs)
     } else {
         vec![plan.inputs.clone()]
     };
-    inputs
+    let runs: Vec<_> = inputs
         .iter()
         .chain([&plan.overlapping])
         .map(|tables| span.tables(tables))
         .filter(|tables| !tables.is_empty())
-        .map(|tables| LevelCursor::new(tables, ScanMode::Bulk))
+        .collect();
+    let share = ahead_bytes / runs.len().max(1);
+    runs.into_iter()
+        .map(|tables| LevelCursor::new(tables, ScanMode::Bulk).read_ahead(share))
         .collect()
 }
 

@@ -93,6 +93,7 @@ impl Bed {
                 dictionary_bytes_max: 0,
             }),
             table_bytes_target: 2 << 10,
+            ahead_bytes: 1 << 20,
             snapshots: Vec::new(),
             visible: seq(0),
             cancel: Arc::default(),

@@ -15,12 +15,32 @@ fn policies() -> impl Iterator<Item = FilterPolicy> {
     })
 }
 
+fn pieces(hashes: &[KeyHash]) -> Hashes {
+    let mut pieces = Hashes::default();
+    for hash in hashes {
+        pieces.push(*hash);
+    }
+    assert!(pieces.iter().eq(hashes.iter().copied()));
+    assert_eq!(pieces.len(), hashes.len());
+    pieces
+}
+
+#[test]
+fn hashes_take_no_more_room_than_they_need() {
+    let len = Hashes::PIECE_LEN;
+    for count in [0, 1, len - 1, len, len + 1, 3 * len + 1] {
+        let pieces = pieces(&vec![KeyHash(7); count]);
+        let room: usize = pieces.pieces.iter().map(Vec::capacity).sum();
+        assert!(room < count + len, "{room} for {count}");
+    }
+}
+
 #[test]
 fn every_key_passes_under_every_policy_and_size() {
     for policy in policies() {
         for count in [1, 2, 3, 7, 64, 65, 5_000] {
             let keys = hashes(0, count);
-            let block = policy.build(&keys, SEED).expect("a filter");
+            let block = policy.build(&pieces(&keys), SEED).expect("a filter");
             let filter = Filter::read(&block, SEED).expect("our own bytes");
             assert!(
                 keys.iter().all(|hash| filter.may_contain(&block, *hash)),
@@ -28,9 +48,9 @@ fn every_key_passes_under_every_policy_and_size() {
             );
         }
     }
-    assert_eq!(FilterPolicy::None.build(&hashes(0, 9), SEED), None);
+    assert_eq!(FilterPolicy::None.build(&pieces(&hashes(0, 9)), SEED), None);
     let none = FilterPolicy::Bloom { bits_per_key: 0 };
-    assert_eq!(none.build(&hashes(0, 9), SEED), None);
+    assert_eq!(none.build(&pieces(&hashes(0, 9)), SEED), None);
 }
 
 #[test]
@@ -39,7 +59,9 @@ fn few_absent_keys_pass_at_ten_bits() {
         FilterPolicy::Blocked { bits_per_key: 10 },
         FilterPolicy::Bloom { bits_per_key: 10 },
     ] {
-        let block = policy.build(&hashes(0, 20_000), SEED).expect("a filter");
+        let block = policy
+            .build(&pieces(&hashes(0, 20_000)), SEED)
+            .expect("a filter");
         let filter = Filter::read(&block, SEED).expect("our own bytes");
         let absent = hashes(20_000, 120_000);
         let passed = absent
@@ -53,7 +75,7 @@ fn few_absent_keys_pass_at_ten_bits() {
 #[test]
 fn a_filter_that_would_divide_by_zero_or_probe_for_ever_is_refused() {
     let block = FilterPolicy::Bloom { bits_per_key: 10 }
-        .build(&hashes(0, 100), SEED)
+        .build(&pieces(&hashes(0, 100)), SEED)
         .expect("a filter");
     let payload_len = block.len() - ENVELOPE_BYTES;
 
@@ -75,7 +97,9 @@ fn a_filter_that_would_divide_by_zero_or_probe_for_ever_is_refused() {
 #[test]
 fn every_changed_byte_of_an_envelope_is_refused_or_harmless() {
     for policy in policies() {
-        let block = policy.build(&hashes(0, 50), SEED).expect("a filter");
+        let block = policy
+            .build(&pieces(&hashes(0, 50)), SEED)
+            .expect("a filter");
         for at in 0..block.len() {
             for flip in [1, 0x80, 0xff] {
                 let mut changed = block.clone();
@@ -99,7 +123,7 @@ fn every_changed_byte_of_an_envelope_is_refused_or_harmless() {
 #[test]
 fn another_seed_is_refused_and_an_unknown_policy_is_named() {
     let block = FilterPolicy::default()
-        .build(&hashes(0, 50), SEED)
+        .build(&pieces(&hashes(0, 50)), SEED)
         .expect("a filter");
     assert_eq!(
         Filter::read(&block, HashSeed(1)).err(),
@@ -123,12 +147,12 @@ fn the_bytes_of_both_policies_are_pinned() {
         KeyHash(u64::MAX),
     ];
     let bloom = FilterPolicy::Bloom { bits_per_key: 8 }
-        .build(&keys, SEED)
+        .build(&pieces(&keys), SEED)
         .expect("a filter");
     assert_eq!(hex(&bloom[..13]), "01030000000000000006000000");
     assert_eq!(hex(&bloom[45..48]), "553125");
     let blocked = FilterPolicy::Blocked { bits_per_key: 10 }
-        .build(&keys, SEED)
+        .build(&pieces(&keys), SEED)
         .expect("a filter");
     assert_eq!(
         hex(&blocked[..64]),

@@ -20,8 +20,8 @@ use crate::filter::{Filter, Refusal};
 use crate::format::{self, BlockHandle, Stored, TRAILER_BYTES};
 use crate::index::{Index, IndexEntry};
 
-/// A bulk scan reads, or asks for, this many bytes at once.
-const AHEAD_BYTES: usize = 1 << 20;
+/// A bulk scan reads, or asks for, this many bytes at once unless it is told to take less.
+pub(crate) const AHEAD_BYTES: usize = 1 << 20;
 /// Scratch space beyond this is given back.
 const SCRATCH_KEEP_BYTES: usize = 1 << 20;
 
@@ -60,14 +60,28 @@ pub(crate) enum Place {
 }
 
 /// What a cursor reads into. Kept from block to block, so that a step allocates nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Buffers {
     block: Vec<u8>,
     window: Vec<u8>,
+    /// How much a bulk scan reads at once, if no block is longer.
+    pub(crate) window_bytes: usize,
     /// File offset of the window's first byte.
     window_at: u64,
     /// Up to here a mapped bulk scan has asked for pages.
     asked_upto: u64,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            block: Vec::new(),
+            window: Vec::new(),
+            window_bytes: AHEAD_BYTES,
+            window_at: 0,
+            asked_upto: 0,
+        }
+    }
 }
 
 impl TableReader {
@@ -460,7 +474,7 @@ impl TableReader {
         // Handles lie within the data, so the window never asks beyond it.
         let left = self.footer.data_end.saturating_sub(handle.offset);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
-        let len = AHEAD_BYTES.max(handle.stored_len()).min(left);
+        let len = buffers.window_bytes.max(handle.stored_len()).min(left);
         bytes::zeroed(&mut buffers.window, len, &self.path)?;
         buffers.window_at = handle.offset;
         let read = file.read_exact_at(handle.offset, &mut buffers.window);
