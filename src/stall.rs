@@ -164,17 +164,33 @@ impl Gate {
 
     #[cold]
     fn pay(&self, counter: Counter<'_>, bytes: u64, patience: Patience) -> Result<Payment> {
-        let waited = match self.look(counter) {
-            Verdict::Stop(cause) => Some(self.wait(counter, cause, patience)?),
-            Verdict::Slow(pace) => return self.pay_slowed(counter, bytes, pace.cause, patience),
+        let (stopped, verdict) = match self.look(counter) {
+            Verdict::Stop(cause) => {
+                let waited = self.wait(counter, cause, patience)?;
+                (Some(waited), counter.till().verdict())
+            }
+            verdict => (None, verdict),
+        };
+        match verdict {
+            // Also whoever waited for the end of a stop: all that it lets go at once would
+            // otherwise come at no pace at all.
+            Verdict::Slow(pace) => {
+                let patience = patience.after(stopped);
+                let payment = self.pay_slowed(counter, bytes, pace.cause, patience)?;
+                return Ok(Payment {
+                    waited: worse(stopped, payment.waited),
+                    ..payment
+                });
+            }
+            // The next one has begun: nobody waits for two.
+            Verdict::Stop(_) => {}
             Verdict::Free => {
                 let now = self.clock.monotonic_micros();
                 counter.till().clear(now, counter.watch_bytes());
-                None
             }
-        };
+        }
         Ok(Payment {
-            waited,
+            waited: stopped,
             is_charged: false,
         })
     }
@@ -199,8 +215,9 @@ impl Gate {
             Bill::Free | Bill::Paid => None,
             Bill::Wait(owed) => {
                 self.executor.pause(owed);
-                till.grant();
-                let micros = self.clock.monotonic_micros().saturating_sub(began);
+                let ended = self.clock.monotonic_micros();
+                till.grant(began..ended);
+                let micros = ended.saturating_sub(began);
                 let throttled = Throttled { cause, micros };
                 self.ledger.add_throttle(throttled);
                 Some(throttled)

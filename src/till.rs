@@ -6,10 +6,12 @@
 //! after it; one that may not wait is refused and costs nothing. `stall` does the waiting; nothing
 //! here blocks or reads a clock.
 //!
-//! INVARIANT: each write that passes is charged once, either of the credit or in what is owed, and
-//! credit is no more than what is left of the last grant. So bytes come at the allowed speed,
-//! whatever they come in, except where a bound below forgives some.
+//! INVARIANT: each write that passes is charged once, either of the credit or in what is owed;
+//! credit is no more than what is left of the last grant; and between two grants somebody has
+//! waited, or all was paid. So bytes come at the allowed speed, whatever they come in and however
+//! many threads write them, except where a bound below forgives some.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use base::sync::Mutex;
@@ -28,8 +30,8 @@ const METERED: u32 = 2;
 const STOPPED: u32 = 4;
 
 /// No write waits longer than this while it is merely slowed, in microseconds; what the machine
-/// takes to wake it comes on top. So one writer of values that are worth more than this comes
-/// faster than allowed: the background falls further behind, up to the stop.
+/// takes to wake it comes on top. So writers whose values at the till are together worth more than
+/// this come faster than allowed: the background falls further behind, up to the stop.
 pub(crate) const WAIT_MICROS_MAX: f64 = 7_000.0;
 /// Credit lasts at least so long at the allowed speed, in microseconds, and at most as long as
 /// the longest wait.
@@ -68,6 +70,8 @@ struct Book {
     due_micros: f64,
     /// What the present credit was at first.
     granted: u64,
+    /// When it was left.
+    granted_micros: u64,
     /// The mean length of the writes that spent the last credit, in bytes.
     write_bytes: f64,
     flushes: Speed,
@@ -87,6 +91,7 @@ impl Till {
                 credit_max: as_f64(memtable_bytes) / CREDITS_PER_MEMTABLE,
                 due_micros: 0.0,
                 granted: 0,
+                granted_micros: 0,
                 write_bytes: 0.0,
                 flushes: Speed::new(memtable_bytes),
                 compactions: Speed::new(memtable_bytes),
@@ -171,12 +176,11 @@ impl Till {
             return Bill::Free;
         };
         let now = as_f64(charge.now_micros);
-        book.due_micros = book
-            .due_micros
-            .clamp(now - SAVED_MICROS_MAX, now + OWED_MICROS_MAX);
-        // Even if the write is refused: time that passes from here on pays for it.
+        // Even if the write is refused: time that passes from here on pays for it. Before what is
+        // saved is cut: time has paid for the credit while it was spent, however long that took.
         let before = self.settle_locked(&mut book);
-        book.due_micros += pace.micros(before.bytes);
+        book.due_micros = (book.due_micros + pace.micros(before.bytes))
+            .clamp(now - SAVED_MICROS_MAX, now + OWED_MICROS_MAX);
         let owed = book.due_micros - now;
         let wait = if owed < WAIT_MICROS_MIN {
             Duration::ZERO
@@ -195,7 +199,7 @@ impl Till {
             return Bill::Wait(wait);
         }
         if book.due_micros - now < WAIT_MICROS_MIN {
-            self.grant_paced_locked(&mut book, pace);
+            self.grant_paced_locked(&mut book, pace, charge.now_micros);
         }
         Bill::Paid
     }
@@ -235,17 +239,20 @@ impl Till {
         spent
     }
 
-    /// Leaves new credit, after a wait, unless somebody else did.
-    pub(crate) fn grant(&self) {
+    /// Leaves new credit, after a wait, unless somebody else did since it began: of many that wait
+    /// at a time, each could otherwise leave some, one after the other.
+    pub(crate) fn grant(&self, waited_micros: Range<u64>) {
         let mut book = self.book.lock();
         if let Verdict::Slow(pace) = book.verdict
             && book.granted == 0
+            && book.granted_micros <= waited_micros.start
         {
-            self.grant_paced_locked(&mut book, pace);
+            self.grant_paced_locked(&mut book, pace, waited_micros.end);
         }
     }
 
-    fn grant_paced_locked(&self, book: &mut Book, pace: Pace) {
+    fn grant_paced_locked(&self, book: &mut Book, pace: Pace, now_micros: u64) {
+        book.granted_micros = now_micros;
         let micros = (WRITES_PER_QUANTUM * book.write_bytes / pace.bytes_per_second * 1e6)
             .clamp(QUANTUM_MICROS_MIN, WAIT_MICROS_MAX);
         let most = book.credit_max / pace.bytes_per_second * 1e6;

@@ -51,10 +51,11 @@ fn run_with(till: &Till, write_micros: f64, bytes: u64) -> (f64, u64, u64, f64) 
         writes += 1;
         if let Bill::Wait(wait) = write(till, bytes_in(1e6, now), bytes, None) {
             let wait = wait.as_secs_f64() * 1e6;
+            let began = bytes_in(1e6, now);
             now += wait;
             waits += 1;
             longest = longest.max(wait);
-            till.grant();
+            till.grant(began..bytes_in(1e6, now));
         }
     }
     (as_f64(writes * bytes) / 10.0, writes, waits, longest)
@@ -83,6 +84,84 @@ fn nobody_waits_who_is_slower_than_allowed() {
     let till = metered(64 << 20, 60e6);
     let (_, _, waits, _) = run(&till, 2.5);
     assert_eq!(waits, 0);
+}
+
+#[test]
+fn a_writer_as_fast_as_allowed_is_not_held_back() {
+    // Also one that comes in bursts, of which the credit lasts for each.
+    for (bytes, count) in [(100, 1), (100, 20), (1000, 5), (5000, 1)] {
+        let till = metered(64 << 20, 1e6);
+        let (mut now, mut waited) = (1_000_000, Duration::ZERO);
+        for write_count in 1..=100_000 {
+            if write_count % count == 0 {
+                now += bytes * count;
+            }
+            if let Bill::Wait(wait) = write(&till, now, bytes, None) {
+                waited += wait;
+                let began = now;
+                now += u64::try_from(wait.as_micros()).expect("a short wait");
+                till.grant(began..now);
+            }
+        }
+        let paid = waited.as_secs_f64() * 1e6 / as_f64(now);
+        assert!(paid < 0.01, "{paid} of its time, {count} times {bytes}");
+    }
+}
+
+/// A thread of [`run_many`].
+#[derive(Clone, Copy)]
+struct Writer {
+    acts_at: u64,
+    /// Since when, if it does.
+    waits_since: Option<u64>,
+    random: u64,
+}
+
+/// So many threads write for ten seconds, each a write every `write_micros` by itself; whoever
+/// waits is woken up to two milliseconds late. Returns the speed that came out.
+fn run_many(till: &Till, count: usize, write_micros: u64, bytes: u64) -> f64 {
+    let writer = |index| Writer {
+        acts_at: 1_000_000 + index,
+        waits_since: None,
+        random: index,
+    };
+    let mut writers: Vec<Writer> = (0..count as u64).map(writer).collect();
+    let mut written = 0;
+    loop {
+        let next = writers.iter_mut().min_by_key(|writer| writer.acts_at);
+        let writer = next.expect("there is one");
+        let now = writer.acts_at;
+        if now >= 11_000_000 {
+            return as_f64(written) / 10.0;
+        }
+        if let Some(began) = writer.waits_since.take() {
+            till.grant(began..now);
+        }
+        written += bytes;
+        writer.acts_at += write_micros;
+        if let Bill::Wait(wait) = write(till, now, bytes, None) {
+            // Knuth's MMIX generator.
+            writer.random = (writer.random.wrapping_mul(6_364_136_223_846_793_005))
+                .wrapping_add(1_442_695_040_888_963_407);
+            let late = (writer.random >> 33) % 2_000;
+            writer.acts_at += u64::try_from(wait.as_micros()).expect("a short wait") + late;
+            writer.waits_since = Some(now);
+        }
+    }
+}
+
+#[test]
+fn of_many_that_wait_no_two_leave_credit_for_the_same() {
+    for count in [1, 2, 4, 16, 64] {
+        for (allowed, bytes) in [(1e6, 50), (10e6, 116), (40e6, 600)] {
+            let till = metered(64 << 20, allowed);
+            let speed = run_many(&till, count, 3, bytes);
+            let part = speed / allowed;
+            assert!(part < 1.03, "{count} threads come {part} times as fast");
+            // Whoever is late to leave credit costs others some time.
+            assert!(part > 0.7, "{count} threads come {part} times as fast");
+        }
+    }
 }
 
 #[test]
@@ -181,7 +260,7 @@ fn a_refund_leaves_all_as_if_the_write_had_not_been_made() {
         assert_eq!(pass_at_once(&till, now, 100, 1000), 70);
         let wait = Bill::Wait(Duration::from_millis(3));
         assert_eq!(write(&till, now, 10_000, None), wait);
-        till.grant();
+        till.grant(now..now + 3_000);
         assert_eq!(write(&till, now, between, no_wait), Bill::Paid);
         till.refund(10_000);
         assert_eq!(pass_at_once(&till, now, 100, 1000), 70, "the credit");
@@ -199,7 +278,7 @@ fn however_large_the_write_the_wait_is_bounded_and_the_rest_stays_owed() {
     for _ in 0..20 {
         let bill = write(&till, 1_000_000, 1 << 20, None);
         assert_eq!(bill, Bill::Wait(Duration::from_millis(7)));
-        till.grant();
+        till.grant(1_000_000..1_007_000);
     }
     // The last one finds a second owed, and takes a little more than that itself.
     let later = |micros| pass_at_once(&till, micros, 100_000, 1);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::clock::Clock;
-use base::executor::Stepped;
+use base::executor::{Executor, Scatter, StepFn, Stepped, Task, Worker};
+use base::sync::Bell;
 use siltstone::{
     Db, ErrorKind, Keyspace, KeyspaceOptions, KeyspaceStats, ThrottleCause, WriteBatch,
     WriteOptions, WriteOutcome,
@@ -148,6 +149,84 @@ fn a_large_value_is_paid_for_once() {
         let paid = f64::from(u32::try_from(paid).expect("a short time"));
         // What is worth less than a millisecond is left to the next.
         assert!((paid - due).abs() <= 1_000.0, "{paid} of {due}");
+    });
+}
+
+/// Whoever waits is helped by flushes alone, so that level 0 stays behind.
+#[derive(Debug)]
+struct FlushesOnly(Arc<Stepped>);
+
+impl Scatter for FlushesOnly {
+    fn scatter(&self, tasks: Vec<Task<'_>>) {
+        self.0.scatter(tasks);
+    }
+
+    fn width(&self) -> usize {
+        1
+    }
+}
+
+impl Executor for FlushesOnly {
+    fn register(&self, name: &str, step: StepFn) -> siltstone::Result<Arc<dyn Worker>> {
+        self.0.register(name, step)
+    }
+
+    fn wait(&self, _: &Bell, done: &mut dyn FnMut() -> bool) {
+        while !done() {
+            self.0.step_named("siltstone-flush");
+        }
+    }
+
+    fn wait_for(&self, bell: &Bell, _: Duration, done: &mut dyn FnMut() -> bool) -> bool {
+        self.wait(bell, done);
+        true
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.0.pause(duration);
+    }
+}
+
+#[test]
+fn a_write_that_a_stop_lets_go_is_charged_like_any_other() {
+    let name = "a_write_that_a_stop_lets_go_is_charged_like_any_other";
+    for_each_seed(name, 2, |seed| {
+        let world = World::new(seed);
+        let steps = Stepped::with_clock(seed, Arc::clone(&world.clock));
+        let db = world
+            .options()
+            .memtable_bytes_max(MEMTABLE_BYTES)
+            .sealed_memtable_count_max(1)
+            .level0_table_count_trigger(2)
+            .level0_table_count_max(7)
+            .log_bytes_max(1 << 30)
+            .executor(Arc::new(FlushesOnly(steps)))
+            .open("/db")
+            .expect("opens");
+        for _ in 0..4 {
+            // Over all keys: each is one more to look at.
+            db.put([0], "value").expect("a put");
+            db.put([255], "value").expect("a put");
+            db.flush().expect("a flush");
+        }
+        let no_wait = WriteOptions::new().no_wait();
+        // Until a memtable waits for its flush and the next one is full.
+        for number in 0..10_000_u64 {
+            let put = db.put_with(number.to_be_bytes(), tagged(number, 4096), &no_wait);
+            if put.is_err() && db.stats().throttle.bytes_per_second <= 0.0 {
+                break;
+            }
+            world.clock.advance(100_000);
+        }
+        assert_eq!(db.stats().throttle.cause, Some(ThrottleCause::Memtables));
+        world.clock.advance(1_000_000);
+        let commit = db.put("large", vec![1; MEMTABLE_BYTES / 2]);
+        assert!(commit.expect("a put").throttled().is_some(), "it waited");
+        // The flush has let it go; level 0 is still behind, and that is paid for.
+        let error = db.put_with("small", "value", &no_wait);
+        assert_eq!(error.expect_err("it is owed").kind(), ErrorKind::Busy);
+        world.clock.advance(100_000);
+        db.put_with("small", "value", &no_wait).expect("it is paid");
     });
 }
 
