@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use base::clock::ManualClock;
-use base::fs::sim::SimFs;
+use base::fs::sim::{CrashModel, SimFs};
 use base::{KeyKind, OwnedKey};
 use compaction::EDIT_BYTES_MAX;
 use sstable::ReaderOptions;
@@ -15,11 +15,19 @@ const KEY_BYTES: usize = 64_000;
 const TABLE_COUNT: u64 = 600;
 
 fn rooms() -> Rooms {
-    let fs: Arc<dyn FileSystem> = SimFs::new(1);
-    let dir = Path::new(DIR);
+    rooms_on(&new_disk())
+}
+
+fn new_disk() -> Arc<SimFs> {
+    let (fs, dir) = (SimFs::new(1), Path::new(DIR));
     fs.create_dir(dir).expect("an empty disk");
     let named = fs.sync_dir(base::fs::parent_of(dir));
     named.expect("an empty disk");
+    fs
+}
+
+fn rooms_on(fs: &Arc<SimFs>) -> Rooms {
+    let (fs, dir): (Arc<dyn FileSystem>, _) = (Arc::clone(fs) as _, Path::new(DIR));
     let (listener, signals) = (Listener::default(), Arc::default());
     Rooms {
         clock: Arc::new(ManualClock::new(1)),
@@ -79,9 +87,13 @@ fn long_keys(number: u64) -> TableMeta {
 }
 
 fn many_long_keys() -> KeyspaceEdit {
+    long_keys_upto(TABLE_COUNT)
+}
+
+fn long_keys_upto(count: u64) -> KeyspaceEdit {
     let mut edit = KeyspaceEdit::new(KeyspaceId::DEFAULT);
     let bottom = base::Level::all().last().expect("there are levels");
-    edit.added = (1..=TABLE_COUNT).map(|n| (bottom, long_keys(n))).collect();
+    edit.added = (1..=count).map(|n| (bottom, long_keys(n))).collect();
     edit
 }
 
@@ -139,4 +151,32 @@ fn an_edit_with_long_keys_is_in_records_that_can_be_read() {
     file.write_at(0, contents.as_bytes())
         .expect("there is room");
     assert_eq!(metas(&loaded(&rooms).keyspaces).len() as u64, TABLE_COUNT);
+}
+
+/// Sectors of what was not synced come to the disk in any order.
+#[test]
+fn a_power_cut_within_a_long_edit_leaves_all_of_it_or_nothing() {
+    const COUNT: u64 = 200;
+    let mut is_whole = false;
+    for calls in 1..20 {
+        let fs = new_disk();
+        let rooms = rooms_on(&fs);
+        let new = Loaded::new_database("default");
+        let versions = VersionSet::install(rooms, new, Identity::default()).expect("installed");
+        fs.crash_after(calls);
+        let applied = versions.apply(long_keys_upto(COUNT), Position::default(), seq(1), |_| {});
+        for seed in 0..3 {
+            let after = fs.crash_image(&CrashModel::Sectors, seed);
+            let count = metas(&loaded(&rooms_on(&after)).keyspaces).len() as u64;
+            assert!(
+                count == COUNT || count == 0 && applied.is_err(),
+                "{calls} {seed} {count}"
+            );
+        }
+        is_whole = applied.is_ok();
+        if is_whole {
+            break;
+        }
+    }
+    assert!(is_whole, "it never came to its end");
 }

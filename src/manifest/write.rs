@@ -50,7 +50,10 @@ fn edit_meta(kind: RecordKind, edit_count: u64, clock: &dyn Clock) -> RecordMeta
 }
 
 /// Appends what is one edit together, however many records it takes: all but the last are parts
-/// that do not count without it.
+/// that do not count without it. The last is the caller's to sync.
+///
+/// INVARIANT: a record is written when all before it are on the disk. Whoever reads MANIFEST takes
+/// damage before a whole record for damage to what was durable, and refuses it.
 pub(super) fn append_parts(
     writer: &mut SegmentWriter,
     edit_count: u64,
@@ -58,11 +61,16 @@ pub(super) fn append_parts(
     mut payloads: impl ExactSizeIterator<Item = Vec<u8>>,
 ) -> Result<()> {
     while let Some(payload) = payloads.next() {
-        let kind = match payloads.len() {
-            0 => RecordKind::Edit,
-            _ => RecordKind::EditPart,
+        let is_part = payloads.len() > 0;
+        let kind = if is_part {
+            RecordKind::EditPart
+        } else {
+            RecordKind::Edit
         };
         writer.append(edit_meta(kind, edit_count, clock), &payload)?;
+        if is_part {
+            writer.sync()?;
+        }
     }
     Ok(())
 }
