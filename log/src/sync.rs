@@ -8,15 +8,17 @@
 //! for those who were there when the last sync ended.
 
 use base::clock::Clock;
-use base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use base::sync::{Arc, Bell, Mutex};
 use base::{Error, Result};
 
 use crate::record::Position;
 
-/// How long the syncer looks whether the writers of the last round have come back, giving way to
-/// them each time: a fraction of a sync.
-const LOOK_OUT_NANOS: u64 = 30_000;
+/// How long the syncer looks at most whether the writers of the last round have come back, giving
+/// way to them each time; and no longer than this part of what the last sync took. Eight writers
+/// on two processors come back within 60 us; whoever is missed waits for a whole sync more.
+const LOOK_OUT_NANOS_MAX: u64 = 100_000;
+const LOOK_OUT_PART: u64 = 2;
 /// It looks no more often than this, should the clock stand still.
 const LOOK_COUNT_MAX: u32 = 200;
 
@@ -27,6 +29,9 @@ pub(crate) struct GroupSync {
     is_failed: AtomicBool,
     /// How many wait for the next sync. Written under the lock of `state`.
     waiting: AtomicUsize,
+    /// Those who were counted in a round before this one have what they wait for, whatever fails
+    /// later. Written under the lock of `state`.
+    served_rounds: AtomicU64,
     state: Mutex<SyncState>,
     /// Rung when a sync has ended, and at a failure.
     ended: Bell,
@@ -38,6 +43,8 @@ struct SyncState {
     durable_upto: Position,
     is_syncing: bool,
     sync_count: u64,
+    /// How long the last one took.
+    sync_nanos: u64,
     /// Rises whenever a sync takes in those who wait.
     round: u64,
     /// The furthest that those wait for who were not taken in yet.
@@ -53,6 +60,7 @@ impl GroupSync {
             durable_upto,
             is_syncing: false,
             sync_count: 0,
+            sync_nanos: 0,
             round: 0,
             wanted: Position::default(),
             expected: 0,
@@ -61,6 +69,7 @@ impl GroupSync {
         Self {
             is_failed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            served_rounds: AtomicU64::new(0),
             state: Mutex::new(state),
             ended: Bell::new(),
             clock,
@@ -109,7 +118,7 @@ impl GroupSync {
         &self,
         target: Position,
         sync: impl Fn(Position) -> Result<Position>,
-    ) -> Result<Position> {
+    ) -> Result<()> {
         let mut state = self.state.lock();
         // The round for which this thread was counted as waiting.
         let mut counted = None;
@@ -120,7 +129,7 @@ impl GroupSync {
                 return Err(error.clone());
             }
             if state.durable_upto >= target {
-                return Ok(state.durable_upto);
+                return Ok(());
             }
             // Who was counted and taken in by the sync under way is not counted again.
             if counted.is_none_or(|round| round != state.round && !state.is_syncing) {
@@ -133,34 +142,31 @@ impl GroupSync {
                 let seen = self.ended.epoch();
                 drop(state);
                 self.ended.wait_past(seen, None);
+                if counted.is_some_and(|round| self.is_served(round)) {
+                    return Ok(());
+                }
                 state = self.state.lock();
                 continue;
             }
             state.is_syncing = true;
-            let expected = state.expected;
+            let (expected, look_out_nanos) = (state.expected, state.look_out_nanos());
             drop(state);
             let mut syncing = Syncing {
                 group: self,
                 is_done: false,
             };
-            self.look_out_for(expected);
+            self.look_out_for(expected, look_out_nanos);
             let (served, wanted) = self.take_in();
+            let began = self.clock.monotonic_nanos();
             let reached = sync(wanted);
+            let sync_nanos = self.clock.monotonic_nanos().saturating_sub(began);
             state = self.state.lock();
             // INVARIANT: a failure is known before the next sync can begin: that one could succeed
             // and acknowledge what the failed one has lost.
             syncing.is_done = true;
             state.is_syncing = false;
             state.expected = served + self.waiting.load(Ordering::Relaxed);
-            match reached {
-                Ok(position) => {
-                    state.durable_upto = state.durable_upto.max(position);
-                    state.sync_count += 1;
-                }
-                Err(error) => {
-                    self.fail_locked(&mut state, || error);
-                }
-            }
+            self.note_locked(&mut state, reached, wanted, sync_nanos);
             // Without the lock: those who are woken take it.
             drop(state);
             self.ended.ring();
@@ -170,8 +176,36 @@ impl GroupSync {
 }
 
 impl GroupSync {
-    /// Waits for a moment until so many wait.
-    fn look_out_for(&self, expected: usize) {
+    /// Takes in how a sync ended that took so long.
+    fn note_locked(
+        &self,
+        state: &mut SyncState,
+        reached: Result<Position>,
+        wanted: Position,
+        nanos: u64,
+    ) {
+        match reached {
+            Ok(position) => {
+                state.durable_upto = state.durable_upto.max(position);
+                state.sync_count += 1;
+                state.sync_nanos = nanos;
+                // INVARIANT: not after a failure that came while it was under way.
+                if state.failed.is_none() && position >= wanted {
+                    // Release: pairs with the Acquire in `is_served`.
+                    self.served_rounds.store(state.round, Ordering::Release);
+                }
+            }
+            Err(error) => self.fail_locked(state, || error),
+        }
+    }
+
+    /// Whether a sync has ended well that took in those counted in this round.
+    fn is_served(&self, round: u64) -> bool {
+        self.served_rounds.load(Ordering::Acquire) > round
+    }
+
+    /// Waits until so many wait, but no longer than for a moment.
+    fn look_out_for(&self, expected: usize, nanos_max: u64) {
         // Relaxed: it decides only when to begin.
         let have_come = || self.waiting.load(Ordering::Relaxed) >= expected;
         if have_come() {
@@ -181,7 +215,7 @@ impl GroupSync {
         for _ in 0..LOOK_COUNT_MAX {
             std::thread::yield_now();
             let passed = self.clock.monotonic_nanos().saturating_sub(began);
-            if have_come() || passed > LOOK_OUT_NANOS {
+            if have_come() || passed > nanos_max {
                 return;
             }
         }
@@ -194,6 +228,12 @@ impl GroupSync {
         state.round += 1;
         let wanted = std::mem::take(&mut state.wanted);
         (self.waiting.swap(0, Ordering::Relaxed), wanted)
+    }
+}
+
+impl SyncState {
+    fn look_out_nanos(&self) -> u64 {
+        LOOK_OUT_NANOS_MAX.min(self.sync_nanos / LOOK_OUT_PART)
     }
 }
 
@@ -266,7 +306,8 @@ mod tests {
     #[test]
     fn a_sync_looks_out_for_the_writers_of_the_last_one() {
         let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
-        assert_eq!(group.reach(at(1), |_| Ok(at(1))).expect("fine"), at(1));
+        group.reach(at(1), |_| Ok(at(1))).expect("fine");
+        assert_eq!(group.durable_upto(), at(1));
         assert_eq!(group.state.lock().expected, 1);
         // Three come while the sync of one is under way.
         std::thread::scope(|scope| {
@@ -289,6 +330,43 @@ mod tests {
         // They do not come again: it goes on without them.
         group.reach(at(10), |_| Ok(at(10))).expect("fine");
         assert_eq!(group.state.lock().expected, 1);
+    }
+
+    #[test]
+    fn a_sync_that_a_failure_overtakes_acknowledges_nobody() {
+        let group = GroupSync::new(at(0), Arc::new(ManualClock::new(0)));
+        std::thread::scope(|scope| {
+            let come = || group.reach(at(2), |_| Ok(at(9)));
+            let (sent, waiter) = std::sync::mpsc::channel();
+            let sync = |_| {
+                sent.send(scope.spawn(come)).expect("it is taken");
+                while group.waiting.load(Ordering::Relaxed) < 1 {
+                    std::thread::yield_now();
+                }
+                group.poison(&Error::new(ErrorKind::Io, "a write failed"));
+                Ok(at(1))
+            };
+            let error = group.reach(at(1), sync).expect_err("poisoned");
+            assert_eq!(error.kind(), ErrorKind::Io);
+            let waited = waiter.recv().expect("sent").join().expect("no panic");
+            assert_eq!(waited.expect_err("poisoned").kind(), ErrorKind::Io);
+        });
+        assert!(!group.is_served(0));
+    }
+
+    #[test]
+    fn a_sync_waits_for_writers_no_longer_than_half_of_the_last() {
+        let clock = Arc::new(ManualClock::new(0));
+        let group = GroupSync::new(at(0), Arc::clone(&clock) as Arc<dyn Clock>);
+        for (target, micros, expected) in [(1, 40, 20), (2, 7, 3), (3, 8_000, 100)] {
+            let sync = |_| {
+                clock.advance(micros);
+                Ok(at(target))
+            };
+            group.reach(at(target), sync).expect("fine");
+            let found = group.state.lock().look_out_nanos();
+            assert_eq!(found / 1000, expected, "after a sync of {micros} us");
+        }
     }
 
     #[test]

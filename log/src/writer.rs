@@ -392,7 +392,7 @@ impl Log {
     pub fn sync_upto(&self, end: Position) -> Result<()> {
         let result = self.sync.reach(end, |wanted| self.sync_once(wanted));
         self.bell.ring();
-        result.map(|_| ())
+        result
     }
 
     /// Syncs older segments first: a newer one may not be acknowledged before them. The live one is
@@ -419,6 +419,7 @@ impl Log {
                 .collect();
             (files, end)
         };
+        self.ready_for_syncs();
         for (ordinal, file) in files {
             let dirty = self.dirty_of(ordinal);
             file.sync()?;

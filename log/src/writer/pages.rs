@@ -12,7 +12,7 @@ use super::{Log, State};
 use crate::record::Position;
 
 /// The unit in which the operating system writes files.
-const PAGE_BYTES: u64 = 4096;
+pub(super) const PAGE_BYTES: u64 = 4096;
 
 /// The account of the segments, the live one being charged when it is synced or left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

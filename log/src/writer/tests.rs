@@ -494,6 +494,44 @@ fn a_segment_whose_pages_are_being_made_ready_is_not_cut() {
 }
 
 #[test]
+fn pages_are_made_ready_for_many_small_syncs_at_once() {
+    let site = Site {
+        segment_bytes: 8 << 20,
+        ..Site::new(sim(1))
+    };
+    let log = site.start();
+    let mut first_seq = 1;
+    let mut append = |bytes: usize| {
+        let appended = log.append(RecordKind::Batch, seq(first_seq), 1, &vec![7; bytes]);
+        first_seq += 1;
+        appended.expect("appended");
+        log.sync().expect("synced");
+        while log.maintain().expect("maintained") {}
+        let state = log.state.lock();
+        (state.live.writer.bytes(), state.populated_upto)
+    };
+    let (_, ready_upto) = append(100);
+    assert_eq!(
+        ready_upto, 0,
+        "who syncs every few records is not known yet"
+    );
+    let (mut bytes, mut upto) = (0, Vec::new());
+    while bytes < 300 << 10 {
+        let (end, ready_upto) = append(1500);
+        assert!(end <= ready_upto, "{end}");
+        upto.push(ready_upto >> 10);
+        bytes = end;
+    }
+    upto.dedup();
+    // As far as space was reserved by then, and at most 64 KiB behind the page that is begun.
+    assert_eq!(upto, [8, 16, 32, 64, 128, 196, 264, 332]);
+    // A record that takes pages of its own leaves nothing to be borne once for many.
+    append(90 << 10);
+    let (end, ready_upto) = append(5000);
+    assert!(ready_upto < end);
+}
+
+#[test]
 fn a_segment_prepared_too_late_is_not_used() {
     for seed in 0..20 {
         let fs = sim(seed);

@@ -8,6 +8,7 @@ use base::sync::Arc;
 use base::{FileKind, Result, SequenceNumber};
 
 use super::live::{Rotated, create_segment};
+use super::pages::PAGE_BYTES;
 use super::{Log, LogConfig, State};
 use crate::completion::Completed;
 use crate::record::Anchor;
@@ -28,6 +29,12 @@ const POPULATE_STEP_BYTES: u64 = 1 << 19;
 /// At most this part of what was written since the last sync: the next one writes the pages made
 /// ready as well, and once they are stored to it is done again.
 const POPULATED_PART: u64 = 16;
+
+/// Where each sync writes less than a page, pages are made ready in steps of this, and the sync
+/// that follows writes them all: the first write of a reserved page costs a sync half as much again
+/// for what the file system has to note down, and so it is borne once for many pages.
+const SYNCED_STEP_BYTES: u64 = 64 << 10;
+const SYNCED_BYTES_MAX: u64 = PAGE_BYTES;
 
 /// A live segment that is flushed is rotated out once it holds this, or a smaller part of a small
 /// segment.
@@ -151,6 +158,27 @@ impl Log {
             self.state.lock().note_ready(ordinal, pages);
         }
         is_ready
+    }
+
+    /// Has the file system note down the next pages where few records are synced at a time.
+    pub(super) fn ready_for_syncs(&self) {
+        let (ahead, ordinal, pages) = {
+            let mut state = self.state.lock();
+            let Some(pages) = state.unready_for_syncs() else {
+                return;
+            };
+            state.populated_upto = pages.end;
+            let Some(ahead) = state.live.writer.ahead() else {
+                return;
+            };
+            (ahead, state.live.writer.header().ordinal, pages)
+        };
+        // Whether the system can do it changes speed only.
+        if ahead.populate(pages.start, pages.end) {
+            // They are written to by calls of the system, and those of mapped pages take longer.
+            ahead.release(pages.start, pages.end);
+            self.state.lock().note_ready(ordinal, pages);
+        }
     }
 
     /// The caller holds `upkeep`, so that nobody else seals the same ones.
@@ -371,6 +399,22 @@ impl State {
         let start = self.populated_upto.max(writer.bytes());
         let is_due = end >= start + POPULATE_STEP_BYTES;
         is_due.then_some(start..end)
+    }
+
+    /// Which pages of the live segment the next sync is to write beside its records.
+    fn unready_for_syncs(&self) -> Option<Range<u64>> {
+        let writer = &self.live.writer;
+        let durable = self.durable_upto;
+        let is_here = durable.ordinal == writer.end().ordinal;
+        let unsynced = writer.bytes() - if is_here { durable.offset } else { 0 };
+        let is_synced_often = self.synced_bytes.max(unsynced) < SYNCED_BYTES_MAX;
+        if !is_synced_often || self.is_closed || writer.bytes() <= self.populated_upto {
+            return None;
+        }
+        let start = writer.bytes().next_multiple_of(PAGE_BYTES);
+        let end = (start + SYNCED_STEP_BYTES).min(writer.mapped_bytes());
+        let end = end.min(writer.reserved_bytes());
+        (end > start).then_some(start..end)
     }
 
     /// Whether the record that was placed last makes [`Log::maintain`] find work.
