@@ -157,7 +157,12 @@ fn of_many_that_wait_no_two_leave_credit_for_the_same() {
             let till = metered(64 << 20, allowed);
             let speed = run_many(&till, count, 3, bytes);
             let part = speed / allowed;
-            assert!(part < 1.03, "{count} threads come {part} times as fast");
+            // No wait is longer for what others wait with: that comes on top.
+            let waiting = as_f64(count as u64 * bytes) / allowed * 1e6 / WAIT_MICROS_MAX;
+            assert!(
+                part < 1.03 + waiting,
+                "{count} threads come {part} times as fast, {waiting} wait"
+            );
             // Whoever is late to leave credit costs others some time.
             assert!(part > 0.7, "{count} threads come {part} times as fast");
         }
