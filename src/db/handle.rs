@@ -275,3 +275,6 @@ fn stats_file(opened: &Opened, settings: &Settings, sources: &Arc<Sources>) -> O
     let is_wanted = !opened.health.is_read_only();
     is_wanted.then(|| Writer::new(fs, dir, interval, sources, &opened.health))
 }
+
+#[cfg(test)]
+mod tests;

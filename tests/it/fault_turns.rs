@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use base::executor::Stepped;
 use base::fs::fault::{Fault, FaultError, FaultFs, OpKind};
 use base::ids;
-use siltstone::{Compression, Db, Health, Options};
+use siltstone::{Compression, Db, Health, Keyspace, KeyspaceOptions, Options};
 
 use crate::support::{DIR, Model, Rng, World, assert_same, for_each_seed, tagged};
 
@@ -112,6 +112,101 @@ fn a_flush_has_the_disk_to_itself_after_it_met_a_compaction() {
     });
 }
 
+/// Memtables of all keyspaces that wait to be flushed.
+fn sealed_count(db: &Db) -> u64 {
+    let keyspaces = db.stats().keyspaces;
+    keyspaces.iter().map(|k| k.sealed_memtable_count).sum()
+}
+
+/// Gives each of `keyspaces` four tables in level 0, and lets nothing be compacted.
+fn make_due(world: &World, db: &Db, keyspaces: &[Keyspace]) {
+    for keyspace in keyspaces.iter().cycle().take(4 * keyspaces.len()) {
+        while sealed_count(db) > 0 {
+            world.executor.step_named(FLUSH);
+        }
+        let mut index = 0;
+        while sealed_count(db) == 0 {
+            keyspace.put(key(index), tagged(index, 90)).expect("a put");
+            index += 1;
+        }
+    }
+    while sealed_count(db) > 0 {
+        world.executor.step_named(FLUSH);
+    }
+}
+
+/// How many tables level 0 begins beside a compaction during which a flush was tried, with room for
+/// that or without.
+fn level0_tables_after_a_flush(seed: u64, has_room: bool) -> u64 {
+    let world = World::new(seed);
+    let fs = FaultFs::new(Arc::clone(&world.fs) as _);
+    let options = small(&world).file_system(Arc::clone(&fs) as _);
+    let (db, mut model) = owing_both(&world, options);
+    // Others whose level 0 is due, more of them than are compacted at once.
+    let due = KeyspaceOptions::new()
+        .memtable_bytes_max(8 << 10)
+        .level0_table_count_trigger(2);
+    let others =
+        ["a", "b", "c", "d", "e", "f"].map(|name| db.create_keyspace(name, &due).expect("created"));
+    make_due(&world, &db, &others);
+    while sealed_count(&db) == 0 {
+        db.put(key(7), tagged(7, 90)).expect("a put");
+        model.insert(key(7), tagged(7, 90));
+    }
+    let executor: Weak<Stepped> = Arc::downgrade(&world.executor);
+    let [is_flush, is_level0] = [(); 2].map(|()| AtomicBool::new(false));
+    let has_begun = Arc::new(AtomicBool::new(false));
+    let is_nested = Arc::clone(&has_begun);
+    let begun = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&begun);
+    let fault = Fault::new(OpKind::Create, FaultError::Enospc).for_ever();
+    fs.fail(fault.only(move |path| {
+        if !is_table(path) {
+            return false;
+        }
+        if is_nested.swap(true, Ordering::SeqCst) {
+            let of_level0 = is_level0.load(Ordering::SeqCst);
+            counted.fetch_add(u64::from(of_level0), Ordering::SeqCst);
+            return is_flush.load(Ordering::SeqCst) && !has_room;
+        }
+        // The first table of a compaction: now a flush is tried, and then level 0.
+        if let Some(executor) = executor.upgrade() {
+            is_flush.store(true, Ordering::SeqCst);
+            executor.step_named(FLUSH);
+            is_flush.store(false, Ordering::SeqCst);
+            is_level0.store(true, Ordering::SeqCst);
+            for _ in 0..10 {
+                executor.step_named("siltstone-level0");
+            }
+            is_level0.store(false, Ordering::SeqCst);
+        }
+        false
+    }));
+    world.clock.advance(PAUSE_MICROS);
+    // What comes first may be moves, which write no table.
+    let mut turns = 0;
+    while !has_begun.load(Ordering::SeqCst) {
+        turns += 1;
+        assert!(turns < 100, "nothing is compacted");
+        world.executor.step_named("siltstone-compact");
+    }
+    let during = begun.load(Ordering::SeqCst);
+    fs.clear();
+    assert_same(&db, &model, &[key(149)]);
+    during
+}
+
+#[test]
+fn level_0_leaves_the_disk_to_a_flush_that_found_no_space() {
+    let test = "level_0_leaves_the_disk_to_a_flush_that_found_no_space";
+    for_each_seed(test, 6, |seed| {
+        let with_room = level0_tables_after_a_flush(seed, true);
+        assert!(with_room > 0, "level 0 had nothing to do");
+        let without = level0_tables_after_a_flush(seed, false);
+        assert_eq!(without, 0, "level 0 took the space of the flush");
+    });
+}
+
 #[test]
 fn a_flush_that_never_fits_lets_compactions_make_space() {
     let test = "a_flush_that_never_fits_lets_compactions_make_space";
@@ -185,6 +280,10 @@ fn space_for_deletes_is_not_kept_back_from_a_flush() {
     // Room for the flush, and for what is kept back, but not for both.
     let room = 5 * segment_bytes / 2 + (4 << 10);
     world.fs.set_quota(Some(world.fs.used_bytes() + room));
+    // A put looks whether there is room, and leaves it to the flush.
+    db.put("small", "value").expect("there is room");
+    model.insert(b"small".to_vec(), b"value".to_vec());
+    assert!(world.fs.contents(&reserve).is_none(), "a put took it");
     for _ in 0..3 {
         world.executor.step_named("siltstone-helper");
         world.executor.step_named("siltstone-ahead");
