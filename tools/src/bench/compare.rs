@@ -16,6 +16,8 @@ use crate::scratch::Scratch;
 pub(crate) mod child;
 mod db_bench;
 mod drive;
+#[cfg(test)]
+mod fixtures;
 mod html;
 mod markdown;
 mod measured;

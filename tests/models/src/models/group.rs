@@ -82,21 +82,26 @@ impl File {
         assert!(durable >= target, "acknowledged {target} of {durable}");
         Ok(())
     }
+
+    /// Commits in two threads and in this one, side by side.
+    fn three_times(self: &Arc<Self>, commit: fn(&Self)) {
+        let writer = || {
+            let file = Arc::clone(self);
+            thread::spawn(move || commit(&file))
+        };
+        let writers = [writer(), writer()];
+        commit(self);
+        for writer in writers {
+            writer.join().expect("a panic ends the model");
+        }
+    }
 }
 
 /// Three commit durably.
 pub fn nobody_returns_before_a_sync_covers_him() {
     explore(|| {
         let file = File::new();
-        let writer = || {
-            let file = Arc::clone(&file);
-            thread::spawn(move || file.commit(|_| Ok(file.sync())).expect("nothing fails"))
-        };
-        let writers = [writer(), writer()];
-        file.commit(|_| Ok(file.sync())).expect("nothing fails");
-        for writer in writers {
-            writer.join().expect("a panic ends the model");
-        }
+        file.three_times(|file| file.commit(|_| Ok(file.sync())).expect("nothing fails"));
         assert_eq!(file.group.durable_upto(), at(3));
         let sync_count = file.sync_count.load(Ordering::Relaxed);
         assert!((1..=3).contains(&sync_count), "{sync_count} syncs");
@@ -107,19 +112,10 @@ pub fn nobody_returns_before_a_sync_covers_him() {
 pub fn a_sync_covers_all_whom_it_takes_in() {
     explore(|| {
         let file = File::new();
-        let commit = |file: &File| {
+        file.three_times(|file| {
             let sync = |wanted| Ok(file.sync_least(wanted));
             file.commit(sync).expect("nothing fails");
-        };
-        let writer = || {
-            let file = Arc::clone(&file);
-            thread::spawn(move || commit(&file))
-        };
-        let writers = [writer(), writer()];
-        commit(&file);
-        for writer in writers {
-            writer.join().expect("a panic ends the model");
-        }
+        });
         assert_eq!(file.group.durable_upto(), at(3));
     });
 }
@@ -128,23 +124,14 @@ pub fn a_sync_covers_all_whom_it_takes_in() {
 pub fn a_failed_sync_acknowledges_nobody() {
     explore(|| {
         let file = File::new();
-        let commit = |file: &File| {
+        file.three_times(|file| {
             let failed = |_| {
                 file.sync_count.fetch_add(1, Ordering::Relaxed);
                 Err(Error::new(ErrorKind::Io, "this one is meant"))
             };
             let error = file.commit(failed).expect_err("nothing is durable");
             assert_eq!(error.kind(), ErrorKind::Io);
-        };
-        let writer = || {
-            let file = Arc::clone(&file);
-            thread::spawn(move || commit(&file))
-        };
-        let writers = [writer(), writer()];
-        commit(&file);
-        for writer in writers {
-            writer.join().expect("a panic ends the model");
-        }
+        });
         assert_eq!(file.sync_count.load(Ordering::Relaxed), 1);
         assert!(file.group.check().is_err());
     });

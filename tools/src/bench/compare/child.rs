@@ -310,29 +310,9 @@ pub(crate) fn write_line(output: &mut dyn Write, value: &Value) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::compare::fixtures;
     use crate::bench::engine::OwnEngines;
     use crate::scratch::Scratch;
-
-    fn order(dir: &Path) -> Order {
-        Order {
-            engine: EngineName::Siltstone,
-            setup: Setup {
-                dir: dir.to_owned(),
-                commit: Commit::Os,
-                tuning: Tuning::Same,
-                filter_bits: 10,
-                memtable_bytes: 1 << 20,
-                cache_bytes: 1 << 20,
-            },
-            shape: Shape {
-                num: 500,
-                key_bytes: 16,
-                value_bytes: 100,
-                ratio: 0.5,
-                seed: 7,
-            },
-        }
-    }
 
     #[test]
     fn a_life_of_rows() {
@@ -345,20 +325,10 @@ mod tests {
             (Work::ReadSeq, 1000, 1),
             (Work::SeekRandom, 50, 1),
         ];
-        let mut input = vec![order(scratch.path()).to_json().to_string()];
+        let order = fixtures::order(EngineName::Siltstone, scratch.path());
+        let mut input = vec![order.to_json().to_string()];
         for (work, count, threads) in rows {
-            let row = Row {
-                label: String::new(),
-                name: "",
-                work,
-                threads,
-                count,
-                batch: 1,
-                nexts: 3,
-                is_compacted: false,
-                is_shown: true,
-                ordinal: 1,
-            };
+            let row = fixtures::row(work, count, threads);
             input.push(row_to_json(&row).to_string());
         }
         let input = input.join("\n");

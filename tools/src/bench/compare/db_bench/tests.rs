@@ -1,6 +1,6 @@
 use super::*;
-use crate::bench::compare::drive::Shape;
-use crate::bench::engine::{EngineName, Setup};
+use crate::bench::compare::fixtures;
+use crate::bench::engine::EngineName;
 use crate::bench::measure::Found;
 
 /// As RocksDB 7.8.3 of Debian 12 printed it, the bars of histograms cut short.
@@ -8,50 +8,14 @@ const FILL: &str = include_str!("recorded/fill.txt");
 const READS: &str = include_str!("recorded/reads.txt");
 const REST: &str = include_str!("recorded/rest.txt");
 
-fn order() -> Order {
-    Order {
-        engine: EngineName::RocksDbBench,
-        setup: Setup {
-            dir: PathBuf::from("/nowhere"),
-            commit: Commit::Os,
-            tuning: Tuning::Same,
-            filter_bits: 10,
-            memtable_bytes: 1 << 20,
-            cache_bytes: 2 << 20,
-        },
-        shape: Shape {
-            num: 500,
-            key_bytes: 16,
-            value_bytes: 100,
-            ratio: 0.5,
-            seed: 7,
-        },
-    }
-}
-
-fn row(work: Work) -> Row {
-    Row {
-        label: String::new(),
-        name: "",
-        work,
-        threads: 2,
-        count: 90,
-        batch: 1,
-        nexts: 10,
-        is_compacted: false,
-        is_shown: true,
-        ordinal: 1,
-    }
-}
-
 fn flags(work: Work, has_data: bool) -> Vec<String> {
-    let order = order();
+    let order = fixtures::order(EngineName::RocksDbBench, Path::new("/nowhere"));
     let program = DbBench {
         program: PathBuf::new(),
         order: &order,
         has_data,
     };
-    let row = row(work);
+    let row = fixtures::row(work, 90, 2);
     program.flags(&row, program.benchmark(&row))
 }
 
