@@ -26,11 +26,12 @@ mod records;
 mod repair;
 mod session;
 mod stats;
+mod stretches;
 mod top;
 mod verify;
 mod wal;
 
-use args::{Command, CommandLine, Explain, Global, Manifest, Wal, place_database};
+use args::{Command, CommandLine, Explain, Global, Manifest, Wal, database_count, place_database};
 use failure::{Failure, Outcome};
 use output::Output;
 
@@ -45,6 +46,12 @@ const OUTPUT_BUFFER_BYTES: usize = 64 << 10;
 /// not exist, or the system refused, 130 if a signal ended it early. A reader who closes the pipe
 /// of standard output early ends it quietly, unless it is there to find damage or to repair it.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if database_count(&args) > 1 {
+        let failure = Failure::trouble("--db is given more than once");
+        say(format_args!("error: {failure}"));
+        return failure.exit_code();
+    }
     let parsed = CommandLine::try_parse_from(place_database(args));
     let CommandLine { global, command } = match parsed {
         Ok(command_line) => command_line,

@@ -1,7 +1,7 @@
 //! `lsm-bench`: runs workloads one after the other, prints a line for each, and ends with the
 //! amplification report.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufReader, Write};
 use std::process::ExitCode;
 
@@ -45,7 +45,7 @@ mod work;
 pub mod workload;
 mod write;
 
-use args::{Args, LoadArgs};
+use args::{Args, LoadArgs, in_flags};
 use compare::turns::CHILD_WORD;
 use engine::EngineSet;
 use input::Input;
@@ -69,7 +69,9 @@ pub fn main(engines: &impl EngineSet) -> ExitCode {
     let is_load = first == LOAD_WORD;
     let stop = stop_on_ctrl_c();
     let out = &mut std::io::stdout().lock();
-    let result = if is_load {
+    let result = if let Some(error) = workload_without_flag(&first) {
+        Err(error)
+    } else if is_load {
         load(&LoadArgs::parse_words(words), &stop, out)
     } else {
         run(&Args::parse_from(words), engines, &stop, out)
@@ -87,6 +89,7 @@ pub fn main(engines: &impl EngineSet) -> ExitCode {
 
 /// Says what is wrong, and how the process ends for it.
 fn failed(error: &Error) -> ExitCode {
+    let error = in_flags(error.clone());
     say(format_args!("lsm-bench: {error}"));
     ExitCode::from(if error.is_corruption() {
         EXIT_DAMAGED
@@ -107,6 +110,17 @@ fn is_long_with_one_dash(text: &str) -> bool {
     let name = text.strip_prefix('-').unwrap_or_default();
     let name = name.split('=').next().unwrap_or_default();
     name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// What to say if the first word on the command line is the name of a workload.
+fn workload_without_flag(first: &OsStr) -> Option<Error> {
+    let is_known = Workload::ALL.iter().any(|known| first == known.name());
+    is_known.then(|| {
+        let name = first.display();
+        Error::invalid_argument(format!(
+            "workloads are named by a flag: --benchmarks={name}"
+        ))
+    })
 }
 
 fn is_closed_pipe(error: &Error) -> bool {

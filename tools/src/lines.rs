@@ -1,11 +1,13 @@
 //! Lines of a file or of standard input, with their numbers; unpacked where they are packed.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use zstd::stream::read::Decoder;
 
 /// The longest line that is read: no value is larger than 2 GiB.
@@ -100,12 +102,12 @@ impl LineReader {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what the user names may be a pipe, which no positioned read can take"
-)]
+/// Opens what the user names: a pipe perhaps, which no positioned read can take.
 fn open_input(path: &Path) -> io::Result<File> {
-    File::open(path)
+    // One that nobody writes to yet is waited for where that can end early, and not here.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags).open(path)
 }
 
 /// Tells how many bytes were read, and waits for them no longer than somebody wants them.
@@ -138,10 +140,18 @@ impl Counted {
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.wait()?;
-        let read = self.file.read(buffer)?;
-        (self.on_bytes)(read as u64);
-        Ok(read)
+        loop {
+            self.wait()?;
+            match self.file.read(buffer) {
+                // Another reader of the same pipe was faster.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => {
+                    let read = read?;
+                    (self.on_bytes)(read as u64);
+                    return Ok(read);
+                }
+            }
+        }
     }
 }
 

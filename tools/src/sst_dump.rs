@@ -143,6 +143,7 @@ fn run(
             Ok(()) => {}
             Err(Stop::Output(error)) => return Err(error),
             Err(Stop::Table(error)) => {
+                let error = layout::judged(table, error);
                 found.note(&error);
                 session.failed(table, &error)?;
             }

@@ -167,6 +167,23 @@ pub fn count_for_people(count: u64) -> String {
     out
 }
 
+/// So many of what `noun`, of one, names, as in a sentence: `1 entry`, `1,200 entries`.
+pub fn counted(count: u64, noun: &str) -> String {
+    let number = count_for_people(count);
+    if count == 1 {
+        return format!("{number} {noun}");
+    }
+    let stem = noun.strip_suffix('y').filter(|stem| {
+        let last = stem.chars().next_back();
+        last.is_some_and(|c| !"aeiou".contains(c))
+    });
+    match stem {
+        Some(stem) => format!("{number} {stem}ies"),
+        None if noun.ends_with("ch") || noun.ends_with("sh") => format!("{number} {noun}es"),
+        None => format!("{number} {noun}s"),
+    }
+}
+
 /// The number of bytes that `text` means: digits, and `K`, `M`, `G` or `T` for powers of 1024
 /// (`KiB` and the like are taken too).
 ///
@@ -323,5 +340,20 @@ mod tests {
         }
         assert_eq!(count_for_people(1_234_567), "1,234,567");
         assert_eq!(count_for_people(999), "999");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let cases = [
+            (0, "entry", "0 entries"),
+            (1, "entry", "1 entry"),
+            (1200, "user key", "1,200 user keys"),
+            (2, "flush", "2 flushes"),
+            (2, "batch", "2 batches"),
+            (2, "table", "2 tables"),
+        ];
+        for (count, noun, want) in cases {
+            assert_eq!(counted(count, noun), want);
+        }
     }
 }

@@ -65,6 +65,14 @@ fn output_that_cannot_be_written_is_told() {
     );
 }
 
+#[track_caller]
+fn is_refused(arguments: &[&str], part: &str) {
+    let output = lsm_bench(arguments);
+    let text = errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+    assert!(text.contains(part), "{arguments:?}: {text}");
+}
+
 #[test]
 fn wrong_values_are_refused_with_the_name_of_their_flag() {
     for (arguments, part) in [
@@ -96,16 +104,72 @@ fn wrong_values_are_refused_with_the_name_of_their_flag() {
         ),
         (
             &["--subcompactions=0", "--benchmarks=fillseq"],
-            "compaction_threads",
+            "--max_background_jobs",
         ),
         (&["--engine=siltston"], "'siltstone'"),
         (&["--engine=null", "--benchmarks=fillseq[X2]"], "--repeats"),
     ] {
-        let output = lsm_bench(arguments);
-        let text = errors(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
-        assert!(text.contains(part), "{arguments:?}: {text}");
+        is_refused(arguments, part);
     }
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_it_begins() {
+    for (arguments, part) in [
+        (
+            &["--write_buffer_size=1", "--benchmarks=fillseq"][..],
+            "--write_buffer_size",
+        ),
+        (&["--bloom_bits=99", "--benchmarks=fillseq"], "--bloom_bits"),
+        (
+            &[
+                "--compression_type=zstd",
+                "--compression_level=99",
+                "--benchmarks=fillseq",
+            ],
+            "--compression_level",
+        ),
+        // An allocation of that much would end the process.
+        (&["--value_size=99999999999"], "--value_size"),
+        (
+            &[
+                "--value_size_distribution_type=uniform",
+                "--value_size_max=99999999999",
+            ],
+            "--value_size_max",
+        ),
+        (
+            &["--mix_max_value_size=99999999999"],
+            "--mix_max_value_size",
+        ),
+        (&["--value_k=inf"], "--value_k"),
+        (&["--key_dist_a=NaN"], "--key_dist_a"),
+        (&["--iter_sigma=-5"], "--iter_sigma"),
+        // It would wait for ever.
+        (&["--sine_mix_rate", "--sine_d=-1e9"], "--sine_d"),
+        (&["--sine_a=NaN"], "--sine_a"),
+        (
+            &["--sine_mix_rate_interval_milliseconds=0"],
+            "--sine_mix_rate_interval_milliseconds",
+        ),
+        // Told before the run, and not at its end.
+        (&["--report=/no/where/x.html"], "/no/where/x.html"),
+        (&["fillseq"], "--benchmarks=fillseq"),
+    ] {
+        is_refused(arguments, part);
+    }
+}
+
+#[test]
+fn a_database_that_is_to_be_kept_and_does_not_exist_is_not_made() {
+    let dir = tempfile::tempdir().expect("made");
+    let missing = dir.path().join("missing");
+    let flag = format!("--db={}", missing.display());
+    let output = lsm_bench(&["--use_existing_db", &flag, "--benchmarks=readrandom"]);
+    let text = errors(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("leave --use_existing_db out"), "{text}");
+    assert!(!missing.exists());
 }
 
 fn is_table(name: &str) -> bool {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
+use base::fs::{FileSystem, OsFs};
 use siltstone::{Durability, Options};
 
 #[path = "support/fixture.rs"]
@@ -82,7 +83,44 @@ fn wrong_calls_end_with_two() {
     fixture
         .run("put DB k v --memtable-bytes 1")
         .fails_with(2, "memtable_bytes_max");
-    assert!(fixture.out("--help").contains("Examples:"));
+}
+
+/// The commands that the help of `line` lists.
+fn commands_in(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let lines = lines.take_while(|line| !line.is_empty());
+    let names = lines.filter_map(|line| line.split_whitespace().next());
+    let names = names.filter(|name| *name != "help").map(str::to_owned);
+    names.collect()
+}
+
+#[test]
+fn the_help_of_every_command_has_examples() {
+    let fixture = Fixture::new();
+    let mut lines = vec![String::new()];
+    let mut count = 0;
+    while let Some(line) = lines.pop() {
+        let help = fixture.out(format!("{line} --help").trim_start());
+        let examples = help.split("Examples:\n").nth(1);
+        let examples = examples.unwrap_or_else(|| panic!("{line}: {help}"));
+        assert!(examples.contains(&format!("siltstone {line}")), "{help}");
+        let first = help.lines().next().expect("what it does");
+        assert!(first.len() > 10 && !first.starts_with("Usage"), "{help}");
+        let inner = commands_in(&help).into_iter();
+        lines.extend(inner.map(|name| format!("{line} {name}").trim_start().to_owned()));
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
+    let told = |line: &str, part: &str| {
+        let help = fixture.out(line);
+        assert!(help.contains(part), "{part} in {help}");
+    };
+    told("load --help", "nothing behind it");
+    told("dump --help", "in key order");
+    told(
+        "repair --help",
+        "Nothing is written to the damaged database",
+    );
 }
 
 #[test]
@@ -365,6 +403,42 @@ fn damage_is_named_and_ends_with_one() {
 }
 
 #[test]
+fn every_damaged_place_of_the_log_is_named() {
+    let fixture = Fixture::with_log();
+    let mut name = String::new();
+    for number in [30, 31, 90, 150] {
+        // With what follows it, so that no other value is meant.
+        name = fixture.damage(".log", |bytes| find(bytes, &format!("value of {number}")));
+    }
+    for line in ["verify DB", "wal verify DB"] {
+        let ended = fixture.run(line);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        let places: Vec<&str> = ended
+            .out
+            .lines()
+            .filter(|line| line.starts_with("damage: ") && line.contains(&name))
+            .collect();
+        // Neighbours are one place.
+        assert_eq!(places.len(), 3, "{ended:?}");
+        let is_placed = |place: &&str| place.contains("offset=") && place.contains("bytes=");
+        assert!(places.iter().all(is_placed), "{ended:?}");
+        assert!(ended.err.contains("in 3 places"), "{ended:?}");
+    }
+    let report = json(&fixture.run("verify DB --json").out);
+    let damage = report["damage"].as_array().expect("a list");
+    let offsets: Vec<u64> = damage
+        .iter()
+        .map(|place| place["offset"].as_u64().expect("an offset"))
+        .collect();
+    assert_eq!(offsets.len(), 3, "{report}");
+    assert!(offsets.is_sorted(), "{report}");
+    // A torn end adds none.
+    fixture.damage(".log", |bytes| find(bytes, "value of 199"));
+    let out = fixture.run("verify DB").out;
+    assert_eq!(out.matches("damage: ").count(), 3, "{out}");
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "damage is done from outside")]
 fn a_lost_current_is_damage_and_not_a_new_database() {
     let fixture = Fixture::with_abc();
@@ -489,17 +563,76 @@ fn a_database_in_use_is_not_opened_twice() {
 }
 
 #[test]
+fn a_copy_inside_the_database_is_refused() {
+    let fixture = Fixture::with_abc();
+    for command in ["checkpoint", "repair"] {
+        for place in ["inside", "deeper/inside", "../db/inside"] {
+            let ended = fixture.run(&format!("{command} DB @db/{place}"));
+            ended.fails_with(2, "inside the database itself");
+        }
+        fixture
+            .run(&format!("{command} DB DB"))
+            .fails_with(2, "new or an empty directory");
+    }
+    for place in ["inside", "deeper"] {
+        assert!(!fixture.db().join(place).exists());
+    }
+    fixture.out("checkpoint DB @beside");
+}
+
+#[test]
+fn the_database_is_named_once() {
+    let fixture = Fixture::with_abc();
+    fixture
+        .run("--db DB --db DB stats")
+        .fails_with(2, "--db is given more than once");
+    fixture
+        .run("--db DB")
+        .fails_with(2, "requires a subcommand");
+    fixture.out("--db DB stats");
+}
+
+#[test]
 fn what_is_no_database_is_said_to_be_none() {
     let fixture = Fixture::new();
     fixture.file("foreign", b"not ours");
-    for command in [
-        "verify @",
-        "wal dump @",
-        "manifest dump @",
-        "keyspaces @absent",
-    ] {
-        fixture
-            .run(command)
-            .fails_with(2, "there is no database in");
+    OsFs.create_dir(&fixture.path("empty")).expect("made");
+    for command in ["verify @", "wal dump @", "manifest dump @"] {
+        let ended = fixture.run(command);
+        ended.fails_with(2, "there is no database in");
     }
+    for command in [
+        "amplification",
+        "checkpoint",
+        "compact",
+        "delete",
+        "dump",
+        "explain get",
+        "get",
+        "keyspaces",
+        "levels",
+        "manifest dump",
+        "put",
+        "repair",
+        "scan",
+        "stats",
+        "verify",
+        "wal dump",
+        "wal verify",
+    ] {
+        let behind = match command {
+            "checkpoint" | "repair" => " @copy",
+            "delete" | "explain get" | "get" => " k",
+            "put" => " k v",
+            _ => "",
+        };
+        for place in ["@empty", "@absent", "@absent/deeper"] {
+            let ended = fixture.run(&format!("{command} {place}{behind}"));
+            ended.fails_with(2, "there is no database in");
+            ended.fails_with(2, "`load` or `put --create` makes one");
+        }
+        let ended = fixture.run(&format!("{command} @foreign{behind}"));
+        ended.fails_with(2, "not a directory");
+    }
+    assert!(!fixture.path("copy").exists());
 }

@@ -135,9 +135,33 @@ fn a_load_that_waits_for_a_line_ends_without_one() {
     // The signal may have come before the first line was read; the second never was.
     let how_far = match &*fixture.out("scan DB --count") {
         "0\n" => "no record was put",
-        _ => "1 records were put before that, up to line 1",
+        _ => "1 record was put before that, up to line 1",
     };
     assert!(said.contains(how_far), "{how_far}: {said}");
+}
+
+#[test]
+fn a_load_that_waits_for_somebody_to_write_ends_without_him() {
+    let fixture = Fixture::new();
+    let kind = rustix::fs::FileType::Fifo;
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, fixture.path("fifo"), kind, mode, 0).expect("a fifo");
+    let mut child = spawn(&fixture, "load DB @fifo --quiet");
+    wait_until_it_listens(&mut child);
+    let errors = interrupt(&mut child, Signal::INT);
+    assert_eq!(code_of(child), Some(130));
+    let said = rest(errors);
+    assert!(said.contains("no record was put"), "{said}");
+    // Whoever comes in time is waited for, and read to his end.
+    let mut child = spawn(&fixture, "load DB @fifo --quiet");
+    wait_until_it_listens(&mut child);
+    let mut writer = std::fs::OpenOptions::new();
+    let mut writer = writer.write(true).open(fixture.path("fifo")).expect("read");
+    let text = records([("a", "1"), ("b", "2")]);
+    writer.write_all(text.as_bytes()).expect("it reads");
+    drop(writer);
+    assert_eq!(code_of(child), Some(0));
+    assert_eq!(fixture.out("scan DB --count"), "2\n");
 }
 
 #[test]

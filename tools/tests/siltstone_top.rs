@@ -173,9 +173,10 @@ fn without_a_file_the_remedy_is_named() {
 fn where_there_is_no_database_it_is_said() {
     let fixture = Fixture::new();
     fixture.file("file", b"not a directory");
-    for line in ["top @absent", "top @", "top @file", "top @absent --json"] {
+    for line in ["top @absent", "top @", "top @absent --json"] {
         fixture.run(line).fails_with(2, "there is no database in");
     }
+    fixture.run("top @file").fails_with(2, "not a directory");
     for line in [
         "top",
         "top DB --interval 0",

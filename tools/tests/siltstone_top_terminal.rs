@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 use siltstone::{Db, Options, StatsFile};
@@ -32,8 +33,37 @@ struct Session {
     master: File,
     before: Termios,
     child: Child,
+    /// Until the session is over.
+    watchdog: Watchdog,
     /// Everything that was sent to the terminal.
     sent: String,
+}
+
+/// Ends the program if it hangs, so that a test fails instead of waiting for ever: whoever reads
+/// what it sends then comes to an end, and whoever waits for it finds that it was killed.
+///
+/// It measures nothing: a program that works ends long before, however loaded the machine is.
+struct Watchdog {
+    /// Hangs up when the session is over.
+    _alive: Sender<()>,
+}
+
+impl Watchdog {
+    const PATIENCE: Duration = Duration::from_secs(300);
+
+    fn over(child: &Child) -> Self {
+        // Not its number, which another process may have by then.
+        let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("it runs");
+        let (alive, over) = channel();
+        std::thread::spawn(move || {
+            if over.recv_timeout(Self::PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("the program hangs; it is killed");
+                // It may have ended just now.
+                let _ = pidfd_send_signal(&process, Signal::KILL);
+            }
+        });
+        Self { _alive: alive }
+    }
 }
 
 /// What `sent` leaves on a terminal that knows how to move its cursor.
@@ -101,9 +131,11 @@ impl Session {
             .stderr(end())
             .spawn()
             .expect("the binary was built");
+        let watchdog = Watchdog::over(&child);
         Self {
             fixture,
             db: Some(db),
+            watchdog,
             // From here on only the program has the other end: its end is the end of what it sends.
             master: File::from(master),
             before,
@@ -197,6 +229,7 @@ fn a_terminal_that_goes_away_ends_it() {
         db,
         master,
         mut child,
+        watchdog: _watchdog,
         ..
     } = session;
     drop(master);

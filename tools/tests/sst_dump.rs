@@ -159,7 +159,7 @@ fn check_is_the_default_and_counts_every_table() {
     assert_eq!(fixture.run("--file=DIR --command=check").good(), out);
     let named = fixture.run("DIR/foreign.sst").good();
     assert!(
-        named.ends_with("foreign.sst: good, 1 entries read\n"),
+        named.ends_with("foreign.sst: good, 1 entry read\n"),
         "{named}"
     );
 }
@@ -286,7 +286,7 @@ fn properties_say_how_a_table_was_made() {
     let with_check = fixture.run("DIR --show_properties --show_summary").good();
     assert!(with_check.contains("good, 5 entries read\n"));
     assert!(with_check.contains("\n  reason               compaction\n"));
-    assert!(with_check.ends_with("5 entries, 1 tombstones, 50 B of keys and values\n"));
+    assert!(with_check.ends_with("5 entries, 1 tombstone, 50 B of keys and values\n"));
     let json: Value =
         serde_json::from_str(&fixture.run("DIR --command=properties --json").good()).expect("JSON");
     assert_eq!(json["entries"], 5);
@@ -411,7 +411,7 @@ fn what_is_no_table_is_said_to_be_none() {
     drop(empty);
     fixture
         .run("DIR/empty")
-        .code(1, "shorter than a table's footer");
+        .code(2, "not a table, and nothing else of a database");
     let small = Fixture::small();
     let len = small.len("000007.sst");
     let file = std::fs::OpenOptions::new()
@@ -442,6 +442,9 @@ fn a_wrong_call_ends_with_2_and_says_why() {
         ("DIR --no_such_flag", "--no_such_flag"),
         ("DIR/void", "no tables in the directory"),
         ("DIR/nowhere", "no such file or directory"),
+        ("explain k DIR", "--command=explain"),
+        ("DIR --command=recompress --block_size=0", "from 64 bytes"),
+        ("DIR --command=recompress --block_size=1T", "from 64 bytes"),
         ("DIR --read_num=many", "many"),
         (
             "DIR --input_key_hex --from=0g",

@@ -9,31 +9,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::text::parse_bytes;
 
-const EXAMPLES: &str = "\
-Examples:
-  siltstone load DB records.ndjson.zst       make DB and fill it from a file
-  zcat dump.gz | siltstone load DB -         the same from standard input
-  siltstone get DB user:17                   print one value
-  siltstone put DB user:17 'new value' --sync
-  siltstone scan DB --prefix user: --limit 5
-  siltstone scan DB --json > records.ndjson  can be loaded again
-  siltstone dump DB | zstd > all.ndjson.zst  all keyspaces, for `load`
-  siltstone checkpoint DB /backup/monday     a copy at one moment
-  siltstone explain get DB user:17           where a get looks and what it finds
-  siltstone completions bash > siltstone.bash
-  siltstone top DB                           watch it while another process writes
-  siltstone stats --db DB                    the database can be named by --db as well
-  siltstone verify DB                        check every byte of every file
-  siltstone repair DB SAVED                  save what can be read into a new database
-
-Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused,
-130 ended early by Ctrl-C, which says what was done (a second one quits at once).
-Only one process can have a database open; verify, wal, manifest, keyspaces and top read its files
-without opening it.";
+mod examples;
 
 /// The administrator's tool for siltstone databases.
 #[derive(Debug, Parser)]
-#[command(name = "siltstone", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "siltstone", version, after_help = examples::ALL, arg_required_else_help = true)]
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -62,18 +42,34 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Put records from newline-delimited JSON: {"key": "...", "value": "..."} a line.
+    ///
+    /// The database is made if it does not exist. Bytes that are no text stand in "key_hex" and
+    /// "value_hex", and "keyspace" names another keyspace than the default one. Batches are atomic:
+    /// after an error everything up to the line that is named has been put, and nothing behind it.
+    #[command(after_help = examples::LOAD)]
     Load(Load),
     /// Print everything in a form that `load` makes the same database of.
+    ///
+    /// All keyspaces at one moment, in key order. Records of the default keyspace come first;
+    /// others name theirs, and a line that names a keyspace alone creates it with its options.
+    /// Those of the default keyspace are given whenever a database is opened, and so are no part
+    /// of it.
+    #[command(after_help = examples::DUMP)]
     Dump(Dump),
     /// Print the value of a key.
+    #[command(after_help = examples::GET)]
     Get(Get),
     /// Set a key to a value.
+    #[command(after_help = examples::PUT)]
     Put(Put),
     /// Delete keys.
+    #[command(after_help = examples::DELETE)]
     Delete(Delete),
     /// Print entries in key order.
+    #[command(after_help = examples::SCAN)]
     Scan(Scan),
     /// Print what the database holds, and what it has cost since it was opened.
+    #[command(after_help = examples::STATS)]
     Stats(OnlyDatabase),
     /// Watch a database that another process has open.
     ///
@@ -84,33 +80,48 @@ pub(crate) enum Command {
     ///
     /// With --json it prints one object a line, until the database is closed or Ctrl-C. With
     /// --once, and whenever standard output is no terminal, it prints one report and ends.
+    #[command(after_help = examples::TOP)]
     Top(Top),
     /// Print the levels of the tree.
+    #[command(after_help = examples::LEVELS)]
     Levels(OnlyDatabase),
     /// Print what writes, reads and space cost since the database was opened.
+    #[command(after_help = examples::AMPLIFICATION)]
     Amplification(OnlyDatabase),
     /// Make a consistent copy in a new directory, by hard links where that is possible.
+    #[command(after_help = examples::CHECKPOINT)]
     Checkpoint(Checkpoint),
     /// Say how something comes about.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::EXPLAIN)]
     Explain(Explain),
     /// Rewrite a key range down to the bottom of the tree.
+    #[command(after_help = examples::COMPACT)]
     Compact(Compact),
     /// Check every checksum, order, bound and count of MANIFEST, tables and log.
+    #[command(after_help = examples::VERIFY)]
     Verify(OnlyDirectory),
     /// Save what can be read of a damaged database into a new one, and say what cannot.
+    ///
+    /// Nothing is written to the damaged database. If MANIFEST cannot be read, every table that is
+    /// there counts, and what was deleted may come back where the tables that said so are gone.
+    /// Keyspaces keep their options where MANIFEST or the log still say them. Ends with 1 if
+    /// anything was lost, and names it.
+    #[command(after_help = examples::REPAIR)]
     Repair(Repair),
     /// Look at the log.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::WAL)]
     Wal(Wal),
     /// Look at the MANIFEST.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::MANIFEST)]
     Manifest(Manifest),
     /// List the keyspaces.
+    #[command(after_help = examples::KEYSPACES)]
     Keyspaces(OnlyDirectory),
     /// Print what a shell needs to complete command lines.
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(Completions),
     /// Print a manual page, or write all of them.
+    #[command(after_help = examples::MAN)]
     Man(Man),
 }
 
@@ -232,8 +243,6 @@ pub(crate) struct OnlyDirectory {
     pub(crate) db: PathBuf,
 }
 
-/// The database is made if it does not exist. Batches are atomic: after an error everything up to
-/// the line that is named has been put, and nothing behind it.
 #[derive(Args, Debug)]
 pub(crate) struct Load {
     /// The database directory.
@@ -351,9 +360,6 @@ pub(crate) struct Compact {
     pub(crate) open: Open,
 }
 
-/// All keyspaces at one moment, in key order. Records of the default keyspace come first; others
-/// name theirs, and a line that names a keyspace alone creates it with its options. Those of the
-/// default keyspace are given whenever a database is opened, and so are no part of it.
 #[derive(Args, Debug)]
 pub(crate) struct Dump {
     /// The database directory.
@@ -396,9 +402,6 @@ pub(crate) struct Checkpoint {
     pub(crate) open: Open,
 }
 
-/// Nothing is written to the damaged database. If MANIFEST cannot be read, every table that is
-/// there counts, and what was deleted may come back where the tables that said so are gone.
-/// Keyspaces keep their options where MANIFEST or the log still say them.
 #[derive(Args, Debug)]
 pub(crate) struct Repair {
     /// The directory of the damaged database.
@@ -411,6 +414,7 @@ pub(crate) struct Repair {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Explain {
     /// Show every memtable and table that a get considers, and which entry decides.
+    #[command(after_help = examples::EXPLAIN_GET)]
     Get(ExplainGet),
 }
 
@@ -429,8 +433,10 @@ pub(crate) struct ExplainGet {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Wal {
     /// Print the records of the log.
+    #[command(after_help = examples::WAL_DUMP)]
     Dump(WalDump),
     /// Check every segment of the log.
+    #[command(after_help = examples::WAL_VERIFY)]
     Verify(OnlyDirectory),
 }
 
@@ -452,6 +458,7 @@ pub(crate) struct WalDump {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Manifest {
     /// Print the edits of the live MANIFEST.
+    #[command(after_help = examples::MANIFEST_DUMP)]
     Dump(OnlyDirectory),
 }
 
@@ -470,7 +477,9 @@ pub(crate) fn place_database(args: impl IntoIterator<Item = OsString>) -> Vec<Os
         return args;
     };
     let Some(command_end) = command_end(&args) else {
-        args.insert(at, path);
+        let mut whole = OsString::from("--db=");
+        whole.push(&path);
+        args.insert(at, whole);
         return args;
     };
     if path.as_encoded_bytes().starts_with(b"-") {
@@ -480,6 +489,12 @@ pub(crate) fn place_database(args: impl IntoIterator<Item = OsString>) -> Vec<Os
     }
     args.insert(command_end, path);
     args
+}
+
+/// How often `--db` is given.
+pub(crate) fn database_count(args: &[OsString]) -> usize {
+    let options = args.iter().take_while(|arg| *arg != "--");
+    options.filter(|arg| is_database_option(arg)).count()
 }
 
 fn is_database_option(arg: &OsString) -> bool {
@@ -544,6 +559,7 @@ mod tests {
             ("s --db -x stats", "s stats ./-x"),
             ("s stats --db", "s stats --db"),
             ("s put D k -- --db", "s put D k -- --db"),
+            ("s --db D", "s --db=D"),
         ];
         for (line, want) in cases {
             assert_eq!(placed(line), want);

@@ -4,12 +4,13 @@ use serde_json::{Map, Value, json};
 use siltstone::Db;
 
 use super::args::{Checkpoint, Dump, Global, InKeyspace};
+use super::directory::refuse_inside;
 use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::records::{Encoding, OPTIONS_HEX, put_bytes};
 use super::session::{Access, keyspace_of, with_database};
-use crate::text::{bytes_for_people, count_for_people, to_hex};
+use crate::text::{bytes_for_people, counted, to_hex};
 
 const DEFAULT_KEYSPACE: &str = "default";
 
@@ -73,6 +74,7 @@ pub(crate) fn checkpoint_until(
     output: &mut Output<'_>,
 ) -> Outcome<()> {
     with_database(&args.db, &args.open, Access::READ, global, |db| {
+        refuse_inside(&args.copy, &args.db)?;
         // A copy that is complete by then stays; of one that is not, nothing does.
         let made = interrupt.during(|| close(db), || db.checkpoint(&args.copy));
         let made = made.or_else(|error| {
@@ -93,9 +95,9 @@ pub(crate) fn checkpoint_until(
             bytes => format!(" ({} copied: no links here)", bytes_for_people(bytes)),
         };
         output.line(&format!(
-            "a copy as of sequence number {}: {} tables of {}{remark}, {} of log",
+            "a copy as of sequence number {}: {} of {}{remark}, {} of log",
             made.seq,
-            count_for_people(made.table_count),
+            counted(made.table_count, "table"),
             bytes_for_people(made.linked_bytes + made.copied_bytes),
             bytes_for_people(made.log_bytes),
         ))

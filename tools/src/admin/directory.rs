@@ -3,7 +3,6 @@
 //! Never writes. A writer may be at work meanwhile, except where the lock is taken.
 
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,6 @@ use sstable::{ReadMode, ReaderOptions, TableCache, TableHandle, Verify};
 
 use super::failure::{Failure, Outcome};
 use crate::read_only_fs::ReadOnlyFs;
-use crate::text::escape;
 
 /// CURRENT is one short line.
 const CURRENT_BYTES_MAX: u64 = 4096;
@@ -41,13 +39,15 @@ impl Directory {
 
     /// The same on `fs`.
     pub(crate) fn open_on(fs: Arc<dyn FileSystem>, path: &Path) -> Outcome<Self> {
-        let no_database = || {
-            let path = escape(path.as_os_str().as_bytes());
-            Failure::trouble(format!("there is no database in {path}"))
-        };
-        let is_dir = fs.status(path)?.is_some_and(|status| status.is_dir);
-        if !is_dir {
-            return Err(no_database());
+        match fs.status(path)? {
+            None => return Err(Failure::no_database(path)),
+            Some(status) if !status.is_dir => {
+                // As an open says it.
+                return Err(Error::invalid_argument("not a directory")
+                    .with_path(path)
+                    .into());
+            }
+            Some(_) => {}
         }
         let mut files = Vec::new();
         let mut foreign = Vec::new();
@@ -61,7 +61,7 @@ impl Directory {
             }
         }
         if !has_current && files.is_empty() {
-            return Err(no_database());
+            return Err(Failure::no_database(path));
         }
         files.sort_unstable();
         foreign.sort_unstable();
@@ -157,6 +157,27 @@ impl Directory {
             None => Err(manifest.damaged("it holds no whole state")),
         }
     }
+}
+
+/// Refuses a copy, which need not be there yet, inside the database directory `dir`.
+///
+/// # Errors
+/// If it would lie there: files of one database among those of another are nobody's.
+pub(crate) fn refuse_inside(copy: &Path, dir: &Path) -> Outcome<()> {
+    // Two paths may name one place.
+    let place_of = |path: &Path| {
+        let is_here = path.as_os_str().is_empty();
+        std::fs::canonicalize(if is_here { Path::new(".") } else { path }).ok()
+    };
+    let (Some(dir), Some(place)) = (place_of(dir), copy.ancestors().find_map(place_of)) else {
+        return Ok(());
+    };
+    let is_itself = place_of(copy).is_some_and(|copy| copy == dir);
+    if place.starts_with(&dir) && !is_itself {
+        let message = "the copy must not lie inside the database itself";
+        return Err(Error::invalid_argument(message).with_path(copy).into());
+    }
+    Ok(())
 }
 
 fn is_of_the_house(name: &str) -> bool {

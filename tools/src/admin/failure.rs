@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::interrupt::EXIT_INTERRUPTED;
+use crate::text::escape;
 
 /// The result of a command.
 pub(crate) type Outcome<T> = Result<T, Failure>;
@@ -26,6 +29,14 @@ impl Failure {
     /// The caller's mistake, or a thing that is not there.
     pub(crate) fn trouble(message: impl Into<String>) -> Self {
         Self::Trouble(message.into())
+    }
+
+    /// Where a database was named, there is none.
+    pub(crate) fn no_database(dir: &Path) -> Self {
+        let dir = escape(dir.as_os_str().as_bytes());
+        Self::Trouble(format!(
+            "there is no database in {dir}; `load` or `put --create` makes one"
+        ))
     }
 
     /// A signal asked to stop; `state` says how things are.

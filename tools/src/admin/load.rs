@@ -21,7 +21,7 @@ use super::output::Output;
 use super::records::{Encoding, Line, Record, RecordReader};
 use super::session::{Access, with_database};
 use crate::say::say;
-use crate::text::{bytes_for_people, count_for_people};
+use crate::text::{bytes_for_people, counted};
 
 const NOT_COMPLETE: &str = "the load is not complete";
 /// A batch is written when it has grown to this, however few its records are.
@@ -228,11 +228,15 @@ impl Loader<'_> {
         if self.done.record_count == 0 {
             return "no record was put before that".to_owned();
         }
-        let records = count_for_people(self.done.record_count);
+        let records = counted(self.done.record_count, "record");
+        let (were, them) = match self.done.record_count {
+            1 => ("was", "it"),
+            _ => ("were", "them"),
+        };
         let line = self.done.last_line;
         format!(
-            "{records} records were put before that, up to line {line}; \
-             --skip-lines {line} goes on behind them"
+            "{records} {were} put before that, up to line {line}; \
+             --skip-lines {line} goes on behind {them}"
         )
     }
 }
@@ -279,11 +283,11 @@ fn report(done: &Done, micros: u64, output: &mut Output<'_>) -> Outcome<()> {
     }
     let skipped = match done.bad_count {
         0 => String::new(),
-        count => format!(", skipped {} malformed lines", count_for_people(count)),
+        count => format!(", skipped {}", counted(count, "malformed line")),
     };
     output.line(&format!(
-        "loaded {} records ({}) in {seconds:.2} s, {:.0} a second{skipped}",
-        count_for_people(done.record_count),
+        "loaded {} ({}) in {seconds:.2} s, {:.0} a second{skipped}",
+        counted(done.record_count, "record"),
         bytes_for_people(done.user_bytes),
         done.record_count as f64 / seconds,
     ))

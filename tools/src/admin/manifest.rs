@@ -11,7 +11,7 @@ use super::failure::Outcome;
 use super::output::{Columns, Output};
 use super::records::put_bytes;
 use crate::say::say;
-use crate::text::{bytes_for_people, count_for_people, time_of_micros};
+use crate::text::{bytes_for_people, count_for_people, counted, time_of_micros};
 
 pub(crate) fn dump(args: &OnlyDirectory, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
     let directory = Directory::open(&args.db)?;
@@ -86,10 +86,10 @@ fn print_keyspace_edit(edit: &KeyspaceEdit, output: &mut Output<'_>) -> Outcome<
         let smallest = output.one_line(&meta.smallest.user_key);
         let largest = output.one_line(&meta.largest.user_key);
         output.line(&format!(
-            "    + {level} {} {} {} entries [{smallest} .. {largest}] seq {}..{}",
+            "    + {level} {} {} {} [{smallest} .. {largest}] seq {}..{}",
             meta.number,
             bytes_for_people(meta.file_bytes),
-            count_for_people(meta.entry_count),
+            counted(meta.entry_count, "entry"),
             meta.seq_smallest,
             meta.seq_largest,
         ))?;

@@ -19,15 +19,16 @@ use serde_json::{Map, Value, json};
 use siltstone::{Db, ErrorKind, Keyspace, KeyspaceOptions};
 
 use super::args::{Global, Repair};
-use super::directory::{Directory, State};
+use super::directory::{Directory, State, refuse_inside};
 use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::records::{Encoding, put_bytes};
+use super::stretches::{Found, Stretch, read_past_damage};
 use crate::read_only_fs::{ReadOnlyFs, Reads};
-use crate::text::{count_for_people, escape};
+use crate::text::{counted, escape};
 
-mod holes;
+pub(crate) mod holes;
 mod replay;
 mod salvage;
 mod target;
@@ -57,6 +58,17 @@ impl Loss {
             offset: error.offset().unwrap_or(0),
             message: error.to_string(),
             ..Self::default()
+        }
+    }
+
+    /// Of the records in a stretch of the log.
+    fn of_stretch(stretch: &Stretch, file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            offset: stretch.offset,
+            bytes: stretch.bytes(),
+            keys: None,
+            message: stretch.message(),
         }
     }
 }
@@ -127,6 +139,7 @@ pub(crate) fn run_on(
     let fs = Arc::new(ReadOnlyFs::read_through(fs, reads));
     let directory = Directory::open_on(fs, &args.db)?;
     let _lock = directory.lock()?;
+    refuse_inside(&args.copy, &args.db)?;
     let target = Target::make(&args.copy)?;
     let mut report = Report::default();
     let plan = Plan::make(directory, Arc::clone(&holes), &mut report);
@@ -137,7 +150,8 @@ pub(crate) fn run_on(
     match report.losses.len() {
         0 => Ok(()),
         count => Err(Failure::Damage(format!(
-            "{count} places of the database could not be saved, or only in part"
+            "{} of the database could not be saved, or only in part",
+            counted(count as u64, "place")
         ))),
     }
 }
@@ -311,8 +325,10 @@ impl Known {
     /// Notes what the MANIFEST at `path` says, as far as it can be read.
     fn read(&mut self, fs: &dyn FileSystem, path: &Path) -> Outcome<()> {
         let mut reader = SegmentReader::open(fs, path)?;
-        replay::read_past_damage(&mut reader, &mut |_| {}, &mut |record| {
-            if matches!(record.meta.kind, RecordKind::Edit | RecordKind::EditPart) {
+        read_past_damage(&mut reader, &mut |found| {
+            if let Found::Record(record) = found
+                && matches!(record.meta.kind, RecordKind::Edit | RecordKind::EditPart)
+            {
                 self.take(VersionEdit::decode(record.payload)?);
             }
             Ok(())
@@ -373,7 +389,9 @@ fn print(report: &Report, global: &Global, output: &mut Output<'_>) -> Outcome<(
             format!(", keys from {from} up to {upto}")
         });
         let file = escape(loss.file.as_os_str().as_bytes());
-        let bytes = loss.bytes.map(|bytes| format!(", {bytes} bytes"));
+        let bytes = loss
+            .bytes
+            .map(|bytes| format!(", {}", counted(bytes, "byte")));
         output.line(&format!(
             "lost: {file} at {}{}{}: {}",
             loss.offset,
@@ -393,10 +411,10 @@ fn print(report: &Report, global: &Global, output: &mut Output<'_>) -> Outcome<(
         ""
     };
     output.line(&format!(
-        "saved {} entries of {} tables and {} operations of the log{whole}",
-        count_for_people(report.table_entry_count),
-        count_for_people(report.table_count),
-        count_for_people(report.log_operation_count),
+        "saved {} of {} and {} of the log{whole}",
+        counted(report.table_entry_count, "entry"),
+        counted(report.table_count, "table"),
+        counted(report.log_operation_count, "operation"),
     ))
 }
 

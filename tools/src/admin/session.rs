@@ -13,7 +13,7 @@ use siltstone::{
 use super::args::{Global, InKeyspace, Open, Recovery, Writing};
 use super::failure::{Failure, Outcome};
 use crate::say::say;
-use crate::text::{escape, from_hex};
+use crate::text::{counted, escape, from_hex};
 
 /// What a command does to a database before it can read or write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +50,7 @@ pub(crate) fn with_database<R>(
 ) -> Outcome<R> {
     let options = options(open, access, global)?;
     let db = options.open(dir).map_err(|error| match error.kind() {
-        ErrorKind::NotFound if !access.create => Failure::trouble(format!(
-            "there is no database in {}; `load` or `put --create` makes one",
-            escape(dir.as_os_str().as_bytes())
-        )),
+        ErrorKind::NotFound if !access.create => Failure::no_database(dir),
         _ => error.into(),
     })?;
     let result = work(&db);
@@ -143,8 +140,9 @@ fn remark(event: &Event, is_quiet: bool) {
             offset,
             bytes,
         } if !is_quiet => say(format_args!(
-            "remark: the log ended in a record that was not whole; {bytes} bytes dropped file={} \
+            "remark: the log ended in a record that was not whole; {} dropped file={} \
              offset={offset}",
+            counted(*bytes, "byte"),
             escape(path.as_os_str().as_bytes())
         )),
         Event::BackgroundError { error } => {

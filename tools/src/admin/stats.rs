@@ -13,7 +13,7 @@ use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::output::{Columns, Output};
 use super::session::{Access, bytes_of, keyspace_of, with_database};
-use crate::text::{bytes_for_people, count_for_people};
+use crate::text::{bytes_for_people, count_for_people, counted};
 
 pub(crate) fn stats(args: &OnlyDatabase, global: &Global, output: &mut Output<'_>) -> Outcome<()> {
     with_database(&args.db, &args.open, Access::READ, global, |db| {
@@ -138,11 +138,11 @@ impl Sum {
 
     fn line(&self) -> String {
         format!(
-            "{} tables, {}, {} entries of which {} tombstones",
-            count_for_people(self.table_count),
+            "{}, {}, {} of which {}",
+            counted(self.table_count, "table"),
             bytes_for_people(self.bytes),
-            count_for_people(self.entry_count),
-            count_for_people(self.tombstone_count),
+            counted(self.entry_count, "entry"),
+            counted(self.tombstone_count, "tombstone"),
         )
     }
 

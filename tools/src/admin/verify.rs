@@ -22,7 +22,7 @@ use super::interrupt::Interrupt;
 use super::output::Output;
 use super::wal::{check_log, dropped_remark};
 use crate::read_only_fs::ReadOnlyFs;
-use crate::text::{bytes_for_people, count_for_people, escape};
+use crate::text::{bytes_for_people, counted, escape};
 
 /// What was read, and what was found.
 #[derive(Default)]
@@ -257,14 +257,14 @@ fn print(findings: &Findings, output: &mut Output<'_>) -> Outcome<()> {
         output.line(&format!("remark: {remark}"))?;
     }
     output.line(&format!(
-        "{} tables ({}, {} entries), {} segments of the log ({}, {} records), {} edits of MANIFEST",
-        count_for_people(findings.table_count),
+        "{} ({}, {}), {} of the log ({}, {}), {} of MANIFEST",
+        counted(findings.table_count, "table"),
         bytes_for_people(findings.table_bytes),
-        count_for_people(findings.entry_count),
-        count_for_people(findings.segment_count),
+        counted(findings.entry_count, "entry"),
+        counted(findings.segment_count, "segment"),
         bytes_for_people(findings.log_bytes),
-        count_for_people(findings.record_count),
-        count_for_people(findings.edit_count),
+        counted(findings.record_count, "record"),
+        counted(findings.edit_count, "edit"),
     ))?;
     if findings.damage.is_empty() {
         let so_far = if findings.is_cut { " so far" } else { "" };

@@ -23,8 +23,9 @@ use super::interrupt::Interrupt;
 use super::operations;
 use super::output::{Columns, Output};
 use super::records::put_bytes;
+use super::stretches::missed_places;
 use crate::say::say;
-use crate::text::{bytes_for_people, count_for_people, time_of_micros};
+use crate::text::{bytes_for_people, count_for_people, counted, time_of_micros};
 
 /// How often a follower looks whether it should end.
 const FOLLOW_TIMEOUT: Duration = Duration::from_millis(250);
@@ -181,9 +182,10 @@ fn print_record(record: &Shown<'_>, is_summary: bool, output: &mut Output<'_>) -
         _ => format!("{first_seq}..{}", record.meta.last_seq()),
     };
     output.line(&format!(
-        "{seqs} {kind:?} at {}, {op_count} operations, {} bytes, {}",
+        "{seqs} {kind:?} at {}, {}, {}, {}",
         record.position,
-        record.payload.len(),
+        counted(u64::from(op_count), "operation"),
+        counted(record.payload.len() as u64, "byte"),
         time_of_micros(commit_micros),
     ))?;
     if is_summary || kind != RecordKind::Batch {
@@ -306,7 +308,18 @@ pub(crate) fn check_log(directory: &Directory, state: &State) -> Outcome<LogRepo
             report.last_seq = prepared.last_seq;
             report.dropped = prepared.dropped;
         }
-        Err(error) => report.damage.push(damage_or_failure(error)?),
+        Err(error) => {
+            let reason = damage_or_failure(error)?;
+            let places = missed_places(directory, state, &reason);
+            // They tell more of a file than where its reading first came to an end.
+            let is_told = |error: &Error| {
+                let is_in = |place: &Error| place.path() == error.path();
+                error.offset() != Some(0) && places.iter().any(is_in)
+            };
+            report.damage.push(reason);
+            report.damage.retain(|error| !is_told(error));
+            report.damage.extend(places);
+        }
     }
     Ok(report)
 }
@@ -463,8 +476,8 @@ fn print_report(report: &LogReport, output: &mut Output<'_>) -> Outcome<()> {
     }
     if report.damage.is_empty() {
         output.line(&format!(
-            "an open would accept {} records, up to sequence number {}",
-            count_for_people(report.record_count),
+            "an open would accept {}, up to sequence number {}",
+            counted(report.record_count, "record"),
             report.last_seq
         ))?;
     }

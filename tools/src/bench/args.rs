@@ -1,9 +1,10 @@
 //! The flags of `lsm-bench`: db_bench's names, so that habits and scripts carry over.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
+use base::fs::{FileSystem, OsFs};
 use base::{Error, Result};
 
 use super::workload::{self, Request};
@@ -15,6 +16,7 @@ mod switches;
 
 pub use load::LoadArgs;
 pub use mix::MixArgs;
+pub(crate) use options::in_flags;
 pub use switches::Switches;
 use switches::flag;
 
@@ -36,13 +38,17 @@ Examples:
   lsm-bench load records.ndjson.zst --key_field=id
   lsm-bench --engine=siltstone,rocksdb-db_bench --preset=peers --num=1000000
 
-Result lines are those of db_bench. Exit codes: 0 good, 2 usage or I/O, 130 ended by Ctrl-C.";
+Result lines are those of db_bench. Exit codes: 0 all is well, 1 damage was found, 2 the call is
+wrong or the system refused, 130 ended early by Ctrl-C.";
 
 /// More repeats than anybody waits for.
 const REPEATS_MAX: usize = 100;
 
 /// The shortest key: fewer bytes could not hold the numbers of a run.
 const KEY_BYTES_MIN: usize = 4;
+
+/// The longest value: more than this the engine takes only if it is told to.
+const VALUE_BYTES_MAX: usize = 256 << 20;
 
 /// Measures siltstone with the workloads, flags and result lines of db_bench.
 ///
@@ -331,6 +337,9 @@ impl Args {
         if self.switches.use_existing_db && self.db.is_none() {
             return wrong("--use_existing_db needs --db");
         }
+        if self.value_size > VALUE_BYTES_MAX || self.value_size_max > VALUE_BYTES_MAX {
+            return wrong("--value_size and --value_size_max must be at most 268435456");
+        }
         if self.value_size_min > self.value_size_max {
             return wrong("--value_size_min must not be above --value_size_max");
         }
@@ -338,7 +347,7 @@ impl Args {
             return wrong("--arrival_rate must be at least 1");
         }
         if let Some(fault) = self.mix.fault() {
-            return wrong(fault);
+            return wrong(&fault);
         }
         self.validate_comparison()
     }
@@ -349,7 +358,7 @@ impl Args {
             if self.preset.is_some() {
                 return wrong("--preset needs --engine");
             }
-            return self.report_files().map(drop);
+            return self.validate_reports();
         }
         if !(1..=REPEATS_MAX).contains(&self.repeats) {
             return wrong("--repeats must be between 1 and 100");
@@ -365,7 +374,23 @@ impl Args {
         if self.preset.is_some() && self.benchmarks != DEFAULT_BENCHMARKS {
             return wrong("--preset and --benchmarks exclude each other");
         }
-        self.report_files().map(drop)
+        self.validate_reports()
+    }
+
+    /// Whether results can be written where they are to be: better told before than after a run.
+    fn validate_reports(&self) -> Result<()> {
+        for file in self.report_files()? {
+            let dir = match file.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            let is_dir = OsFs.status(dir)?.is_some_and(|status| status.is_dir);
+            if !is_dir {
+                let message = "--report names a file in a directory that does not exist";
+                return Err(Error::invalid_argument(message).with_path(&file));
+            }
+        }
+        Ok(())
     }
 
     /// The files that results are to be written to, each with one of `endings`.

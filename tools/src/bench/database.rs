@@ -70,12 +70,21 @@ impl Database {
             clear(&self.dir)?;
             self.is_cleared = true;
         }
-        fs::create_dir_all(&OsFs, &self.dir)?;
+        let must_exist = args.switches.use_existing_db;
+        if !must_exist {
+            fs::create_dir_all(&OsFs, &self.dir)?;
+        }
         let moments = self.moments.clone();
         let options = args
             .options()
             .on_event(Arc::new(move |event: &Event| moments.note(event)));
-        let db = options.open(&self.dir)?;
+        let db = options.open(&self.dir).map_err(|error| {
+            if must_exist && error.is_not_found() {
+                let message = "there is no database; leave --use_existing_db out to make one";
+                return Error::new(error.kind(), message).with_path(&self.dir);
+            }
+            error
+        })?;
         Ok(self.db.insert(db).clone())
     }
 

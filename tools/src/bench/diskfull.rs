@@ -15,6 +15,7 @@ use super::line::as_f64;
 use super::work::Measured;
 use crate::interrupt::Stop;
 use crate::scratch::Scratch;
+use crate::text::counted;
 use crate::torture::mount::{Mount, MountKind, Mounted};
 
 /// A disk is at least so large: what a database of small segments needs to breathe.
@@ -157,11 +158,13 @@ pub(crate) fn run(track: &Track<'_>, disk: &SmallDisk) -> Result<Measured> {
     unless_full(db.close())?;
     let megabytes = |bytes: u64| as_f64(bytes) / 1_048_576.0;
     let note = format!(
-        "  a disk of {:.0} MB, full after {put_count} puts ({:.1} MB left); on it {deleted} \
-         deletes done, {refused} refused\n  with an eighth given back {RESUMED_COUNT} puts went on \
+        "  a disk of {:.0} MB, full after {} ({:.1} MB left); on it {} \
+         done, {refused} refused\n  with an eighth given back {RESUMED_COUNT} puts went on \
          in {seconds:.2} s on the same handle; {} {:.1} MB were free",
         megabytes(disk.bytes),
+        counted(put_count, "put"),
         megabytes(full_bytes),
+        counted(deleted, "delete"),
         if is_compacted {
             "after a compaction"
         } else {

@@ -12,7 +12,7 @@ use super::pace::Pace;
 use super::write;
 use crate::interrupt::Stop;
 use crate::lines::LineReader;
-use crate::text::{bytes_for_people, count_for_people};
+use crate::text::{bytes_for_people, counted};
 
 /// A batch is written when it has grown to this, however few its records are.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -76,7 +76,7 @@ impl Input {
                 format!("field {}", self.load.key_field.join(&separator)),
             ),
             ("Values", value),
-            ("Batches", format!("{} records", self.load.args.batch_size)),
+            ("Batches", counted(self.load.args.batch_size, "record")),
         ]
     }
 
@@ -84,18 +84,21 @@ impl Input {
     pub(crate) fn note(&self) -> String {
         let mean = |bytes| as_f64(bytes) / as_f64(self.count.max(1));
         let mut note = format!(
-            "  {} records of {} lines; keys of {:.1} bytes, values of {:.1} bytes on average, {} \
+            "  {} of {}; keys of {:.1} bytes, values of {:.1} bytes on average, {} \
              in all",
-            count_for_people(self.count),
-            count_for_people(self.lines.line_number()),
+            counted(self.count, "record"),
+            counted(self.lines.line_number(), "line"),
             mean(self.key_bytes),
             mean(self.value_bytes),
             bytes_for_people(self.key_bytes + self.value_bytes),
         );
         if let Some(first) = &self.first_bad {
-            let count = count_for_people(self.bad_count);
-            let skipped = "lines are no record and were skipped; the first, ";
-            note.push_str(&["\n  ", &count, " ", skipped, first].concat());
+            let lines = counted(self.bad_count, "line");
+            let skipped = match self.bad_count {
+                1 => " is no record and was skipped: ",
+                _ => " are no record and were skipped; the first, ",
+            };
+            note.push_str(&["\n  ", &lines, skipped, first].concat());
         }
         note
     }

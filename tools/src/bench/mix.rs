@@ -177,7 +177,9 @@ pub(crate) fn mixgraph(lane: &mut Lane<'_>, plan: &MixPlan) -> Result<()> {
     let start = lane.meter.last_nanos();
     let is_paced = lane.args.switches.sine_mix_rate;
     let mut pace = is_paced.then(|| Pace::held(lane.clock, sine_rate(lane.args, 0.0)));
-    let interval = (mix.sine_mix_rate_interval_milliseconds * 1_000_000).max(1_000_000);
+    let interval = mix
+        .sine_mix_rate_interval_milliseconds
+        .saturating_mul(1_000_000);
     let mut set_nanos = start;
     let count = lane.args.read_count();
     let mut done = 0;

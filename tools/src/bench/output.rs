@@ -13,7 +13,7 @@ use super::output_failed;
 use super::page;
 use super::record::{Cost, Record};
 use super::report::{self, Amplification, Returned};
-use crate::text::plain_json;
+use crate::text::{counted, plain_json};
 
 pub(crate) mod files;
 mod histogram;
@@ -69,9 +69,13 @@ impl<'a> Output<'a> {
             "siltstone:  version {}",
             env!("CARGO_PKG_VERSION")
         ))?;
-        self.say(&format!("Keys:       {} bytes each", args.key_size))?;
         self.say(&format!(
-            "Values:     {value_bytes} bytes {} ({compressed:.0} bytes after compression)",
+            "Keys:       {} each",
+            counted(args.key_size as u64, "byte")
+        ))?;
+        self.say(&format!(
+            "Values:     {} {} ({compressed:.0} after compression)",
+            counted(value_bytes as u64, "byte"),
             match args.value_size_distribution_type {
                 ValueSizeType::Fixed => "each",
                 _ => "on average",
@@ -270,8 +274,8 @@ fn cost_line(cost: &Cost) -> String {
         bytes => format!("; blocks of {} read", megabytes(bytes)),
     };
     format!(
-        "  {cpu} of processor time; {device} written to the device; {} tables, {}{read}",
-        cost.table_count,
+        "  {cpu} of processor time; {device} written to the device; {}, {}{read}",
+        counted(cost.table_count, "table"),
         megabytes(cost.table_bytes)
     )
 }

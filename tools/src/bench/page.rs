@@ -9,7 +9,7 @@ use super::args::Args;
 use super::line::as_f64;
 use super::record::Record;
 use super::report::{Amplification, LiveBytes, ratio, text};
-use crate::text::{count_for_people, time_of_micros};
+use crate::text::{count_for_people, counted, time_of_micros};
 
 mod amplification;
 mod chart;
@@ -105,13 +105,13 @@ fn micros(micros: f64) -> String {
 pub(crate) fn run(args: &Args, records: &[Record], amplification: &Amplification) -> String {
     let now = SystemClock::new().now_micros();
     let lead = format!(
-        "siltstone {} | {} | {} keys of {} bytes, values of {} bytes, {} thread(s), seed {}",
+        "siltstone {} | {} | {} of {}, values of {}, {}, seed {}",
         env!("CARGO_PKG_VERSION"),
         time_of_micros(now),
-        count_for_people(args.num),
-        args.key_size,
-        args.value_size,
-        args.threads,
+        counted(args.num, "key"),
+        counted(args.key_size as u64, "byte"),
+        counted(args.value_size as u64, "byte"),
+        counted(args.threads as u64, "thread"),
         args.seed
     );
     let named = named(records);

@@ -14,7 +14,7 @@ use super::args::Args;
 use super::lane::{Track, run_lanes};
 use super::moments::Moments;
 use super::work::Measured;
-use crate::text::{bytes_for_people, count_for_people};
+use crate::text::{bytes_for_people, counted};
 
 /// What a process says when it has done its work and holds its database open.
 pub(crate) const HOLDING: &str = "holding the database open";
@@ -138,8 +138,8 @@ pub(crate) fn open(track: &Track<'_>, moments: &Moments) -> Result<(Measured, Db
     let db = opened.into_inner().expect("the one lane has opened it");
     let measured = Measured {
         note: Some(format!(
-            "  killed after its last write; {} operations replayed{log}",
-            count_for_people(count)
+            "  killed after its last write; {} replayed{log}",
+            counted(count, "operation")
         )),
         ..meters.into()
     };

@@ -30,6 +30,7 @@ use super::work::{self, Measured};
 use super::workload::{Request, Workload};
 use super::write::{self, WritePlan};
 use crate::interrupt::Stop;
+use crate::text::counted;
 
 /// A run of `lsm-bench`.
 pub(crate) struct Runner<'a> {
@@ -303,8 +304,8 @@ impl<'a> Runner<'a> {
         run_lanes(&track, 1, |_, lane| write::write(lane, &plan))?;
         track.progress.finish_and_clear();
         let note = format!(
-            "(the database was empty: {} entries written first)",
-            plan.count
+            "(the database was empty: {} written first)",
+            counted(plan.count, "entry")
         );
         self.output.say(&note)
     }

@@ -16,6 +16,7 @@ use super::streams;
 use super::tables;
 use super::workload::Workload;
 use super::write::{self, WritePlan};
+use crate::text::counted;
 
 /// What came of a workload.
 pub(crate) struct Measured {
@@ -165,12 +166,13 @@ fn beside(track: &Track<'_>, workload: Workload) -> Result<Measured> {
     let outcome = Outcome::merge(&[other]);
     let rate = as_f64(outcome.done) / outcome.elapsed_seconds.max(1e-9);
     let what = match workload {
-        Workload::ReadWhileScanning => "scan: {count} entries",
-        Workload::TimeSeries => "writer of rows: {count} rows",
-        _ => "writer: {count} writes",
+        Workload::ReadWhileScanning => ("scan", "entry"),
+        Workload::TimeSeries => ("writer of rows", "row"),
+        _ => ("writer", "write"),
     };
-    let what = what.replace("{count}", &outcome.done.to_string());
-    let mut note = format!("  beside it one {what}, {rate:.0} a second");
+    let (who, noun) = what;
+    let count = counted(outcome.done, noun);
+    let mut note = format!("  beside it one {who}: {count}, {rate:.0} a second");
     if workload == Workload::TimeSeries {
         let read = Outcome::merge(&meters);
         let row_bytes = (streams::ROW_KEY_BYTES + Lengths::of(track.args).mean()) as u64;

@@ -20,9 +20,14 @@ Examples:
   sst-dump 000012.sst --command=hist            lengths of keys, values and blocks
   sst-dump anything --command=identify          what a file is
 
-Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong or the system refused, 130 a
-signal ended it.
+Exit codes: 0 all is well, 1 damage was found, 2 the call is wrong, a file is no table, or the
+system refused, 130 a signal ended it. A file with the name of a table is one: damage if it is not.
 Tables are only read; the database may be open elsewhere.";
+
+/// As the engine has it.
+const BLOCK_BYTES_MIN: u64 = 64;
+/// As the engine has it.
+const BLOCK_BYTES_MAX: u64 = 4 << 20;
 
 /// Looks into the tables of siltstone databases.
 #[derive(Debug, Parser)]
@@ -41,7 +46,7 @@ pub(super) struct CommandLine {
     /// Print keys and values as hexadecimal digits.
     #[arg(long = "output_hex")]
     pub(super) output_hex: bool,
-    /// The keys of --from, --to and --prefix are hexadecimal digits.
+    /// The keys of --from, --to, --prefix and --key are hexadecimal digits.
     #[arg(long = "input_key_hex")]
     input_key_hex: bool,
     /// check, scan: begin at this key.
@@ -56,9 +61,9 @@ pub(super) struct CommandLine {
     /// explain: the key to look for.
     #[arg(long, value_name = "KEY")]
     key: Option<OsString>,
-    /// recompress: sizes of blocks before compression.
+    /// recompress: sizes of blocks before compression, from 64 to 4M.
     #[arg(long = "block_size", value_name = "BYTES", value_delimiter = ',',
-          value_parser = parse_bytes, default_value = "4K")]
+          value_parser = parse_block_size, default_value = "4K")]
     pub(super) block_sizes: Vec<u64>,
     /// recompress: codecs to try.
     #[arg(
@@ -85,6 +90,13 @@ pub(super) struct CommandLine {
     /// Print one JSON object a line.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+fn parse_block_size(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    let range = BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX;
+    let bytes = range.contains(&bytes).then_some(bytes);
+    bytes.ok_or_else(|| "blocks have from 64 bytes to 4M".to_owned())
 }
 
 /// What is done with each table.

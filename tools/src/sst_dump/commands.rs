@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::render::{self, Bytes};
 use crate::random::Random;
 use crate::say::say;
-use crate::text::{bytes_for_people, count_for_people, json_line};
+use crate::text::{bytes_for_people, count_for_people, counted, json_line};
 
 /// So many hashes that belong to no key are asked of a filter.
 const FILTER_PROBE_COUNT: u64 = 100_000;
@@ -175,12 +175,12 @@ impl<'a> Session<'a> {
         }
         writeln!(
             self.out,
-            "summary: {} tables, {} bad, {}, {} entries, {} tombstones, {} of keys and values",
-            count_for_people(totals.tables),
+            "summary: {}, {} bad, {}, {}, {}, {} of keys and values",
+            counted(totals.tables, "table"),
             count_for_people(totals.bad_tables),
             bytes_for_people(totals.file_bytes),
-            count_for_people(totals.entries),
-            count_for_people(totals.tombstones),
+            counted(totals.entries, "entry"),
+            counted(totals.tombstones, "tombstone"),
             bytes_for_people(totals.raw_bytes),
         )
     }
@@ -210,7 +210,7 @@ impl<'a> Session<'a> {
     fn check(&mut self, table: &Table, reader: &Arc<TableReader>) -> std::result::Result<(), Stop> {
         let count = self.walk(reader, |_, _, _| Ok(()))?;
         let fields = [("status", "good".into()), ("entries", count.into())];
-        let line = format!("good, {} entries read", count_for_people(count));
+        let line = format!("good, {} read", counted(count, "entry"));
         Ok(self.result(table, &line, &fields)?)
     }
 
@@ -264,12 +264,12 @@ impl<'a> Session<'a> {
         let report = reader.verify()?;
         let [_, deletes, puts, ..] = report.count_by_kind;
         let line = format!(
-            "verified, {} data blocks, {} entries, {} puts, {} tombstones, {} user keys",
-            count_for_people(report.block_count),
-            count_for_people(report.entry_count),
-            count_for_people(puts),
-            count_for_people(deletes),
-            count_for_people(report.user_key_count),
+            "verified, {}, {}, {}, {}, {}",
+            counted(report.block_count, "data block"),
+            counted(report.entry_count, "entry"),
+            counted(puts, "put"),
+            counted(deletes, "tombstone"),
+            counted(report.user_key_count, "user key"),
         );
         let fields = [
             ("status", "verified".into()),
@@ -355,9 +355,9 @@ impl<'a> Session<'a> {
         #[expect(clippy::cast_precision_loss, reason = "three digits are shown of it")]
         let percent = 100.0 * passed as f64 / FILTER_PROBE_COUNT as f64;
         let line = format!(
-            "{policy}, {}, {} keys, {percent:.2}% of absent keys pass",
+            "{policy}, {}, {}, {percent:.2}% of absent keys pass",
             bytes_for_people(properties.filter_bytes),
-            count_for_people(properties.user_key_count),
+            counted(properties.user_key_count, "key"),
         );
         let fields = [
             ("filter_policy", policy.as_str().into()),

@@ -10,6 +10,7 @@ use super::Stop;
 use super::commands::{Session, named};
 use super::find::Table;
 use super::render;
+use crate::text::counted;
 
 /// So many versions of the key are shown.
 const VERSIONS_MAX: usize = 100;
@@ -55,7 +56,8 @@ impl Session<'_> {
             let (seq, kind) = (cursor.key().seq, cursor.key().kind);
             let (bytes, offset) = (cursor.value().len(), cursor.block_offset());
             lines.push(format!(
-                "seq:{seq}, type:{kind}, {bytes} bytes in the block at {offset}"
+                "seq:{seq}, type:{kind}, {} in the block at {offset}",
+                counted(bytes as u64, "byte")
             ));
             versions.push(json!({
                 "seq": seq.get(),

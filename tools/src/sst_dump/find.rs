@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use base::FileKind;
 use base::fs::{FileSystem, OsFs};
+use clap::ValueEnum;
+
+use super::args::Command;
 
 /// A table that was named, or lies in a directory that was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub(super) fn tables(paths: &[PathBuf]) -> Result<Vec<Table>, String> {
     for path in paths {
         let status = OsFs.status(path).map_err(|error| error.to_string())?;
         match status {
-            None => return Err(format!("no such file or directory: {}", path.display())),
+            None => return Err(missing(path)),
             Some(status) if status.is_dir => in_directory(path, &mut tables)?,
             Some(status) => tables.push(Table {
                 path: path.clone(),
@@ -34,6 +37,19 @@ pub(super) fn tables(paths: &[PathBuf]) -> Result<Vec<Table>, String> {
         }
     }
     Ok(tables)
+}
+
+fn missing(path: &Path) -> String {
+    let shown = path.display();
+    let is_command = path
+        .to_str()
+        .is_some_and(|word| Command::from_str(word, false).is_ok());
+    let hint = if is_command {
+        format!("; what to do is said by --command={shown}")
+    } else {
+        String::new()
+    };
+    format!("no such file or directory: {shown}{hint}")
 }
 
 fn in_directory(dir: &Path, tables: &mut Vec<Table>) -> Result<(), String> {

@@ -13,8 +13,13 @@ use super::Stop;
 use super::commands::{Session, named, open};
 use super::find::Table;
 use super::render;
-use crate::text::{bytes_for_people, count_for_people, to_hex};
+use crate::text::{bytes_for_people, counted, to_hex};
 
+/// What is said of a file whose end is not that of a table.
+const ENDS_OTHERWISE: [&str; 2] = [
+    "file is shorter than a table's footer",
+    "not a table: the magic number is missing",
+];
 /// Read at once while a checksum is computed.
 const PIECE_BYTES: u64 = 64 << 10;
 
@@ -195,8 +200,9 @@ impl Session<'_> {
         }
         writeln!(
             self.out,
-            "block {at} at {offset}: {len} bytes {stored}, {} entries of {}, {} .. {}",
-            count_for_people(block.entry_count),
+            "block {at} at {offset}: {} {stored}, {} of {}, {} .. {}",
+            counted(u64::from(len), "byte"),
+            counted(block.entry_count, "entry"),
             bytes_for_people(block.raw_bytes),
             self.bytes.quoted(&block.first),
             self.bytes.quoted(&block.last),
@@ -211,15 +217,8 @@ impl Session<'_> {
             Err(error) if error.is_corruption() => error,
             Err(error) => return Err(error.into()),
         };
-        let file = OsFs.open_untrusted(&table.path)?;
-        let Ok(segment) = SegmentReader::new(file) else {
+        let Some((what, segment)) = made_of_records(table) else {
             return Err(error.into());
-        };
-        // Both are made of records; only the name tells them apart.
-        let name = table.path.file_name().and_then(|name| name.to_str());
-        let what = match name.and_then(FileKind::parse) {
-            Some((FileKind::Manifest, _)) => "MANIFEST",
-            _ => "segment of the log",
         };
         let header = segment.header();
         let line = format!(
@@ -238,9 +237,9 @@ impl Session<'_> {
     fn identified_table(&mut self, table: &Table, reader: &TableReader) -> Result<(), Stop> {
         let properties = reader.properties()?;
         let line = format!(
-            "table, file id {:#018x}, {} entries, keyspace {}, made for {}",
+            "table, file id {:#018x}, {}, keyspace {}, made for {}",
             reader.file_id(),
-            count_for_people(properties.entry_count),
+            counted(properties.entry_count, "entry"),
             properties.keyspace,
             properties.level,
         );
@@ -253,6 +252,36 @@ impl Session<'_> {
         ];
         Ok(self.result(table, &line, &fields)?)
     }
+}
+
+/// What a file is that has the form of a log.
+fn made_of_records(table: &Table) -> Option<(&'static str, SegmentReader)> {
+    let file = OsFs.open_untrusted(&table.path).ok()?;
+    let segment = SegmentReader::new(file).ok()?;
+    // Both are made of records; only the name tells them apart.
+    let name = table.path.file_name().and_then(|name| name.to_str());
+    let what = match name.and_then(FileKind::parse) {
+        Some((FileKind::Manifest, _)) => "MANIFEST",
+        _ => "segment of the log",
+    };
+    Some((what, segment))
+}
+
+/// `error`, or what the file is instead of a table: one that neither ends as a table does nor has
+/// the name of one is none, and so not damaged.
+pub(super) fn judged(table: &Table, error: Error) -> Error {
+    let text = error.to_string();
+    let ends_otherwise = ENDS_OTHERWISE.iter().any(|message| text.contains(message));
+    let is_named = table.path.extension().is_some_and(|ending| ending == "sst");
+    if !error.is_corruption() || !ends_otherwise || is_named {
+        return error;
+    }
+    let message = match made_of_records(table) {
+        Some(("MANIFEST", _)) => "not a table but a MANIFEST; `siltstone manifest dump` prints it",
+        Some(_) => "not a table but a segment of the log; `siltstone wal dump` prints it",
+        None => "not a table, and nothing else of a database that can be told by its content",
+    };
+    Error::invalid_argument(message).with_path(&table.path)
 }
 
 /// What was seen of a data block.

@@ -144,10 +144,19 @@ fn identify_tells_the_files_of_a_database_apart() {
             assert!(ended.good().contains(": segment of the log, number "));
             seen[1] += 1;
         } else {
-            assert_eq!(ended.code, Some(1), "{ended:?}");
+            assert_eq!(ended.code, Some(2), "{ended:?}");
         }
     }
     assert!(seen[0] == 1 && seen[1] >= 1, "{seen:?}");
+    // Other commands say what it is, and how to look into it.
+    for entry in OsFs.list(&fixture.path("db")).expect("there") {
+        let what = match FileKind::parse(&entry.name) {
+            Some((FileKind::Segment, _)) => "but a segment of the log; `siltstone wal dump`",
+            Some((FileKind::Manifest, _)) => "but a MANIFEST; `siltstone manifest dump`",
+            _ => continue,
+        };
+        fixture.run(&format!("DIR/db/{}", entry.name)).code(2, what);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Whatever is asked for is returned, with bytes in their place that nobody has written: checksums
 //! then find what was lost with them, and no more than that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base::FileKind;
 use base::error::{ErrorKind, Result};
@@ -30,7 +30,7 @@ pub(super) struct Hole {
 
 /// Those found so far. Neighbours count as one.
 #[derive(Debug, Default)]
-pub(super) struct Holes(Mutex<Vec<Hole>>);
+pub(crate) struct Holes(Mutex<Vec<Hole>>);
 
 impl Holes {
     /// The first one in a file of `kind`.
@@ -38,6 +38,15 @@ impl Holes {
         let holes = self.0.lock();
         let found = holes.iter().find(|hole| hole.kind() == Some(kind));
         found.cloned()
+    }
+
+    /// What the disk said of one between two places of the file at `path`.
+    pub(crate) fn message_in(&self, path: &Path, from: u64, to: u64) -> Option<String> {
+        let holes = self.0.lock();
+        let found = holes
+            .iter()
+            .find(|hole| hole.file == path && hole.offset < to && from < hole.end);
+        found.map(|hole| hole.message.clone())
     }
 
     /// Says of each loss which place of the disk it is due to, and names those that cost nothing.
@@ -132,72 +141,41 @@ impl Hole {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use base::fs::MemoryFile;
     use base::fs::fault::{FaultError, OpKind};
+    use base::fs::{FileSystem, OsFs};
+    use base::sync::Arc;
 
     use super::*;
+    use crate::read_only_fs::ReadOnlyFs;
 
     /// Reads fail that touch any of these bytes.
     #[derive(Debug)]
-    struct Scratched(MemoryFile, Vec<u64>);
+    struct Scratches(Vec<u64>);
 
-    impl File for Scratched {
-        fn path(&self) -> &Path {
-            self.0.path()
-        }
-
-        fn len(&self) -> Result<u64> {
-            self.0.len()
-        }
-
-        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+    impl Reads for Scratches {
+        fn read_at(&self, file: &dyn File, offset: u64, buffer: &mut [u8]) -> Result<usize> {
             let end = offset + buffer.len() as u64;
-            if self.1.iter().any(|at| (offset..end).contains(at)) {
-                return Err(FaultError::Eio.to_error(OpKind::Read, self.path()));
+            if self.0.iter().any(|at| (offset..end).contains(at)) {
+                return Err(FaultError::Eio.to_error(OpKind::Read, file.path()));
             }
-            self.0.read_at(offset, buffer)
-        }
-
-        fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-            self.0.write_at(offset, bytes)
-        }
-
-        fn set_len(&self, len: u64) -> Result<()> {
-            self.0.set_len(len)
-        }
-
-        fn reserve(&self, len: u64) -> Result<bool> {
-            self.0.reserve(len)
-        }
-
-        fn sync(&self) -> Result<()> {
-            self.0.sync()
-        }
-
-        fn start_writeback(&self, offset: u64, len: u64) {
-            self.0.start_writeback(offset, len);
-        }
-
-        fn map(&self, access: base::fs::Access) -> Result<base::fs::Mapping> {
-            self.0.map(access)
+            file.read_at(offset, buffer)
         }
     }
 
     #[test]
     fn only_what_the_disk_refuses_is_missing() {
-        let path = Path::new("000007.sst");
-        let bytes = vec![b'x'; 30_000];
-        let file = Scratched(
-            MemoryFile::new(path, bytes),
-            vec![9_000, 12_287, 12_288, 29_999],
-        );
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("000007.sst");
+        let written = OsFs.create(&path).expect("a new file");
+        written.write_at(0, &vec![b'x'; 30_000]).expect("written");
+        let scratches = Arc::new(Scratches(vec![9_000, 12_287, 12_288, 29_999]));
+        let disk = ReadOnlyFs::read_through(Arc::new(OsFs), scratches);
+        let file = disk.open(&path).expect("it is there");
         let holes = Holes::default();
         let mut buffer = vec![0; 40_000];
         for _ in 0..2 {
             let read = holes
-                .read_at(&file, 100, &mut buffer)
+                .read_at(&*file, 100, &mut buffer)
                 .expect("it is filled");
             assert_eq!(read, 29_900);
             for (at, byte) in (100..30_000).zip(&buffer) {
@@ -209,6 +187,8 @@ mod tests {
         let found: Vec<_> = found.iter().map(|hole| (hole.offset, hole.end)).collect();
         assert_eq!(found, [(8_192, 16_384), (28_672, 30_000)]);
         assert!(holes.find(FileKind::Table).is_some());
+        assert!(holes.message_in(&path, 0, 9_000).is_some());
+        assert_eq!(holes.message_in(&path, 16_384, 28_672), None);
         assert_eq!(holes.find(FileKind::Segment), None);
     }
 }

@@ -1,6 +1,5 @@
 //! What the log holds beyond the tables, record by record, past damage where there is any.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use base::error::{Error, Result};
 use base::fs::OverlayFs;
 use base::sync::Arc;
 use base::{FileKind, InternalKey, KeyKind, KeyspaceId, SequenceNumber};
-use log::{Ending, Record, RecordKind, RecordMeta, Replay, SegmentReader};
+use log::{Record, RecordKind, RecordMeta, Replay, SegmentReader};
 use siltstone::{Db, Keyspace, WriteBatch};
 use sstable::{ScanMode, TableReader};
 
@@ -18,6 +17,7 @@ use super::super::directory::{Directory, State};
 use super::super::failure::Outcome;
 use super::super::interrupt::Interrupt;
 use super::super::operations::{self, Operation};
+use super::super::stretches::{Before, Found, is_numbered, read_past_damage};
 use super::super::wal;
 use super::{Known, Loss, Made, Plan, Report, make_keyspace, salvage};
 
@@ -42,8 +42,10 @@ fn segments(directory: &Directory, report: &mut Report) -> Vec<SegmentReader> {
 pub(super) fn collect_names(directory: &Directory, known: &mut Known) {
     // What cannot be read is reported when it is replayed.
     for mut reader in segments(directory, &mut Report::default()) {
-        let noted = read_past_damage(&mut reader, &mut |_| {}, &mut |record| {
-            note_names(record, known);
+        let noted = read_past_damage(&mut reader, &mut |found| {
+            if let Found::Record(record) = found {
+                note_names(record, known);
+            }
             Ok(())
         });
         // As above.
@@ -78,86 +80,6 @@ fn created(payload: &[u8]) -> std::result::Result<(KeyspaceId, Made), Malformed>
         options: reader.rest().to_vec(),
     };
     Ok((id, made))
-}
-
-/// A stretch of a segment that cannot be read.
-pub(super) struct Stretch {
-    offset: u64,
-    /// Where records follow it, if they do.
-    later: Option<u64>,
-    error: Option<Error>,
-}
-
-impl Stretch {
-    fn into_loss(self, path: &Path) -> Loss {
-        let message = match (self.error, self.later) {
-            (Some(error), _) => error.to_string(),
-            (None, Some(_)) => "records of the log cannot be read; later ones can".to_owned(),
-            (None, None) => "the log ends in a record that is not whole".to_owned(),
-        };
-        Loss {
-            file: path.to_owned(),
-            offset: self.offset,
-            bytes: self.later.map(|later| later.saturating_sub(self.offset)),
-            keys: None,
-            message,
-        }
-    }
-}
-
-/// Hands every record that can be read to `visit`, and every stretch that cannot to `lose`.
-///
-/// # Errors
-/// Those of `visit`, and no others.
-pub(super) fn read_past_damage(
-    reader: &mut SegmentReader,
-    lose: &mut dyn FnMut(Stretch),
-    visit: &mut dyn FnMut(&Record<'_>) -> Outcome<()>,
-) -> Outcome<()> {
-    loop {
-        let offset = reader.position().offset;
-        match reader.next() {
-            Ok(Some(record)) => {
-                visit(&record)?;
-                continue;
-            }
-            Ok(None) => {}
-            Err(error) => {
-                lose(Stretch {
-                    offset,
-                    later: None,
-                    error: Some(error),
-                });
-                return Ok(());
-            }
-        }
-        let (offset, later) = match reader.ending() {
-            Ending::Damaged {
-                offset,
-                later_offset,
-                ..
-            } => (offset, Some(later_offset)),
-            Ending::Torn { offset } => (offset, None),
-            _ => return Ok(()),
-        };
-        lose(Stretch {
-            offset,
-            later,
-            error: None,
-        });
-        match later {
-            Some(later) => reader.skip_to(later),
-            None => return Ok(()),
-        }
-    }
-}
-
-/// Whether the record takes sequence numbers, and so has a place among the writes.
-fn is_numbered(record: &Record<'_>) -> bool {
-    matches!(
-        record.meta.kind,
-        RecordKind::Batch | RecordKind::KeyspaceCreate | RecordKind::KeyspaceDrop
-    )
 }
 
 /// Applies what the log holds beyond the tables.
@@ -291,25 +213,23 @@ impl Replayer<'_> {
         for mut reader in segments(&self.plan.directory, report) {
             let path = reader.path().to_owned();
             // What could not be read since the last record that could.
-            let stretches = RefCell::new(Vec::new());
-            let mut inner = Report::default();
-            read_past_damage(
-                &mut reader,
-                &mut |stretch| stretches.borrow_mut().push(stretch.into_loss(&path)),
-                &mut |record| {
-                    let mut stretches = stretches.borrow_mut();
-                    if is_numbered(record) && record.meta.first_seq <= floor.plus(1) {
-                        // Whatever lies before it in this segment is in tables.
-                        stretches.clear();
-                    } else if is_numbered(record) {
-                        inner.losses.append(&mut stretches);
+            let mut pending = Vec::new();
+            read_past_damage(&mut reader, &mut |found| {
+                let record = match found {
+                    Found::Stretch(stretch) => {
+                        pending.push(Loss::of_stretch(&stretch, &path));
+                        return Ok(());
                     }
-                    self.apply(record, &mut inner)
-                },
-            )?;
-            report.losses.append(&mut inner.losses);
-            report.losses.append(&mut stretches.into_inner());
-            report.remarks.append(&mut inner.remarks);
+                    Found::Record(record) => record,
+                };
+                match Before::of(record, floor) {
+                    Before::Flushed => pending.clear(),
+                    Before::Missed => report.losses.append(&mut pending),
+                    Before::Unknown => {}
+                }
+                self.apply(record, report)
+            })?;
+            report.losses.append(&mut pending);
         }
         Ok(())
     }

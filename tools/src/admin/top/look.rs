@@ -16,7 +16,7 @@ use siltstone::StatsFile;
 use super::people::time;
 use crate::admin::directory::Directory;
 use crate::admin::failure::{Failure, Outcome};
-use crate::text::escape;
+use crate::text::{counted, escape};
 
 /// A file is late that is older than so many of its intervals, and this much.
 const LATE_INTERVALS: u32 = 3;
@@ -186,6 +186,7 @@ impl Told {
             ));
         }
         let failures = file.stats.stats_file_failure_count;
-        (failures > 0).then(|| format!("the stats file could not be written {failures} times"))
+        let failures = (failures > 0).then(|| counted(failures, "time"));
+        failures.map(|times| format!("the stats file could not be written {times}"))
     }
 }

@@ -8,7 +8,7 @@ use siltstone::{KeyspaceStats, LevelStats, StatsFile, ThrottleStats};
 use super::people::{Grid, UNKNOWN, bytes_rate, count, percent, rate, time, up_time};
 use super::rates::{Flow, PartRate, Rates};
 use super::watch::{Seen, Watch};
-use crate::text::{bytes_for_people, escape};
+use crate::text::{bytes_for_people, counted, escape};
 
 /// Names of keyspaces are cut to so many columns.
 const NAME_WIDTH_MAX: usize = 24;
@@ -206,10 +206,10 @@ pub(super) fn facts(watch: &Watch) -> Vec<Line> {
             both(|rates| rates.found_share),
         ),
         format!(
-            "disk         tables {}; log {} in {} segments",
+            "disk         tables {}; log {} in {}",
             bytes_for_people(stats.table_bytes()),
             bytes_for_people(stats.log_disk_bytes),
-            count(stats.log_segment_count),
+            counted(stats.log_segment_count, "segment"),
         ),
         amplification(watch, seen),
     ];

@@ -1,5 +1,7 @@
 //! The flags of `mixgraph`: what the keys, values, scans and rates of a social graph look like.
 
+use super::VALUE_BYTES_MAX;
+
 /// Makes a group of numbers, each with the value that it has unless it is given, and the name of
 /// that in the help.
 macro_rules! numbers {
@@ -77,17 +79,51 @@ numbers! {
 
 impl MixArgs {
     /// What is wrong with the numbers, if anything.
-    pub(super) fn fault(&self) -> Option<&'static str> {
+    pub(super) fn fault(&self) -> Option<String> {
+        let wrong = |fault: &str| Some(fault.to_owned());
         let parts = [self.mix_get_ratio, self.mix_put_ratio, self.mix_seek_ratio];
         if parts.iter().any(|part| !(0.0..=1.0).contains(part)) || parts.iter().sum::<f64>() <= 0.0
         {
-            return Some("--mix_get_ratio, --mix_put_ratio and --mix_seek_ratio are parts of 1");
+            return wrong("--mix_get_ratio, --mix_put_ratio and --mix_seek_ratio are parts of 1");
+        }
+        let shapes = [
+            (self.key_dist_a, "--key_dist_a"),
+            (self.key_dist_b, "--key_dist_b"),
+            (self.keyrange_dist_a, "--keyrange_dist_a"),
+            (self.keyrange_dist_b, "--keyrange_dist_b"),
+            (self.keyrange_dist_c, "--keyrange_dist_c"),
+            (self.keyrange_dist_d, "--keyrange_dist_d"),
+            (self.value_theta, "--value_theta"),
+            (self.value_k, "--value_k"),
+            (self.value_sigma, "--value_sigma"),
+            (self.iter_theta, "--iter_theta"),
+            (self.iter_k, "--iter_k"),
+            (self.iter_sigma, "--iter_sigma"),
+            (self.sine_a, "--sine_a"),
+            (self.sine_b, "--sine_b"),
+            (self.sine_c, "--sine_c"),
+            (self.sine_d, "--sine_d"),
+        ];
+        if let Some((_, flag)) = shapes.iter().find(|(number, _)| !number.is_finite()) {
+            return Some(format!("{flag} must be a finite number"));
+        }
+        if self.value_sigma <= 0.0 || self.iter_sigma <= 0.0 {
+            return wrong("--value_sigma and --iter_sigma must be above 0");
+        }
+        if self.sine_d + self.sine_a.abs() <= 0.0 {
+            return wrong("--sine_a and --sine_d give no rate that is ever above 0");
+        }
+        if self.sine_mix_rate_interval_milliseconds == 0 {
+            return wrong("--sine_mix_rate_interval_milliseconds must be at least 1");
+        }
+        if self.mix_max_value_size > VALUE_BYTES_MAX as u64 {
+            return wrong("--mix_max_value_size must be at most 268435456");
         }
         if self.keyrange_num == 0 {
-            return Some("--keyrange_num must be at least 1");
+            return wrong("--keyrange_num must be at least 1");
         }
         if self.mix_max_value_size == 0 || self.mix_max_scan_len == 0 {
-            return Some("--mix_max_value_size and --mix_max_scan_len must be at least 1");
+            return wrong("--mix_max_value_size and --mix_max_scan_len must be at least 1");
         }
         None
     }

@@ -2,9 +2,43 @@
 
 use std::time::Duration;
 
+use base::{Error, ErrorKind};
 use siltstone::{Compression, FilterPolicy, LogAppend, Options, ReadMode};
 
 use super::{Args, CompressionType, LogAppendName, ReadModeName};
+
+/// Options of the engine, and the flags that they are set by.
+const FLAGS: [(&str, &str); 9] = [
+    ("cache_bytes", "--cache_size"),
+    ("memtable_bytes_max", "--write_buffer_size"),
+    ("table_bytes_target", "--target_file_size_base"),
+    ("level_base_bytes", "--max_bytes_for_level_base"),
+    ("level_fan_out", "--max_bytes_for_level_multiplier"),
+    (
+        "level0_table_count_trigger",
+        "--level0_file_num_compaction_trigger",
+    ),
+    ("block_bytes_target", "--block_size"),
+    (
+        "compaction_threads",
+        "--max_background_jobs and --subcompactions",
+    ),
+    ("filter bits_per_key", "--bloom_bits"),
+];
+
+/// `error` of an open, in the words of the command line.
+pub(crate) fn in_flags(error: Error) -> Error {
+    if error.kind() != ErrorKind::InvalidArgument {
+        return error;
+    }
+    let text = error.to_string();
+    let mut flags = FLAGS.iter();
+    match flags.find(|(option, _)| text.contains(&format!("option={option} "))) {
+        Some((_, flag)) => error.context(flag),
+        None if text.contains("option=zstd level ") => error.context("--compression_level"),
+        None => error,
+    }
+}
 
 impl Args {
     /// The engine's options, its own default wherever no flag was given.

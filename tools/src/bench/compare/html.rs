@@ -7,20 +7,19 @@ use super::results::Results;
 use super::table::{Line, Table};
 use crate::bench::args::Args;
 use crate::bench::page::{self, Peer, PeerLine};
-use crate::text::{count_for_people, time_of_micros};
+use crate::text::{counted, time_of_micros};
 
 /// The whole page.
 pub(super) fn page(results: &Results, args: &Args, table: &Table, is_interrupted: bool) -> String {
     let lead = format!(
-        "siltstone {} | {} | {} keys of {} bytes, values of {} bytes, seed {}; medians of {} \
-         interleaved run(s){}",
+        "siltstone {} | {} | {} of {}, values of {}, seed {}; medians of {}{}",
         env!("CARGO_PKG_VERSION"),
         time_of_micros(SystemClock::new().now_micros()),
-        count_for_people(args.num),
-        args.key_size,
-        args.value_size,
+        counted(args.num, "key"),
+        counted(args.key_size as u64, "byte"),
+        counted(args.value_size as u64, "byte"),
         args.seed,
-        args.repeats,
+        counted(args.repeats as u64, "interleaved run"),
         if is_interrupted {
             "; interrupted: rows are missing"
         } else {

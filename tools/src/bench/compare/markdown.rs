@@ -10,7 +10,7 @@ use super::table::{Line, Table, Unit};
 use crate::bench::args::{Args, EngineSettings};
 use crate::bench::engine::EngineName;
 use crate::bench::line::as_f64;
-use crate::text::{count_for_people, time_of_micros};
+use crate::text::{counted, time_of_micros};
 
 /// What makes the comparison fair, and where it is not.
 pub(super) const NOTES: &str = "\
@@ -76,17 +76,16 @@ fn header(results: &Results, args: &Args) -> String {
     };
     let command: Vec<String> = std::env::args().skip(1).collect();
     format!(
-        "- date: {date}\n- machine: {}\n- command: `lsm-bench {}`\n- {} keys of {} bytes, values \
-         of {} bytes that compress to {:.0} %, seed {}\n- medians of {} interleaved run(s); \
-         settings: {settings}\n",
+        "- date: {date}\n- machine: {}\n- command: `lsm-bench {}`\n- {} of {}, values of {} \
+         that compress to {:.0} %, seed {}\n- medians of {}; settings: {settings}\n",
         machine(),
         command.join(" "),
-        count_for_people(args.num),
-        args.key_size,
-        args.value_size,
+        counted(args.num, "key"),
+        counted(args.key_size as u64, "byte"),
+        counted(args.value_size as u64, "byte"),
         args.compression_ratio * 100.0,
         args.seed,
-        results.repeats(),
+        counted(results.repeats() as u64, "interleaved run"),
     )
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::chart::{Bar, bars};
 use super::{MIB, NO_FAILURE, Record, as_f64, escaped, legend};
 use crate::bench::report::{Amplification, ratio, theory};
+use crate::text::counted;
 
 /// The colours of the causes.
 const LOG: (&str, &str) = ("c0", "log");
@@ -116,7 +117,7 @@ pub(super) fn levels(amplification: &Amplification) -> Option<String> {
     let rows: Vec<Bar> = used
         .iter()
         .map(|row| Bar {
-            name: format!("L{}, {} tables", row.level, row.table_count),
+            name: format!("L{}, {}", row.level, counted(row.table_count, "table")),
             parts: vec![("c0", as_f64(row.bytes) / MIB)],
             figure: format!("{:.1} MB", as_f64(row.bytes) / MIB),
             mark: None,

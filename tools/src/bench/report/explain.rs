@@ -4,7 +4,7 @@
 use super::theory::{Tuning, base_level, filter_miss_rate};
 use super::{Amplification, LiveBytes, Totals, ratio};
 use crate::bench::line::as_f64;
-use crate::text::bytes_for_people;
+use crate::text::{bytes_for_people, counted};
 
 /// By how much a memtable is made larger in an advice.
 const MEMTABLE_FACTOR: u64 = 4;
@@ -132,9 +132,9 @@ fn larger_commits(amplification: &Amplification) -> Option<Advice> {
     let saved = as_f64(wasted) * (1.0 - 1.0 / as_f64(BATCH_FACTOR));
     let now = ratio(pages, totals.user_bytes)?;
     let finding = format!(
-        "The log was synced {} times, {} a time, and each sync writes whole pages of 4096 bytes: \
+        "The log was synced {}, {} a time, and each sync writes whole pages of 4096 bytes: \
          {:.1} times what was in them.",
-        totals.log_sync_count,
+        counted(totals.log_sync_count, "time"),
         bytes_for_people(totals.log.payload / totals.log_sync_count),
         ratio(totals.log.pages, totals.log.payload).unwrap_or(0.0),
     );

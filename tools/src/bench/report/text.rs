@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::{Amplification, LiveBytes, Space, explain, ratio, read, theory};
 use crate::bench::line::as_f64;
-use crate::text::escape;
+use crate::text::{counted, escape};
 
 const NO_FAILURE: &str = "writing to a String cannot fail";
 
@@ -177,20 +177,19 @@ fn write_part(amplification: &Amplification, f: &mut fmt::Formatter<'_>) -> fmt:
     }
     writeln!(
         f,
-        "  {} flushes, {} compactions, {} moves, {} syncs of the log; stalls {:.3} s, \
-         slowed {:.3} s",
-        totals.flush_count,
-        totals.compaction_count,
-        totals.move_count,
-        totals.log_sync_count,
+        "  {}, {}, {}, {} of the log; stalls {:.3} s, slowed {:.3} s",
+        counted(totals.flush_count, "flush"),
+        counted(totals.compaction_count, "compaction"),
+        counted(totals.move_count, "move"),
+        counted(totals.log_sync_count, "sync"),
         as_f64(totals.stall_micros) / 1e6,
         as_f64(totals.throttle_micros) / 1e6,
     )?;
     writeln!(
         f,
-        "  write amplification {} over {} operations",
+        "  write amplification {} over {}",
         two_digits(amplification.write_amplification()),
-        totals.user_write_count
+        counted(totals.user_write_count, "operation")
     )
 }
 
