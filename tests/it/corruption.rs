@@ -92,8 +92,10 @@ impl Victim {
 
     /// Asks for everything; whatever is answered must be right. Returns whether anything failed.
     fn ask(&self, db: &Db) -> bool {
-        let mut failed = false;
+        // First those that find no block checked.
+        let mut failed = self.ask_together(db, &self.keys);
         for key in &self.keys {
+            failed |= self.ask_together(db, std::slice::from_ref(key));
             match db.get(key) {
                 Ok(found) => {
                     let expected = self.model.get(key).map(Vec::as_slice);
@@ -115,6 +117,23 @@ impl Victim {
         }
         failed |= self.scan(db, false);
         failed
+    }
+
+    /// Asks for several keys with one call.
+    fn ask_together(&self, db: &Db, keys: &[Vec<u8>]) -> bool {
+        let found = match db.multi_get(keys) {
+            Ok(found) => found,
+            Err(error) => {
+                assert_damage(&error);
+                return true;
+            }
+        };
+        let found = found.iter().map(Option::as_deref);
+        let expected = keys
+            .iter()
+            .map(|key| self.model.get(key).map(Vec::as_slice));
+        assert!(found.eq(expected), "a wrong answer in a group of keys");
+        false
     }
 
     fn scan(&self, db: &Db, backward: bool) -> bool {
