@@ -102,6 +102,8 @@ fn point_reads_allocate_nothing_wherever_the_entry_is() {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     // A short value is copied out of a compressed block rather than keep the block.
     let options = Options::new().bottom_compression(Compression::None);
+    // Tables stay where they are, however long this takes.
+    let options = options.idle_compaction_after(None);
     let db = options.open(dir.path()).expect("it opens");
     fill(&db);
     check(&db, "the memtable", 1);
@@ -118,6 +120,7 @@ fn point_reads_allocate_nothing_wherever_the_entry_is() {
 fn a_warm_cache_serves_positioned_reads_without_allocating() {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let options = Options::new().read_mode(ReadMode::Positioned);
+    let options = options.idle_compaction_after(None);
     let db = options.open(dir.path()).expect("it opens");
     fill(&db);
     db.flush().expect("flushed");

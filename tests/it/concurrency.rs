@@ -139,9 +139,14 @@ fn money_is_neither_made_nor_lost() {
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    while !stop.load(Ordering::SeqCst) {
+                    // Once at least, however late this thread gets its turn.
+                    loop {
+                        let is_last = stop.load(Ordering::SeqCst);
                         check_sum(&db);
                         scans.fetch_add(1, Ordering::SeqCst);
+                        if is_last {
+                            break;
+                        }
                     }
                 });
             }

@@ -18,7 +18,10 @@ const SYNC_COUNT: u64 = 5;
 /// And one of so many is: most of the time is spent in stores, where a lost disk is a signal.
 const COMMITS_PER_SYNC: u64 = 20_000;
 /// Larger than the child ever comes to.
-const COMMIT_COUNT_MAX: u64 = 10_000_000;
+const COMMIT_COUNT_MAX: u64 = 1_000_000_000;
+/// Behind the last commit that counts keys come again, so that a disk that takes its time to go
+/// away is not filled.
+const KEY_COUNT: u64 = 2 * SYNC_COUNT * COMMITS_PER_SYNC;
 /// SIGBUS on Linux, on every processor but a few old ones.
 const SIGBUS: i32 = 7;
 
@@ -40,9 +43,15 @@ impl Loop {
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
         let made = Self { dir };
         let (image, mount) = (made.dir.path().join("image"), made.mount());
-        run("truncate", &["-s", "96M"], &[&image])?;
+        // A file with holes: far more than the child fills before the disk goes away, and next to
+        // nothing of it is taken.
+        run("truncate", &["-s", "2G"], &[&image])?;
         run("mkfs.ext4", &["-q", "-F"], &[&image])?;
         run("mkdir", &[], &[&mount])?;
+        made.attach()?;
+        // Once for a trial: what cannot be done here is no failure of the database.
+        made.shut_down()?;
+        made.detach()?;
         made.attach()?;
         Ok(made)
     }
@@ -107,7 +116,7 @@ fn the_child_of_the_shutdown_test() {
             Durability::Os
         };
         let options = WriteOptions::new().durability(durability);
-        match db.put_with(index.to_be_bytes(), [7; 100], &options) {
+        match db.put_with((index % KEY_COUNT).to_be_bytes(), [7; 100], &options) {
             Ok(_) if is_durable => eprintln!("acknowledged {index}"),
             Ok(_) => {}
             Err(error) => {

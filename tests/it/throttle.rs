@@ -85,7 +85,7 @@ impl Stuck {
             Event::FlushBegan { .. } => {
                 flushing.store(true, Ordering::SeqCst);
                 // Whoever hangs is not waited for longer, and fails.
-                released.wait_past(0, Some(Duration::from_secs(20)));
+                released.wait_past(0, Some(Duration::from_secs(60)));
                 going_on.store(true, Ordering::SeqCst);
             }
             Event::StallBegan { .. } => stuck.store(true, Ordering::SeqCst),
@@ -112,7 +112,8 @@ impl Stuck {
         let writer = {
             let db = db.clone();
             let put = move |n: u64| db.put(n.to_be_bytes(), [1; 100]).err();
-            std::thread::spawn(move || (0..10_000).find_map(put))
+            // For longer than any other thread may have to wait for its turn.
+            std::thread::spawn(move || (0..1_000_000).find_map(put))
         };
         while !is_stuck.load(Ordering::SeqCst) {
             std::thread::yield_now();

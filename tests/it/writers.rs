@@ -144,11 +144,16 @@ fn what_is_visible_has_no_hole() {
         thread::scope(|scope| {
             let (db, is_done, looks) = (&db, &is_done, &looks);
             scope.spawn(move || {
-                while !is_done.load(Ordering::SeqCst) {
+                // Once at least, however late this thread gets its turn.
+                loop {
+                    let is_last = is_done.load(Ordering::SeqCst);
                     let snapshot = db.snapshot().expect("a snapshot");
                     let count = snapshot.iter().expect("an iterator").count() as u64;
                     assert_eq!(count, snapshot.seq().get() - begin);
                     looks.fetch_add(1, Ordering::SeqCst);
+                    if is_last {
+                        break;
+                    }
                 }
             });
             let writers: Vec<_> = (0..WRITER_COUNT)

@@ -3,8 +3,10 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use base::FileKind;
 use base::fs::{FileSystem, OsFs};
 use base::sync::Bell;
+use rustix::process::{Pid, Signal, kill_process};
 use tools::bench::line::ResultLine;
 
 fn lsm_bench(arguments: &[&str]) -> Output {
@@ -407,6 +409,7 @@ fn ctrl_c_ends_with_what_was_measured() {
     let temporary = tempfile::tempdir().expect("made");
     let child = Command::new(env!("CARGO_BIN_EXE_lsm-bench"))
         .args(["--benchmarks=fillrandom,readrandom", "--num=4000000000"])
+        .arg("--write_buffer_size=65536")
         .env("TMPDIR", temporary.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -414,17 +417,20 @@ fn ctrl_c_ends_with_what_was_measured() {
         .expect("the binary starts");
     // The run is far longer than this wait; how far it gets meanwhile does not matter.
     let is_running = || {
-        OsFs.list(temporary.path())
-            .is_ok_and(|entries| !entries.is_empty())
+        let places = OsFs.list(temporary.path()).unwrap_or_default();
+        let dir = |place: &base::fs::DirEntry| temporary.path().join(&place.name).join("db");
+        let files = places
+            .iter()
+            .filter_map(|place| OsFs.list(&dir(place)).ok());
+        // The first workload has come far enough for a flush.
+        let kinds = files.flatten().map(|file| FileKind::parse(&file.name));
+        let mut kinds = kinds.flatten().map(|(kind, _)| kind);
+        kinds.any(|kind| kind == FileKind::Table)
     };
     while !is_running() {
         Bell::new().wait_past(0, Some(Duration::from_millis(5)));
     }
-    let status = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .expect("kill is there");
-    assert!(status.success());
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
     let output = child.wait_with_output().expect("it ends");
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(130), "{text}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::fs::{FileSystem, OsFs};
 use base::sync::Bell;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tools::bench::line::ResultLine;
 
@@ -202,10 +203,13 @@ esac
 fn a_program_beside_takes_its_turns_like_any_engine() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().expect("made");
-    let program = dir.path().join("db_bench");
-    let file = OsFs.create(&program).expect("made");
+    let (text, program) = (dir.path().join("text"), dir.path().join("db_bench"));
+    let file = OsFs.create(&text).expect("made");
     file.write_at(0, STAND_IN.as_bytes()).expect("written");
-    drop(file);
+    // By another process: what this one has open for writing is inherited by all that other tests
+    // are just starting, and a program that anybody has open so cannot be run.
+    let copied = Command::new("cp").args([&text, &program]).status();
+    assert!(copied.expect("there is cp").success());
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&program, mode).expect("made to run");
     let run = |benchmarks: &str| {
@@ -354,11 +358,7 @@ fn ctrl_c_ends_with_what_was_measured() {
     while !is_running() {
         Bell::new().wait_past(0, Some(Duration::from_millis(5)));
     }
-    let status = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .expect("kill is there");
-    assert!(status.success());
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
     let output = child.wait_with_output().expect("it ends");
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(130), "{text}");

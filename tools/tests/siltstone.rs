@@ -10,7 +10,7 @@ use siltstone::{Durability, Options};
 #[path = "support/fixture.rs"]
 mod fixture;
 
-use fixture::{Ended, Fixture, records};
+use fixture::{Ended, Fixture, Still, records};
 
 fn numbered_records(count: usize) -> String {
     let mut lines = String::new();
@@ -295,25 +295,16 @@ fn files_of(dir: &Path) -> Vec<(String, Vec<u8>)> {
 
 impl Fixture {
     /// A database as a kill leaves it: 200 commits in the log, each synced, none in a table.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "copies files as a kill leaves them"
-    )]
     fn with_log() -> Self {
         let fixture = Self::new();
-        let live = fixture.path("live");
-        let db = Options::new()
-            .durability(Durability::Disk)
-            .open(&live)
-            .expect("a new database");
+        let (live, still) = (fixture.path("live"), Still::new());
+        let options = Options::new().durability(Durability::Disk);
+        let db = still.options(options).open(&live).expect("a new database");
         for n in 0..200 {
             let value = format!("value of {n}");
             db.put(format!("key-{n:03}"), value).expect("a put");
         }
-        std::fs::create_dir(fixture.db()).expect("a new directory");
-        for (name, bytes) in files_of(&live) {
-            std::fs::write(fixture.db().join(name), bytes).expect("a small file");
-        }
+        still.copy(&live, &fixture.db());
         db.close().expect("a sound database");
         fixture
     }
@@ -478,12 +469,14 @@ fn a_segment_that_others_follow_must_be_whole() {
     let options = Options::new()
         .durability(Durability::Disk)
         .log_segment_bytes(64 << 10);
-    let db = options.open(fixture.path("live")).expect("a new database");
+    let still = Still::new();
+    let db = still.options(options).open(fixture.path("live"));
+    let db = db.expect("a new database");
     for n in 0..200 {
         let value = format!("{n:01000}");
         db.put(format!("key-{n:03}"), value).expect("a put");
     }
-    fixture::copy(&fixture.path("live"), &fixture.db());
+    still.copy(&fixture.path("live"), &fixture.db());
     db.close().expect("a sound database");
     assert_eq!(fixture.out("wal dump DB").matches("PUT").count(), 200);
     let logs = files_of(&fixture.db()).into_iter();
@@ -500,9 +493,11 @@ fn a_segment_that_others_follow_must_be_whole() {
 fn a_torn_end_that_an_open_cut_off_is_no_damage() {
     let fixture = Fixture::with_log();
     fixture.damage(".log", |bytes| find(bytes, "value of 199"));
-    let db = Options::new().open(fixture.db()).expect("it is cut off");
+    let still = Still::new();
+    let db = still.options(Options::new()).open(fixture.db());
+    let db = db.expect("it is cut off");
     db.put("key-200", "behind it").expect("a put");
-    fixture::copy(&fixture.db(), &fixture.path("again"));
+    still.copy(&fixture.db(), &fixture.path("again"));
     db.close().expect("a sound database");
     let ended = fixture.run("wal dump @again");
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -11,7 +11,7 @@ use siltstone::{Durability, KeyspaceOptions, Options};
 #[path = "support/fixture.rs"]
 mod fixture;
 
-use fixture::{Everything, Fixture, copy, everything, opened};
+use fixture::{Everything, Fixture, Still, copy, everything, opened};
 
 /// The files of a database whose names begin or end so, the largest last.
 fn files(dir: &Path, part: &str) -> Vec<PathBuf> {
@@ -368,7 +368,9 @@ fn with_a_keyspace_made_again(fixture: &Fixture) -> Everything {
     db.close().expect("closed");
     let reopened = with_its_log().open(&live).expect("it is whole");
     reopened.close().expect("closed");
-    let db = with_its_log().open(&live).expect("it is whole");
+    let still = Still::new();
+    let db = still.options(with_its_log()).open(&live);
+    let db = db.expect("it is whole");
     let second = db.keyspace("a").expect("there");
     for n in 0..4 {
         second
@@ -376,7 +378,7 @@ fn with_a_keyspace_made_again(fixture: &Fixture) -> Everything {
             .expect("put");
     }
     let expected = everything(&db);
-    copy(&live, &fixture.path("db"));
+    still.copy(&live, &fixture.path("db"));
     db.close().expect("closed");
     // What is flipped below has to be what the log keeps.
     segment_with(&fixture.path("db"), "of the first");
@@ -434,14 +436,16 @@ fn a_segment_that_no_open_reads_may_be_damaged() {
     }
     live_db.close().expect("closed");
     // In a segment of its own.
-    let live_db = with_its_log().open(&live).expect("it is whole");
+    let still = Still::new();
+    let live_db = still.options(with_its_log()).open(&live);
+    let live_db = live_db.expect("it is whole");
     for n in 0..4 {
         live_db
             .put(format!("later{n}"), format!("in the log {n}"))
             .expect("put");
     }
     let expected = everything(&live_db);
-    copy(&live, &db);
+    still.copy(&live, &db);
     live_db.close().expect("closed");
     let log = segment_with(&db, "to be flushed 0150");
     assert_ne!(log, segment_with(&db, "in the log 0"));

@@ -271,14 +271,19 @@ fn readers_that_have_seen_enough_end_it_quietly() {
     }
 }
 
-/// Waits until the process listens for SIGTERM, or has ended.
+/// Waits until the process listens for all signals that may end it, or has ended.
 fn wait_until_it_listens(child: &mut Child) {
     let path = format!("/proc/{}/status", child.id());
+    // It begins to listen for one after the other.
+    let all = [Signal::HUP, Signal::INT, Signal::TERM];
+    let all = all
+        .iter()
+        .fold(0, |all, signal| all | 1 << (signal.as_raw() - 1));
     let is_caught = || {
         let status = std::fs::read_to_string(&path).unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let bits = caught.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-        bits.is_some_and(|bits| bits & (1 << 14) != 0)
+        bits.is_some_and(|bits| bits & all == all)
     };
     while !is_caught() {
         assert_eq!(child.try_wait().expect("asked"), None, "it waits");

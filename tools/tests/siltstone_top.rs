@@ -84,8 +84,11 @@ fn a_database_of_this_process_is_shown() {
                 .all(|line| line.chars().count() <= 100 || line.contains("process"))
         );
     }
-    // What it says does not change within an hour.
-    let unchanged = document(&fixture.out("top DB --once --json --interval 0.05"));
+    // What it says does not change within an hour, once the open is over: the worker that writes
+    // it may be woken once more.
+    let mut looks = (0..3).map(|_| document(&fixture.out("top DB --once --json --interval 0.05")));
+    let unchanged = looks.find(|look| look["rates"].is_null());
+    let unchanged = unchanged.expect("two looks at the same file");
     assert_eq!(unchanged["process_id"], std::process::id());
     assert_eq!(
         (&unchanged["is_stale"], &unchanged["rates"]),
