@@ -122,7 +122,8 @@ impl SpaceReserve {
         let dir = base::fs::parent_of(&self.path);
         let free = self.fs.free_bytes(dir)?;
         let near = self.bytes.saturating_mul(NEAR_FACTOR);
-        let is_there = state == WHOLE || (state == MISSING && self.find_locked()?);
+        // Spent, there may still be what could neither be filled nor be removed.
+        let is_there = state == WHOLE || self.find_locked()?;
         if is_there && free <= near.saturating_mul(2) {
             return Ok(WHOLE);
         }
@@ -207,6 +208,25 @@ mod tests {
         }
         assert!(fs.paths().is_empty());
     }
+
+    #[test]
+    fn what_could_neither_be_filled_nor_removed_is_in_nobodys_way() {
+        let fs = SimFs::new(1);
+        fs.set_quota(Some(4 * BYTES));
+        let reserve = in_dir(&fs, BYTES);
+        reserve.refill().expect("room");
+        assert!(reserve.spend());
+        for kind in [OpKind::Reserve, OpKind::Remove] {
+            fs.fail(Fault::new(kind, FaultError::Eio));
+        }
+        reserve.refill().expect_err("the disk fails");
+        assert_eq!(fs.paths().len(), 1, "an empty file");
+        assert!(reserve.is_spent());
+        reserve.refill().expect("it works again");
+        assert!(!reserve.is_spent());
+        assert_eq!(fs.used_bytes(), BYTES);
+    }
+
     #[test]
     fn nothing_is_kept_back_on_a_disk_that_is_far_from_full() {
         let fs = SimFs::new(1);
