@@ -207,10 +207,17 @@ fn what_a_killed_repair_left_is_no_database_and_goes() {
     assert!(!unfinished.exists());
 }
 
+/// The same database, whose log goes back no further than to when it was last opened.
+fn killed_long_ago(fixture: &Fixture) -> Everything {
+    let expected = fixture.killed("db");
+    assert_eq!(opened(&fixture.path("db")), expected);
+    expected
+}
+
 #[test]
 fn a_damaged_block_costs_its_own_keys_and_no_more() {
     let fixture = Fixture::new();
-    let expected = fixture.killed("db");
+    let expected = killed_long_ago(&fixture);
     let tables = files(&fixture.path("db"), ".sst");
     let table = tables.last().expect("there are tables");
     flip(table, 5_000);
@@ -259,7 +266,7 @@ fn a_damaged_filter_costs_nothing() {
 #[test]
 fn a_table_without_its_footer_is_lost_by_name_and_range() {
     let fixture = Fixture::new();
-    let expected = fixture.killed("db");
+    let expected = killed_long_ago(&fixture);
     let tables = files(&fixture.path("db"), ".sst");
     let table = tables.last().expect("there are tables");
     let len = std::fs::metadata(table).expect("there").len();

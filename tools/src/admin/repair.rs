@@ -146,6 +146,11 @@ pub(crate) fn run_on(
     let made = plan.and_then(|plan| make(&target, &plan, &mut report, interrupt));
     made.map_err(|failure| target.give_up(failure))?;
     holes.tell(&mut report);
+    if !report.losses.is_empty() {
+        let remark = "what was lost may have been newer than what is left: keys may have older \
+                      values, and such as were deleted may be there again";
+        report.remarks.push(remark.to_owned());
+    }
     print(&report, global, output)?;
     match report.losses.len() {
         0 => Ok(()),
@@ -166,13 +171,17 @@ fn make(target: &Target, plan: &Plan, report: &mut Report, interrupt: &Interrupt
 }
 
 fn fill(db: &Db, plan: &Plan, report: &mut Report, interrupt: &Interrupt) -> Outcome<()> {
-    let mut keyspaces = BTreeMap::new();
+    let mut target = replay::Target::of(db);
     for (id, source) in &plan.sources {
         let keyspace = make_keyspace(db, &source.name, &source.options, report)?;
+        let told = report.losses.len();
         salvage::tables(db, &keyspace, plan, source, report, interrupt)?;
-        keyspaces.insert(*id, keyspace);
+        let lost = report.losses[told..].iter();
+        let lost: Vec<_> = lost.filter_map(|loss| loss.keys.clone()).collect();
+        target.keyspaces.insert(*id, keyspace);
+        target.damaged.insert(*id, lost);
     }
-    replay::log(db, &keyspaces, plan, report, interrupt)
+    replay::log(target, plan, report, interrupt)
 }
 
 fn make_keyspace(db: &Db, name: &str, options: &[u8], report: &mut Report) -> Outcome<Keyspace> {
@@ -281,9 +290,10 @@ impl Plan {
     }
 
     fn name_sources(&mut self, names: &BTreeMap<KeyspaceId, Made>, report: &mut Report) {
+        let is_taken = |name: &str| names.values().any(|made| made.name == name);
         for (id, source) in &mut self.sources {
             let made = names.get(id).cloned();
-            let made = made.unwrap_or_else(|| Made::unnamed(*id, report));
+            let made = made.unwrap_or_else(|| Made::unnamed(*id, is_taken, report));
             (source.name, source.options) = (made.name, made.options);
         }
     }
@@ -297,9 +307,16 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// One of which nothing says how it was made.
-    pub(super) fn unnamed(id: KeyspaceId, report: &mut Report) -> Self {
-        let name = format!("keyspace-{id}");
+    /// One of which nothing says how it was made, under a name that no other has.
+    pub(super) fn unnamed(
+        id: KeyspaceId,
+        is_taken: impl Fn(&str) -> bool,
+        report: &mut Report,
+    ) -> Self {
+        let mut name = format!("keyspace-{id}");
+        while is_taken(&name) {
+            name.push('+');
+        }
         let remark = format!("nothing says what keyspace {id} was called; it is {name} now");
         report.remarks.push(remark);
         Self::named(&name)

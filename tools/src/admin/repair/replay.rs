@@ -19,7 +19,9 @@ use super::super::interrupt::Interrupt;
 use super::super::operations::{self, Operation};
 use super::super::stretches::{Before, Found, is_numbered, read_past_damage};
 use super::super::wal;
-use super::{Known, Loss, Made, Plan, Report, make_keyspace, salvage};
+use super::{Known, Loss, Made, Plan, Report, Source, make_keyspace, salvage};
+
+mod again;
 
 /// So many tables are kept open to look for newer entries in.
 const OPEN_TABLES_MAX: usize = 64;
@@ -82,17 +84,38 @@ fn created(payload: &[u8]) -> std::result::Result<(KeyspaceId, Made), Malformed>
     Ok((id, made))
 }
 
-/// Applies what the log holds beyond the tables.
+/// The first and the last key of a stretch.
+type Keys = (Vec<u8>, Vec<u8>);
+
+/// The new database with what tables gave it.
+pub(super) struct Target<'a> {
+    db: &'a Db,
+    pub(super) keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    /// Where tables are damaged.
+    pub(super) damaged: BTreeMap<KeyspaceId, Vec<Keys>>,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn of(db: &'a Db) -> Self {
+        Self {
+            db,
+            keyspaces: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+        }
+    }
+}
+
+/// Applies what the log holds beyond the tables, or beyond what is left of them.
 pub(super) fn log(
-    db: &Db,
-    keyspaces: &BTreeMap<KeyspaceId, Keyspace>,
+    target: Target<'_>,
     plan: &Plan,
     report: &mut Report,
     interrupt: &Interrupt,
 ) -> Outcome<()> {
     let mut replayer = Replayer {
-        db,
-        keyspaces: keyspaces.clone(),
+        db: target.db,
+        keyspaces: target.keyspaces,
+        damaged: target.damaged,
         gone: BTreeSet::new(),
         plan,
         interrupt,
@@ -128,6 +151,7 @@ enum Replayed {
 struct Replayer<'a> {
     db: &'a Db,
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    damaged: BTreeMap<KeyspaceId, Vec<Keys>>,
     /// Those that the log has dropped.
     gone: BTreeSet<KeyspaceId>,
     plan: &'a Plan,
@@ -165,6 +189,23 @@ impl Applied {
         }
         true
     }
+
+    /// Says which numbers behind `floor` no record has that could be read.
+    fn gap_remarks(&self, floor: SequenceNumber) -> Vec<String> {
+        let firsts = self.ranges.keys().skip(1);
+        let gaps = self.ranges.values().zip(firsts).map(|(last, first)| {
+            let from = last.plus(1).max(floor.plus(1));
+            (from, first.before())
+        });
+        let gaps = gaps.filter(|(from, upto)| from <= upto);
+        let remark = |(from, upto)| {
+            format!(
+                "the log says nothing of the sequence numbers {from} to {upto}: of what was \
+                 written then no more is there than tables have"
+            )
+        };
+        gaps.map(remark).collect()
+    }
 }
 
 impl Replayer<'_> {
@@ -188,6 +229,9 @@ impl Replayer<'_> {
             Ok(prepared) => prepared,
             Err(error) => return refused(&error),
         };
+        if let Err(error) = self.put_again(&overlay, &prepared.segments, report)? {
+            return refused(&error);
+        }
         let from = state.floor().plus(1);
         let replay = Replay::open(&*overlay, &directory.path, &prepared.segments, from);
         let mut replay = match replay {
@@ -231,6 +275,7 @@ impl Replayer<'_> {
             })?;
             report.losses.append(&mut pending);
         }
+        report.remarks.extend(self.applied.gap_remarks(floor));
         Ok(())
     }
 
@@ -316,8 +361,16 @@ impl Replayer<'_> {
     /// Where to write what the log holds of a keyspace; `None` if it is gone.
     fn target(&mut self, id: KeyspaceId, report: &mut Report) -> Outcome<Option<Keyspace>> {
         if !self.keyspaces.contains_key(&id) && !self.is_gone(id) {
-            // The record that created it cannot be read.
-            self.create(id, &Made::unnamed(id, report), report)?;
+            // The record that created it cannot be read. Others may be created further on.
+            let mut known = Known::default();
+            collect_names(&self.plan.directory, &mut known);
+            let is_taken = |name: &str| {
+                let mut names = known.names.values();
+                names.any(|made| made.name == name)
+                    || self.keyspaces.values().any(|other| other.name() == name)
+            };
+            let made = Made::unnamed(id, is_taken, report);
+            self.create(id, &made, report)?;
         }
         Ok(self.keyspaces.get(&id).cloned())
     }
@@ -356,10 +409,7 @@ impl Replayer<'_> {
             return true;
         };
         if let Some(state) = &self.plan.state {
-            return seq
-                > source
-                    .flushed_upto
-                    .max(state.facts.flushed_floor.unwrap_or_default());
+            return seq > flushed_upto(source, state);
         }
         source.tables.iter().all(|table| {
             if operation.key < &table.smallest[..] || operation.key > &table.largest[..] {
@@ -383,6 +433,12 @@ impl Replayer<'_> {
         self.open.insert(path.to_owned(), Arc::clone(&reader));
         Ok(reader)
     }
+}
+
+/// Up to where MANIFEST says that tables have everything.
+fn flushed_upto(source: &Source, state: &State) -> SequenceNumber {
+    let floor = state.facts.flushed_floor.unwrap_or_default();
+    source.flushed_upto.max(floor)
 }
 
 /// The sequence number of the newest entry of `key` in a table.

@@ -5,8 +5,9 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use base::FileKind;
 use base::fs::{FileSystem, OsFs, create_dir_all};
-use base::ids::{CURRENT, LOCK};
+use base::ids::{CURRENT, LOCK, RESERVE};
 use base::key::VALUE_BYTES_HARD_MAX;
 use siltstone::{Db, Options};
 
@@ -39,9 +40,7 @@ impl Target {
         let status = OsFs.status(dir)?;
         let is_free = match status {
             None => true,
-            Some(status) => {
-                status.is_dir && OsFs.list(dir)?.iter().all(|entry| entry.name == UNFINISHED)
-            }
+            Some(status) => status.is_dir && holds_nothing(dir)?,
         };
         if !is_free {
             return Err(Failure::trouble(format!(
@@ -54,9 +53,21 @@ impl Target {
             unfinished: dir.join(UNFINISHED),
             is_new: status.is_none(),
         };
-        remove_tree(&target.unfinished);
+        target.clear();
         create_dir_all(&OsFs, dir)?;
         Ok(target)
+    }
+
+    /// Removes what an unfinished repair has made, as far as that can be done.
+    fn clear(&self) {
+        let moved = OsFs.list(&self.dir).unwrap_or_default();
+        let moved = moved.into_iter().filter(|entry| is_made(&entry.name));
+        for entry in moved {
+            // What stays is found by the next attempt.
+            let _ = OsFs.remove_file(&self.dir.join(entry.name));
+        }
+        // Last: it says that the rest is not whole.
+        remove_tree(&self.unfinished);
     }
 
     /// The new database, empty.
@@ -88,7 +99,9 @@ impl Target {
 
     /// Leaves nothing behind, and says so after what made the repair fail.
     pub(super) fn give_up(&self, failure: Failure) -> Failure {
-        remove_tree(&self.unfinished);
+        // First: without it there is no database, whatever else cannot be removed.
+        let _ = OsFs.remove_file(&self.dir.join(CURRENT));
+        self.clear();
         if self.is_new {
             // What cannot be removed is empty, or will be at the next attempt.
             let _ = OsFs.remove_dir(&self.dir);
@@ -98,9 +111,51 @@ impl Target {
     }
 }
 
+/// Whether `dir` holds nothing but what a repair was killed over: a database that had not all of
+/// its files moved out yet.
+fn holds_nothing(dir: &Path) -> Outcome<bool> {
+    let entries = OsFs.list(dir)?;
+    let current = dir.join(UNFINISHED).join(CURRENT);
+    let is_in_part = OsFs.status(&current).is_ok_and(|status| status.is_some());
+    let mut names = entries.iter().map(|entry| &*entry.name);
+    Ok(names.all(|name| name == UNFINISHED || (is_in_part && is_made(name))))
+}
+
+/// Whether a file of this name is moved out of a finished repair, before the one that makes it a
+/// database.
+fn is_made(name: &str) -> bool {
+    name == RESERVE || FileKind::parse(name).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_repair_was_killed_over_at_its_end_is_no_obstacle() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let dir = parent.path().join("copy");
+        let make = |name: &str| drop(OsFs.create(&dir.join(name)).expect("made"));
+        let unfinished = dir.join(UNFINISHED);
+        create_dir_all(&OsFs, &unfinished).expect("made");
+        for name in ["000007.sst", "MANIFEST-000009", "repair.unfinished/CURRENT"] {
+            make(name);
+        }
+        let target = Target::make(&dir).expect("nothing in it is a database");
+        assert_eq!(OsFs.list(&dir).expect("listed"), []);
+        target.open().expect("empty").close().expect("closed");
+        make("000007.sst");
+        make("letter.txt");
+        drop(target.give_up(Failure::trouble("no more")));
+        let left = OsFs.list(&dir).expect("listed");
+        assert_eq!(left.len(), 1, "somebody else's: {left:?}");
+        assert!(Target::make(&dir).is_err());
+        // A database that was finished, and lost what makes it one, is somebody's.
+        OsFs.remove_file(&dir.join("letter.txt")).expect("removed");
+        create_dir_all(&OsFs, &unfinished).expect("made");
+        make("000007.sst");
+        assert!(Target::make(&dir).is_err());
+    }
 
     #[test]
     fn the_new_database_takes_values_of_any_length() {

@@ -67,23 +67,25 @@ struct World {
 type Ended = (String, Outcome<()>);
 
 impl World {
-    /// A database of one table and as much in the log, as a kill leaves it.
+    /// A database of one table and as much in the log, which goes back no further, as a kill leaves
+    /// it.
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let live = dir.path().join("live");
         // Nothing happens to it while it is copied: it has no threads.
         let executor = Stepped::new(1);
-        let db = Options::new()
+        let options = Options::new()
             .compression(Compression::None)
             .bottom_compression(Compression::None)
             .sync_interval(None)
             .executor(Arc::clone(&executor) as _);
-        let db = db.open(&live).expect("a new database");
+        let db = options.clone().open(&live).expect("a new database");
         for number in 0..ENTRY_COUNT {
             let value = [b't'; 100];
             db.put(key(number), value).expect("a put");
         }
-        db.flush().expect("a flush");
+        db.close().expect("a clean close");
+        let db = options.open(&live).expect("it is whole");
         for number in ENTRY_COUNT..2 * ENTRY_COUNT {
             db.put(key(number), [b'l'; 100]).expect("a put");
         }
