@@ -15,3 +15,4 @@ pub mod scratch;
 pub mod sst_dump;
 pub mod text;
 pub mod torture;
+mod trailer;

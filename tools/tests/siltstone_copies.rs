@@ -215,6 +215,39 @@ fn killed_long_ago(fixture: &Fixture) -> Everything {
 }
 
 #[test]
+fn verify_names_every_damaged_block_of_a_table() {
+    let fixture = Fixture::new();
+    fixture.killed("db");
+    let tables = files(&fixture.path("db"), ".sst");
+    let table = tables.last().expect("there are tables");
+    let mut bytes = std::fs::read(table).expect("there");
+    let middle = bytes.len() / 2;
+    for at in [10, middle] {
+        bytes[at] ^= 1;
+    }
+    std::fs::write(table, bytes).expect("writable");
+    let ended = fixture.run("verify @db");
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.err.contains("in 2 places"), "{ended:?}");
+    let name = table.file_name().expect("a name").to_string_lossy();
+    let damage = ended.out.lines().filter(|line| line.contains(&*name));
+    let damage: Vec<&str> = damage.collect();
+    assert_eq!(damage.len(), 2, "{ended:?}");
+    assert!(damage[0].ends_with(" offset=0"), "{ended:?}");
+    assert!(
+        damage.iter().all(|line| line.starts_with("damage: ")),
+        "{ended:?}"
+    );
+    // The same as the dump of the table says.
+    let ended = fixture.run("verify @db --json");
+    let report: Value = serde_json::from_str(ended.out.trim_end()).expect("JSON");
+    let offsets = report["damage"].as_array().expect("a list").iter();
+    let offsets: Vec<_> = offsets.map(|place| place["offset"].as_u64()).collect();
+    assert!(offsets[0] == Some(0) && offsets[1] > Some(10), "{report}");
+    assert!(offsets[1] <= Some(middle as u64), "{report}");
+}
+
+#[test]
 fn a_damaged_block_costs_its_own_keys_and_no_more() {
     let fixture = Fixture::new();
     let expected = killed_long_ago(&fixture);

@@ -1,8 +1,8 @@
 //! `verify`: every checksum, order, bound and count of MANIFEST, tables and log.
 //!
-//! Reads the files without opening the database and without mappings; goes on behind a damaged
-//! file, so that one run names every one of them, with the first damage in it. What the disk does
-//! not give back is damage too.
+//! Reads the files without opening the database and without mappings; goes on behind damage, so
+//! that one run names every damaged block of a table and every damaged stretch of the log. What the
+//! disk does not give back is damage too.
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use super::output::Output;
 use super::wal::{check_log, dropped_remark};
 use crate::read_only_fs::ReadOnlyFs;
 use crate::text::{bytes_for_people, counted, escape};
+use crate::trailer::wrong_parts;
 
 /// What was read, and what was found.
 #[derive(Default)]
@@ -112,7 +113,7 @@ fn check(
 ) -> Outcome<()> {
     check_manifest(state, findings);
     check_names(directory, state, findings);
-    check_tables(state, global, interrupt, findings)?;
+    check_tables(directory, state, global, interrupt, findings)?;
     check_segments(directory, state, findings)
 }
 
@@ -149,6 +150,7 @@ fn tables(state: &State) -> impl Iterator<Item = (Level, &Arc<Table>)> {
 }
 
 fn check_tables(
+    directory: &Directory,
     state: &State,
     global: &Global,
     interrupt: &Interrupt,
@@ -173,14 +175,37 @@ fn check_tables(
                 findings.table_bytes += table.meta.file_bytes;
                 findings.entry_count += report.entry_count;
             }
-            Err(error) => findings
-                .note(error)
-                .inspect_err(|_| bar.finish_and_clear())?,
+            Err(error) => {
+                for error in everything_wrong(directory, table, error) {
+                    let noted = findings.note(error);
+                    noted.inspect_err(|_| bar.finish_and_clear())?;
+                }
+            }
         }
         bar.inc(table.meta.file_bytes);
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+/// What is wrong with a table of which `first` is: it and every other block that is damaged, where
+/// there is an index to find them by.
+fn everything_wrong(directory: &Directory, table: &Table, first: Error) -> Vec<Error> {
+    let path = directory.file(FileKind::Table, table.meta.number);
+    let file = directory.fs.open_untrusted(&path);
+    let (Ok(reader), Ok(file)) = (table.handle().reader(), file) else {
+        return vec![first];
+    };
+    let mut found = wrong_parts(&reader, &*file);
+    table.handle().close();
+    // Of what the disk does not give back, they tell which part it is.
+    let is_told = found
+        .iter()
+        .any(|part| first.kind() == ErrorKind::Io || part.offset() == first.offset());
+    if !is_told {
+        found.insert(0, first);
+    }
+    found
 }
 
 /// Checks a table by itself, and against what the tree says of it.

@@ -1,63 +1,27 @@
 //! `raw`, `blocks` and `identify`: how a file is made up.
 
-use base::checksum::Crc;
 use base::cursor::Cursor;
 use base::fs::{File, FileSystem, OsFs};
 use base::sync::Arc;
 use base::{Error, FileKind};
 use log::SegmentReader;
 use serde_json::{Map, Value};
-use sstable::{FORMAT_VERSION, ScanMode, Section, TRAILER_BYTES, TableReader};
+use sstable::{FORMAT_VERSION, ScanMode, Section, TableReader};
 
 use super::Stop;
 use super::commands::{Session, named, open};
 use super::find::Table;
 use super::render;
 use crate::text::{bytes_for_people, counted, to_hex};
+use crate::trailer::{Trailer, parts};
 
 /// What is said of a file whose end is not that of a table.
 const ENDS_OTHERWISE: [&str; 2] = [
     "file is shorter than a table's footer",
     "not a table: the magic number is missing",
 ];
-/// Read at once while a checksum is computed.
-const PIECE_BYTES: u64 = 64 << 10;
-
-/// A block's trailer, and whether it is right.
-struct Trailer {
-    tag: u8,
-    stored: u32,
-    computed: u32,
-}
-
-impl Trailer {
-    /// Reads the block of `bytes`, trailer included, at `offset`, in pieces.
-    fn read(file: &dyn File, file_id: u64, offset: u64, bytes: u64) -> Result<Self, Error> {
-        let payload_bytes = bytes.saturating_sub(TRAILER_BYTES as u64);
-        let mut crc = Crc::at(file_id, offset);
-        let mut piece = vec![0; usize::try_from(PIECE_BYTES.min(payload_bytes)).unwrap_or(0)];
-        let mut done = 0;
-        while done < payload_bytes {
-            let len = usize::try_from(PIECE_BYTES.min(payload_bytes - done)).unwrap_or(0);
-            let piece = &mut piece[..len];
-            file.read_exact_at(offset.saturating_add(done), piece)?;
-            crc = crc.and(piece);
-            done += len as u64;
-        }
-        let mut trailer = [0; TRAILER_BYTES];
-        file.read_exact_at(offset.saturating_add(payload_bytes), &mut trailer)?;
-        let [tag, a, b, c, d] = trailer;
-        Ok(Self {
-            tag,
-            stored: u32::from_le_bytes([a, b, c, d]),
-            computed: crc.and(&[tag]).finish(),
-        })
-    }
-
-    fn is_right(&self) -> bool {
-        self.stored == self.computed
-    }
-}
+/// So much of a footer is shown.
+const FOOTER_BYTES_MAX: u64 = 4 << 10;
 
 impl Session<'_> {
     /// Prints every part and block of `table` with its checksum. Damage is printed, not an end.
@@ -74,20 +38,8 @@ impl Session<'_> {
             writeln!(self.out, "{:>12} {:>12}  part", "offset", "bytes")?;
         }
         let mut first_wrong = None;
-        for section in reader.sections() {
-            if section.name == "data" {
-                for at in 0..reader.block_count() {
-                    let handle = reader.block_info(at)?.handle;
-                    let block = Section {
-                        name: "data block",
-                        offset: handle.offset,
-                        bytes: u64::from(handle.len) + TRAILER_BYTES as u64,
-                    };
-                    self.raw_part(table, reader, &*file, block, &mut first_wrong)?;
-                }
-            } else {
-                self.raw_part(table, reader, &*file, section, &mut first_wrong)?;
-            }
+        for part in parts(reader) {
+            self.raw_part(table, reader, &*file, part?, &mut first_wrong)?;
         }
         first_wrong.map_or(Ok(()), |error| Err(Stop::Table(error)))
     }
@@ -103,7 +55,7 @@ impl Session<'_> {
         let mut fields = Map::new();
         let detail = if part.name == "footer" {
             // Its checksum was right when the table was opened.
-            let len = usize::try_from(part.bytes.min(PIECE_BYTES)).unwrap_or(0);
+            let len = usize::try_from(part.bytes.min(FOOTER_BYTES_MAX)).unwrap_or(0);
             let mut bytes = vec![0; len];
             file.read_exact_at(part.offset, &mut bytes)?;
             fields.insert("hex".to_owned(), to_hex(&bytes).into());
@@ -119,11 +71,7 @@ impl Session<'_> {
             fields.insert("crc_is_right".to_owned(), trailer.is_right().into());
             let verdict = if trailer.is_right() { "right" } else { "WRONG" };
             if !trailer.is_right() && first_wrong.is_none() {
-                let message = "block checksum mismatch";
-                let error = Error::corruption(&table.path, part.offset, message)
-                    .with_value("stored", format_args!("{:#010x}", trailer.stored))
-                    .with_value("computed", format_args!("{:#010x}", trailer.computed));
-                *first_wrong = Some(error);
+                *first_wrong = Some(trailer.mismatch(&table.path, part.offset));
             }
             format!(
                 "compression {}, crc {:#010x} {verdict}",
