@@ -120,6 +120,10 @@ fn what_cannot_work_is_refused_before_it_begins() {
             &["--write_buffer_size=1", "--benchmarks=fillseq"][..],
             "--write_buffer_size",
         ),
+        (
+            &["--db_write_buffer_size=1", "--benchmarks=fillseq"][..],
+            "--db_write_buffer_size",
+        ),
         (&["--bloom_bits=99", "--benchmarks=fillseq"], "--bloom_bits"),
         (
             &[

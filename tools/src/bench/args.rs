@@ -147,6 +147,9 @@ pub struct Args {
     /// Bytes a memtable may take; the engine's default if absent.
     #[arg(long, value_name = "BYTES")]
     pub write_buffer_size: Option<usize>,
+    /// Bytes all memtables may take together; the engine's default if absent.
+    #[arg(long, value_name = "BYTES")]
+    pub db_write_buffer_size: Option<usize>,
     /// Bytes a table should have; the engine's default if absent.
     #[arg(long, value_name = "BYTES")]
     pub target_file_size_base: Option<u64>,

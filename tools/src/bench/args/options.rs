@@ -8,9 +8,10 @@ use siltstone::{Compression, FilterPolicy, LogAppend, Options, ReadMode};
 use super::{Args, CompressionType, LogAppendName, ReadModeName};
 
 /// Options of the engine, and the flags that they are set by.
-const FLAGS: [(&str, &str); 9] = [
+const FLAGS: [(&str, &str); 10] = [
     ("cache_bytes", "--cache_size"),
     ("memtable_bytes_max", "--write_buffer_size"),
+    ("memtable_bytes_total", "--db_write_buffer_size"),
     ("table_bytes_target", "--target_file_size_base"),
     ("level_base_bytes", "--max_bytes_for_level_base"),
     ("level_fan_out", "--max_bytes_for_level_multiplier"),
@@ -98,6 +99,7 @@ impl Args {
         let wide = |count: Option<usize>| count.map(|count| count as u64);
         [
             ("write_buffer_size", wide(self.write_buffer_size)),
+            ("db_write_buffer_size", wide(self.db_write_buffer_size)),
             ("target_file_size_base", self.target_file_size_base),
             ("max_bytes_for_level_base", self.max_bytes_for_level_base),
             (
@@ -123,6 +125,9 @@ impl Args {
         }
         if let Some(bytes) = self.write_buffer_size {
             options = options.memtable_bytes_max(bytes);
+        }
+        if let Some(bytes) = self.db_write_buffer_size {
+            options = options.memtable_bytes_total(bytes);
         }
         if let Some(bytes) = self.target_file_size_base {
             options = options.table_bytes_target(bytes);
