@@ -497,6 +497,8 @@ fn a_segment_whose_pages_are_being_made_ready_is_not_cut() {
 fn pages_are_made_ready_for_many_small_syncs_at_once() {
     let site = Site {
         segment_bytes: 8 << 20,
+        // Where nothing is mapped, each page is noted down on its own.
+        append: LogAppend::Mapped,
         ..Site::new(sim(1))
     };
     let log = site.start();
