@@ -16,22 +16,30 @@ use super::{Found, Lookup, note_in_table};
 /// Among so many tables the one of a key is looked for: beyond that, opening it again is cheaper.
 const SOUGHT_COUNT: usize = 32;
 
+/// So many tables are kept open for a group at most, in each thread that reads one: they come on
+/// top of what the database keeps open. Keys of further tables are looked for one by one.
+const READER_COUNT_MAX: usize = 64;
+
 /// The tables that the keys of a group are looked for in, mostly once each.
 struct Readers<'a> {
     open: Vec<(&'a Arc<Table>, Arc<TableReader>)>,
 }
 
 impl<'a> Readers<'a> {
-    /// The number of `table` among those that are open.
+    /// The number of `table` among those that are open. `None` if there are too many, or if it
+    /// cannot be opened: whoever has to search it says why.
     #[inline]
-    fn number(&mut self, table: &'a Arc<Table>) -> Result<usize> {
+    fn number(&mut self, table: &'a Arc<Table>) -> Option<usize> {
         let is_it = |(other, _): &(&Arc<Table>, _)| Arc::ptr_eq(other, table);
         let from = self.open.len().saturating_sub(SOUGHT_COUNT);
         if let Some(at) = self.open[from..].iter().position(is_it) {
-            return Ok(from + at);
+            return Some(from + at);
         }
-        self.open.push((table, table.handle().reader()?));
-        Ok(self.open.len() - 1)
+        if self.open.len() == READER_COUNT_MAX {
+            return None;
+        }
+        self.open.push((table, table.handle().reader().ok()?));
+        Some(self.open.len() - 1)
     }
 
     #[inline]
@@ -41,15 +49,16 @@ impl<'a> Readers<'a> {
 }
 
 /// A table whose range holds the key of a step.
-struct Candidate<'a> {
+struct Candidate {
     level: Level,
-    table: &'a Arc<Table>,
-    /// Its number in [`Readers`], unless it could not be opened.
+    /// Its number in [`Readers`], if it is there.
     reader: Option<usize>,
 }
 
 /// How far a key is that no memtable has.
 enum Stage<'a> {
+    /// The next table to look at is not open: it is looked for by itself, once no other is.
+    Alone,
     /// No table has it, or [`TableReader::settle`] found no block.
     Nowhere,
     Aimed(BlockAim<'a>),
@@ -90,7 +99,7 @@ pub(crate) fn run_group(lookups: &[Lookup<'_>], values: &mut Vec<Option<Slice>>)
     };
     let candidates = find_candidates(&mut steps, &mut readers);
     for step in &mut steps {
-        choose_table(step, &candidates, &mut readers)?;
+        choose_table(step, &candidates, &readers)?;
     }
     for step in &mut steps {
         settle(step, &readers)?;
@@ -106,8 +115,18 @@ pub(crate) fn run_group(lookups: &[Lookup<'_>], values: &mut Vec<Option<Slice>>)
     for step in &mut steps {
         spot(step, &readers);
     }
+    let mut alone = Vec::new();
     for step in &steps {
+        if matches!(step.stage, Stage::Alone) {
+            alone.push((step.lookup, step.slot, step.table_count));
+            continue;
+        }
         values[step.slot] = search(step, &readers)?;
+    }
+    drop(steps);
+    drop(readers);
+    for (lookup, slot, done_count) in alone {
+        values[slot] = lookup.in_tables_behind(done_count, |found| found.pin())?;
     }
     Ok(())
 }
@@ -140,23 +159,18 @@ fn in_memtables<'a>(lookups: &'a [Lookup<'a>], values: &mut [Option<Slice>]) -> 
 }
 
 /// The tables to look at; asks for the lines of their filters.
-fn find_candidates<'a>(steps: &mut [Step<'a>], readers: &mut Readers<'a>) -> Vec<Candidate<'a>> {
+fn find_candidates<'a>(steps: &mut [Step<'a>], readers: &mut Readers<'a>) -> Vec<Candidate> {
     let mut candidates = Vec::with_capacity(steps.len());
     for step in steps {
         let lookup = step.lookup;
         let from = candidates.len();
         for (level, table) in lookup.candidates() {
-            // A table above it may have the key. Whoever has to search this one says what is wrong.
-            let reader = readers.number(table).ok();
+            let reader = readers.number(table);
             if let Some(number) = reader {
                 let reader = readers.get(number);
                 reader.prefetch_filter(lookup.hash_for(reader));
             }
-            candidates.push(Candidate {
-                level,
-                table,
-                reader,
-            });
+            candidates.push(Candidate { level, reader });
         }
         step.candidates = from..candidates.len();
     }
@@ -165,18 +179,18 @@ fn find_candidates<'a>(steps: &mut [Step<'a>], readers: &mut Readers<'a>) -> Vec
 
 /// Asks the filters; begins to search the index of the first table that may have the key.
 #[inline]
-fn choose_table<'a>(
-    step: &mut Step<'a>,
-    candidates: &[Candidate<'a>],
-    readers: &mut Readers<'a>,
+fn choose_table(
+    step: &mut Step<'_>,
+    candidates: &[Candidate],
+    readers: &Readers<'_>,
 ) -> Result<()> {
     let lookup = step.lookup;
     for candidate in &candidates[step.candidates.clone()] {
-        step.table_count += 1;
-        let number = match candidate.reader {
-            Some(number) => number,
-            None => readers.number(candidate.table)?,
+        let Some(number) = candidate.reader else {
+            step.stage = Stage::Alone;
+            return Ok(());
         };
+        step.table_count += 1;
         let reader = readers.get(number);
         if reader.passes_filter(lookup.hash_for(reader))? {
             step.table = Some((candidate.level, number));
@@ -226,7 +240,7 @@ fn search(step: &Step<'_>, readers: &Readers<'_>) -> Result<Option<Slice>> {
     let found = match &step.stage {
         Stage::Spotted(place, spot) => Some(reader.get_at(*place, spot, lookup.seq)?),
         Stage::Placed(place) => Some(reader.get_in(*place, lookup.key, lookup.seq)?),
-        Stage::Nowhere | Stage::Aimed(_) | Stage::Settled(_) => None,
+        Stage::Nowhere | Stage::Alone | Stage::Aimed(_) | Stage::Settled(_) => None,
     };
     let block = match found {
         Some(BlockSearch::Found(hit)) => {

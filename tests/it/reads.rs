@@ -198,6 +198,46 @@ fn tables_are_mapped_for_as_long_as_they_fit_in_memory() {
     world.fs.set_cache_memory_bytes(None);
 }
 
+/// A group of keys keeps so many tables open and no more; what lies in others is found as well.
+#[test]
+fn keys_of_more_tables_than_a_group_opens_are_found() {
+    const KEYS: u32 = 1500;
+    let world = World::new(11);
+    let options = world
+        .options()
+        .open_tables_max(16)
+        .table_bytes_target(4 << 10)
+        .compression(Compression::None)
+        .bottom_compression(Compression::None);
+    let db = options.open(DIR).expect("it opens");
+    let key = |n: u32| format!("key{:05}", n * 2);
+    let mut model = Model::new();
+    for round in 0..3u8 {
+        for n in (0..KEYS).filter(|n| n % 3 >= u32::from(round)) {
+            let value = vec![round; 60];
+            db.put(key(n), &value).expect("written");
+            model.insert(key(n).into_bytes(), value);
+        }
+        if round == 0 {
+            db.compact_range(..).expect("compacted");
+        }
+    }
+    db.flush().expect("flushed");
+    let counts: Vec<_> = db.stats().levels.iter().map(|l| l.table_count).collect();
+    let for_32_keys: u64 = counts.iter().map(|count| 32.min(*count)).sum();
+    assert!(for_32_keys > 80, "{counts:?}");
+    // Far from each other, present and absent by turns, in both directions.
+    let mut keys: Vec<_> = (0..KEYS * 2)
+        .map(|n| format!("key{:05}", n * 1109 % (KEYS * 2)).into_bytes())
+        .collect();
+    for _ in 0..2 {
+        for (key, found) in keys.iter().zip(db.multi_get(&keys).expect("read")) {
+            assert_eq!(found.as_deref(), model.get(key).map(|value| &value[..]));
+        }
+        keys.reverse();
+    }
+}
+
 /// A slice of each memtable would keep them all: from about a quarter of the bound on, slices are
 /// copies, and flushed memtables are given back.
 #[test]
