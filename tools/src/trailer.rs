@@ -82,10 +82,13 @@ pub(crate) fn parts(reader: &TableReader) -> impl Iterator<Item = Result<Section
     })
 }
 
-/// Everything in `file` that is not what was written, or cannot be read, as far as the index of
-/// `reader` leads.
-pub(crate) fn wrong_parts(reader: &TableReader, file: &dyn File) -> Vec<Error> {
-    let check = |part: Result<Section>| {
+/// Whether everything in `file` is what was written and can be read, part by part, as far as the
+/// index of `reader` leads.
+pub(crate) fn check_parts<'a>(
+    reader: &'a TableReader,
+    file: &'a dyn File,
+) -> impl Iterator<Item = Result<()>> + 'a {
+    let check = move |part: Result<Section>| {
         let part = part?;
         if part.name == FOOTER {
             return Ok(());
@@ -97,5 +100,5 @@ pub(crate) fn wrong_parts(reader: &TableReader, file: &dyn File) -> Vec<Error> {
         }
         Err(trailer.mismatch(reader.path(), part.offset))
     };
-    parts(reader).filter_map(|part| check(part).err()).collect()
+    parts(reader).map(check)
 }

@@ -4,6 +4,7 @@
 //! that one run names every damaged block of a table and every damaged stretch of the log. What the
 //! disk does not give back is damage too.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use base::error::{Error, ErrorKind, Result};
@@ -23,7 +24,7 @@ use super::output::Output;
 use super::wal::{check_log, dropped_remark};
 use crate::read_only_fs::ReadOnlyFs;
 use crate::text::{bytes_for_people, counted, escape};
-use crate::trailer::wrong_parts;
+use crate::trailer::check_parts;
 
 /// What was read, and what was found.
 #[derive(Default)]
@@ -47,11 +48,7 @@ impl Findings {
         if !error.is_corruption() && error.kind() != ErrorKind::Io {
             return Err(error.into());
         }
-        let line = error.to_string();
-        // Of the log, everything is read twice.
-        if !self.damage.iter().any(|known| known.to_string() == line) {
-            self.damage.push(error);
-        }
+        self.damage.push(error);
         Ok(())
     }
 }
@@ -176,10 +173,8 @@ fn check_tables(
                 findings.entry_count += report.entry_count;
             }
             Err(error) => {
-                for error in everything_wrong(directory, table, error) {
-                    let noted = findings.note(error);
-                    noted.inspect_err(|_| bar.finish_and_clear())?;
-                }
+                let noted = everything_wrong(directory, table, error, interrupt, findings);
+                noted.inspect_err(|_| bar.finish_and_clear())?;
             }
         }
         bar.inc(table.meta.file_bytes);
@@ -188,24 +183,38 @@ fn check_tables(
     Ok(())
 }
 
-/// What is wrong with a table of which `first` is: it and every other block that is damaged, where
-/// there is an index to find them by.
-fn everything_wrong(directory: &Directory, table: &Table, first: Error) -> Vec<Error> {
+/// Notes what is wrong with a table of which `first` is: it and every other block that is damaged,
+/// where there is an index to find them by.
+fn everything_wrong(
+    directory: &Directory,
+    table: &Table,
+    first: Error,
+    interrupt: &Interrupt,
+    findings: &mut Findings,
+) -> Outcome<()> {
     let path = directory.file(FileKind::Table, table.meta.number);
     let file = directory.fs.open_untrusted(&path);
     let (Ok(reader), Ok(file)) = (table.handle().reader(), file) else {
-        return vec![first];
+        return findings.note(first);
     };
-    let mut found = wrong_parts(&reader, &*file);
+    let (mut found, mut end) = (Vec::new(), Ok(()));
+    for checked in check_parts(&reader, &*file) {
+        found.extend(checked.err());
+        end = interrupt.check("not everything was checked");
+        if end.is_err() {
+            break;
+        }
+    }
     table.handle().close();
     // Of what the disk does not give back, they tell which part it is.
     let is_told = found
         .iter()
         .any(|part| first.kind() == ErrorKind::Io || part.offset() == first.offset());
     if !is_told {
-        found.insert(0, first);
+        findings.note(first)?;
     }
-    found
+    found.into_iter().try_for_each(|part| findings.note(part))?;
+    end
 }
 
 /// Checks a table by itself, and against what the tree says of it.
@@ -241,8 +250,12 @@ fn check_segments(directory: &Directory, state: &State, findings: &mut Findings)
     findings.segment_count = report.segments.len() as u64;
     findings.log_bytes = report.bytes;
     findings.record_count = report.record_count;
+    // What is read twice may be told twice.
+    let mut told = HashSet::new();
     for error in report.damage {
-        findings.note(error)?;
+        if told.insert(error.to_string()) {
+            findings.note(error)?;
+        }
     }
     let dropped = report.dropped.as_ref().map(dropped_remark);
     findings.remarks.extend(dropped);
