@@ -53,21 +53,36 @@ impl Target {
             unfinished: dir.join(UNFINISHED),
             is_new: status.is_none(),
         };
-        target.clear();
+        if status.is_some() {
+            target.clear()?;
+        }
         create_dir_all(&OsFs, dir)?;
         Ok(target)
     }
 
-    /// Removes what an unfinished repair has made, as far as that can be done.
-    fn clear(&self) {
-        let moved = OsFs.list(&self.dir).unwrap_or_default();
-        let moved = moved.into_iter().filter(|entry| is_made(&entry.name));
-        for entry in moved {
-            // What stays is found by the next attempt.
-            let _ = OsFs.remove_file(&self.dir.join(entry.name));
+    /// Removes what an unfinished repair has made, as far as that can be done; what stays is found
+    /// by the next attempt.
+    ///
+    /// # Errors
+    /// If something stays.
+    fn clear(&self) -> Outcome<()> {
+        let moved = OsFs.list(&self.dir)?.into_iter();
+        let moved = moved.filter(|entry| is_made(&entry.name));
+        let removed = moved.map(|entry| OsFs.remove_file(&self.dir.join(entry.name)));
+        // All of them are tried.
+        let failed = removed.filter_map(Result::err).reduce(|first, _| first);
+        if let Some(error) = failed {
+            return Err(error.into());
         }
         // Last: it says that the rest is not whole.
         remove_tree(&self.unfinished);
+        match OsFs.status(&self.unfinished)? {
+            None => Ok(()),
+            Some(_) => Err(Failure::trouble(format!(
+                "cannot be removed: {}",
+                escape(self.unfinished.as_os_str().as_bytes())
+            ))),
+        }
     }
 
     /// The new database, empty.
@@ -100,14 +115,23 @@ impl Target {
     /// Leaves nothing behind, and says so after what made the repair fail.
     pub(super) fn give_up(&self, failure: Failure) -> Failure {
         // First: without it there is no database, whatever else cannot be removed.
-        let _ = OsFs.remove_file(&self.dir.join(CURRENT));
-        self.clear();
+        let current = self.dir.join(CURRENT);
+        if OsFs
+            .rename(&current, &self.unfinished.join(CURRENT))
+            .is_err()
+        {
+            let _ = OsFs.remove_file(&current);
+        }
+        let cleared = self.clear();
         if self.is_new {
             // What cannot be removed is empty, or will be at the next attempt.
             let _ = OsFs.remove_dir(&self.dir);
         }
         let dir = escape(self.dir.as_os_str().as_bytes());
-        failure.and(&format!("nothing was left in {dir}"))
+        failure.and(&match cleared {
+            Ok(()) => format!("nothing was left in {dir}"),
+            Err(left) => format!("no database was left in {dir}, but files of one: {left}"),
+        })
     }
 }
 
@@ -155,6 +179,28 @@ mod tests {
         create_dir_all(&OsFs, &unfinished).expect("made");
         make("000007.sst");
         assert!(Target::make(&dir).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_still_known_for_an_unfinished_repair() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let dir = parent.path().join("copy");
+        let target = Target::make(&dir).expect("new");
+        // A repair whose last step has failed, and a file that does not go: it is a directory.
+        target.open().expect("empty").close().expect("closed");
+        let current = dir.join(CURRENT);
+        OsFs.rename(&target.unfinished.join(CURRENT), &current)
+            .expect("renamed");
+        let stuck = dir.join("000007.sst");
+        OsFs.create_dir(&stuck).expect("made");
+        let failure = target.give_up(Failure::trouble("no more")).to_string();
+        assert!(failure.contains("but files of one"), "{failure}");
+        assert_eq!(OsFs.status(&current).expect("asked"), None);
+        assert!(Target::make(&dir).is_err(), "it still does not go");
+        OsFs.remove_dir(&stuck).expect("removed");
+        drop(OsFs.create(&stuck).expect("made"));
+        Target::make(&dir).expect("what is left is of a repair");
+        assert_eq!(OsFs.list(&dir).expect("listed"), []);
     }
 
     #[test]
