@@ -218,3 +218,78 @@ fn a_segment_that_is_missing_without_a_manifest_is_told() {
     let told = "nothing of the sequence numbers 11 to 20";
     assert!(remarks.contains(told), "{report}");
 }
+
+/// An open that comes after a kill leaves out numbers that nothing was written with.
+#[test]
+fn numbers_that_an_open_has_left_out_are_not_missed() {
+    let fixture = Fixture::new();
+    let (live, db) = (fixture.path("live"), fixture.path("db"));
+    let still = Still::new();
+    let killed = still
+        .options(with_its_log())
+        .open(&live)
+        .expect("a new one");
+    for n in 0..10 {
+        killed.put(key(n), "before the kill").expect("put");
+    }
+    still.copy(&live, &db);
+    killed.close().expect("closed");
+    let expected = session(&db, |db| {
+        for n in 10..20 {
+            db.put(key(n), "after it").expect("put");
+        }
+    });
+    std::fs::remove_file(manifest(&db)).expect("removed");
+    for log in files(&db, ".log") {
+        assert!(has(&log, "before the kill").is_some() || has(&log, "after it").is_some());
+    }
+    assert!(files(&db, ".log").len() > 1);
+    let (report, found) = repaired(&fixture);
+    assert_eq!(found, expected, "{report}");
+    let remarks = report["remarks"].to_string();
+    assert!(!remarks.contains("of the sequence numbers"), "{report}");
+}
+
+#[test]
+fn the_damaged_end_of_a_segment_that_tables_have_is_not_missed() {
+    let fixture = Fixture::new();
+    let (live, db) = (fixture.path("live"), fixture.path("db"));
+    for round in 0..2 {
+        session(&live, |db| {
+            for n in 0..10 {
+                db.put(key(n), format!("in round {round} {n}"))
+                    .expect("put");
+            }
+        });
+    }
+    let still = Still::new();
+    let killed = still.options(with_its_log()).open(&live).expect("whole");
+    for n in 0..10 {
+        killed.put(key(n), format!("killed {n}")).expect("put");
+    }
+    still.copy(&live, &db);
+    killed.close().expect("closed");
+    let with = |needle: &str| {
+        let logs = files(&db, ".log").into_iter();
+        let mut found = logs.filter_map(|log| Some((has(&log, needle)?, log)));
+        found.next().expect("it is kept")
+    };
+    let (at, old) = with("in round 0 9");
+    let file = std::fs::OpenOptions::new().write(true).open(&old);
+    file.and_then(|file| file.set_len(at as u64 + 2))
+        .expect("cut");
+    let (at, newest) = with("killed 4");
+    flip(&newest, at);
+    let name = |path: &Path| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    let (old, newest) = (name(&old).expect("it has"), name(&newest).expect("it has"));
+    let ended = fixture.run("verify @db");
+    assert!(ended.out.contains(&newest), "{ended:?}");
+    assert!(!ended.out.contains(&old), "{ended:?}");
+    let (report, _) = repaired(&fixture);
+    let losses = report["losses"].to_string();
+    assert!(losses.contains(&newest), "{report}");
+    assert!(!losses.contains(&old), "{report}");
+}

@@ -2,8 +2,10 @@
 //!
 //! For `verify`, which names every one, and for `repair`, which saves what lies between.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use base::coding::{Fields, Reader};
 use base::error::Error;
 use base::sync::Arc;
 use base::{FileKind, SequenceNumber};
@@ -88,6 +90,52 @@ pub(super) fn read_past_damage(
     }
 }
 
+/// What the begin record of a segment says of the log before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// Which segment comes before.
+    before: u64,
+    /// The last sequence number in that or before it.
+    pub(super) last_seq: SequenceNumber,
+    /// The first one here: those between were never given to a write.
+    pub(super) first_seq: SequenceNumber,
+}
+
+impl Begun {
+    /// Of `record`, if it begins a segment that another one comes before.
+    pub(super) fn of(record: &Record<'_>) -> Option<Self> {
+        if record.meta.kind != RecordKind::Begin {
+            return None;
+        }
+        let field = |wanted| {
+            let mut fields = Fields::new(record.payload).filter_map(Result::ok);
+            let (_, value) = fields.find(|(tag, _)| *tag == wanted)?;
+            Reader::new(value).varint().ok()
+        };
+        Some(Self {
+            before: field(2)?,
+            last_seq: SequenceNumber::new(field(4)?)?,
+            first_seq: record.meta.first_seq,
+        })
+    }
+
+    fn read(reader: &mut SegmentReader) -> Option<Self> {
+        let record = reader.next().ok().flatten();
+        let begun = record.and_then(|record| Self::of(&record));
+        // Back to where it began.
+        reader.skip_to(0);
+        begun
+    }
+}
+
+/// The ids of those segments of which every write is in tables, as what follows them says, if
+/// tables have every write up to `floor`.
+pub(super) fn flushed_ids(readers: &mut [SegmentReader], floor: SequenceNumber) -> BTreeSet<u64> {
+    let begun = readers.iter_mut().filter_map(Begun::read);
+    let flushed = begun.filter(|begun| begun.last_seq <= floor);
+    flushed.map(|begun| begun.before).collect()
+}
+
 /// What becomes of the stretches before a record, once it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
@@ -142,13 +190,15 @@ pub(super) fn missed_places(directory: &Directory, state: &State, reason: &Error
     // What an earlier open has made copies of, it has judged.
     let copied = readers.iter().rposition(|reader| reader.header().is_copy);
     let newest = readers.len().saturating_sub(1);
+    let flushed = flushed_ids(&mut readers, state.floor());
     let mut places = Vec::new();
     for (index, reader) in readers.iter_mut().enumerate() {
         let is_named = reason.path() == Some(reader.path());
         if copied.is_some_and(|copied| index < copied) && !is_named {
             continue;
         }
-        let stretches = missed_stretches(reader, state.floor());
+        let is_flushed = flushed.contains(&reader.header().file_id);
+        let stretches = missed_stretches(reader, state.floor(), is_flushed);
         for stretch in stretches {
             if stretch.later.is_some() || index < newest {
                 places.push(place(&stretch, reader.path(), reason, &holes));
@@ -158,8 +208,13 @@ pub(super) fn missed_places(directory: &Directory, state: &State, reason: &Error
     places
 }
 
-/// The stretches of a segment that records beyond `floor` follow, or none at all.
-fn missed_stretches(reader: &mut SegmentReader, floor: SequenceNumber) -> Vec<Stretch> {
+/// The stretches of a segment that records beyond `floor` follow, or none at all, unless all of the
+/// segment is in tables.
+fn missed_stretches(
+    reader: &mut SegmentReader,
+    floor: SequenceNumber,
+    is_flushed: bool,
+) -> Vec<Stretch> {
     let (mut missed, mut pending) = (Vec::new(), Vec::<Stretch>::new());
     let read = read_past_damage(reader, &mut |found| {
         match found {
@@ -179,7 +234,9 @@ fn missed_stretches(reader: &mut SegmentReader, floor: SequenceNumber) -> Vec<St
         Ok(())
     });
     debug_assert!(read.is_ok(), "nothing above fails");
-    missed.append(&mut pending);
+    if !is_flushed {
+        missed.append(&mut pending);
+    }
     missed
 }
 

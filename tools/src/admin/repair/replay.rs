@@ -9,7 +9,7 @@ use base::error::{Error, Result};
 use base::fs::OverlayFs;
 use base::sync::Arc;
 use base::{FileKind, InternalKey, KeyKind, KeyspaceId, SequenceNumber};
-use log::{Record, RecordKind, RecordMeta, Replay, SegmentReader};
+use log::{Record, RecordKind, RecordMeta, Replay, SealedSegment, SegmentReader};
 use siltstone::{Db, Keyspace, WriteBatch};
 use sstable::{ScanMode, TableReader};
 
@@ -17,7 +17,7 @@ use super::super::directory::{Directory, State};
 use super::super::failure::Outcome;
 use super::super::interrupt::Interrupt;
 use super::super::operations::{self, Operation};
-use super::super::stretches::{Before, Found, is_numbered, read_past_damage};
+use super::super::stretches::{Before, Begun, Found, flushed_ids, is_numbered, read_past_damage};
 use super::super::wal;
 use super::{Known, Loss, Made, Plan, Report, Source, make_keyspace, salvage};
 
@@ -165,6 +165,8 @@ struct Replayer<'a> {
 #[derive(Debug, Default)]
 struct Applied {
     ranges: BTreeMap<SequenceNumber, SequenceNumber>,
+    /// Those that no write was given: an open leaves some out unless the database was closed.
+    left_out: Vec<(SequenceNumber, SequenceNumber)>,
     commit_micros: u64,
 }
 
@@ -190,21 +192,38 @@ impl Applied {
         true
     }
 
-    /// Says which numbers behind `floor` no record has that could be read.
+    /// Notes which numbers lie between the segment that has begun and the one before.
+    fn leave_out(&mut self, begun: Begun) {
+        if begun.last_seq < begun.first_seq.before() {
+            let left_out = (begun.last_seq.plus(1), begun.first_seq.before());
+            self.left_out.push(left_out);
+        }
+    }
+
+    /// Says which numbers behind `floor` were given to writes, and no record has that could be
+    /// read.
     fn gap_remarks(&self, floor: SequenceNumber) -> Vec<String> {
-        let firsts = self.ranges.keys().skip(1);
-        let gaps = self.ranges.values().zip(firsts).map(|(last, first)| {
-            let from = last.plus(1).max(floor.plus(1));
-            (from, first.before())
-        });
-        let gaps = gaps.filter(|(from, upto)| from <= upto);
+        let taken = self.ranges.iter().map(|(first, last)| (*first, *last));
+        let mut spoken_for: Vec<_> = taken.chain(self.left_out.iter().copied()).collect();
+        spoken_for.sort_unstable();
+        let mut upto = spoken_for
+            .first()
+            .map_or(floor, |(first, _)| first.before());
+        upto = upto.max(floor);
+        let mut gaps = Vec::new();
+        for (first, last) in spoken_for {
+            if upto < first.before() {
+                gaps.push((upto.plus(1), first.before()));
+            }
+            upto = upto.max(last);
+        }
         let remark = |(from, upto)| {
             format!(
                 "the log says nothing of the sequence numbers {from} to {upto}: of what was \
                  written then no more is there than tables have"
             )
         };
-        gaps.map(remark).collect()
+        gaps.into_iter().map(remark).collect()
     }
 }
 
@@ -229,33 +248,50 @@ impl Replayer<'_> {
             Ok(prepared) => prepared,
             Err(error) => return refused(&error),
         };
-        if let Err(error) = self.put_again(&overlay, &prepared.segments, report)? {
+        let again = self.put_again(&overlay, &prepared.segments, report)?;
+        let end = self.replay_behind(state.floor(), &overlay, &prepared.segments, report)?;
+        let remark = again.map(|again| again.remark(end.is_ok()));
+        report.remarks.extend(remark);
+        if let Err(error) = end {
             return refused(&error);
-        }
-        let from = state.floor().plus(1);
-        let replay = Replay::open(&*overlay, &directory.path, &prepared.segments, from);
-        let mut replay = match replay {
-            Ok(replay) => replay,
-            Err(error) => return refused(&error),
-        };
-        loop {
-            match replay.next() {
-                Ok(None) => break,
-                Ok(Some(record)) => self.apply(&record, report)?,
-                Err(error) => return refused(&error),
-            }
         }
         let remark = prepared.dropped.as_ref().map(wal::dropped_remark);
         report.remarks.extend(remark);
         Ok(Replayed::Whole)
     }
 
+    /// Replays what the log, which an open accepts, has behind `floor`. Returns why it cannot be
+    /// read, if that comes about.
+    fn replay_behind(
+        &mut self,
+        floor: SequenceNumber,
+        overlay: &Arc<OverlayFs>,
+        segments: &[SealedSegment],
+        report: &mut Report,
+    ) -> Outcome<Result<()>> {
+        let dir = &self.plan.directory.path;
+        let mut replay = match Replay::open(&**overlay, dir, segments, floor.plus(1)) {
+            Ok(replay) => replay,
+            Err(error) => return Ok(Err(error)),
+        };
+        loop {
+            match replay.next() {
+                Ok(None) => return Ok(Ok(())),
+                Ok(Some(record)) => self.apply(&record, report)?,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
     /// Replays every record that can be read.
     fn whatever_there_is(&mut self, report: &mut Report) -> Outcome<()> {
         let state = self.plan.state.as_ref();
         let floor = state.map_or(SequenceNumber::ZERO, State::floor);
-        for mut reader in segments(&self.plan.directory, report) {
+        let mut readers = segments(&self.plan.directory, report);
+        let flushed = flushed_ids(&mut readers, floor);
+        for mut reader in readers {
             let path = reader.path().to_owned();
+            let is_flushed = flushed.contains(&reader.header().file_id);
             // What could not be read since the last record that could.
             let mut pending = Vec::new();
             read_past_damage(&mut reader, &mut |found| {
@@ -273,7 +309,9 @@ impl Replayer<'_> {
                 }
                 self.apply(record, report)
             })?;
-            report.losses.append(&mut pending);
+            if !is_flushed {
+                report.losses.append(&mut pending);
+            }
         }
         report.remarks.extend(self.applied.gap_remarks(floor));
         Ok(())
@@ -287,6 +325,12 @@ impl Replayer<'_> {
         }
         match record.meta.kind {
             RecordKind::Batch => self.apply_batch(record, report),
+            RecordKind::Begin => {
+                if let Some(begun) = Begun::of(record) {
+                    self.applied.leave_out(begun);
+                }
+                Ok(())
+            }
             RecordKind::KeyspaceCreate => {
                 if let Ok((id, made)) = created(record.payload) {
                     return self.create(id, &made, report);
@@ -484,5 +528,35 @@ mod tests {
         }
         let ranges: Vec<_> = applied.ranges.into_iter().collect();
         assert_eq!(ranges, [(seq(5), seq(10)), (seq(20), seq(24))]);
+    }
+
+    #[test]
+    fn of_the_numbers_that_are_missing_those_are_told_that_were_given() {
+        let seq = |seq| SequenceNumber::new(seq).expect("small");
+        let pairs = |pairs: &[(u64, u64)]| -> Vec<_> {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(first, last)| (seq(*first), seq(*last)))
+                .collect()
+        };
+        let applied = Applied {
+            ranges: pairs(&[(5, 10), (1001, 1010), (3001, 3010)])
+                .into_iter()
+                .collect(),
+            // The second segment was killed and is missing, and then one of which nothing is left.
+            left_out: pairs(&[(11, 1000), (1021, 3000), (3031, 4000)]),
+            commit_micros: 0,
+        };
+        let told = |floor, gaps: &[&str]| {
+            let remarks = applied.gap_remarks(seq(floor));
+            assert_eq!(remarks.len(), gaps.len(), "{remarks:?}");
+            for (remark, gap) in remarks.iter().zip(gaps) {
+                assert!(remark.contains(&format!("numbers {gap}:")), "{remark}");
+            }
+        };
+        told(0, &["1011 to 1020", "3011 to 3030"]);
+        told(1015, &["1016 to 1020", "3011 to 3030"]);
+        told(1020, &["3011 to 3030"]);
+        told(5000, &[]);
     }
 }

@@ -3,9 +3,7 @@
 //! INVARIANT: whatever the log says of a key from some place on, without a gap up to where tables
 //! have everything, ends with what is newest in them too. So it may be put over what was saved.
 
-use std::path::Path;
-
-use base::error::Result;
+use base::error::{Error, Result};
 use base::fs::OverlayFs;
 use base::sync::Arc;
 use base::{KeyKind, SequenceNumber};
@@ -17,50 +15,114 @@ use super::super::super::operations::{self, Operation};
 use super::super::Report;
 use super::{Replayer, flushed_upto};
 
+/// What was put again.
+pub(super) struct Again {
+    count: u64,
+    /// From here on, the log has everything.
+    since: SequenceNumber,
+}
+
+impl Again {
+    /// What to say of it; `is_whole` if the rest of the log was replayed to its end.
+    pub(super) fn remark(&self, is_whole: bool) -> String {
+        let Self { count, since } = self;
+        let again = format!(
+            "where tables are damaged, {count} operations were put again that the log still has"
+        );
+        if !is_whole {
+            return again;
+        }
+        format!("{again}: nothing written since sequence number {since} is missing there")
+    }
+}
+
 impl Replayer<'_> {
     /// Puts what the log, which an open accepts, still has of the keys that lay where tables are
-    /// damaged. Returns why it cannot be read, if that comes about.
+    /// damaged.
     pub(super) fn put_again(
         &mut self,
         overlay: &Arc<OverlayFs>,
         segments: &[SealedSegment],
         report: &mut Report,
-    ) -> Outcome<Result<()>> {
+    ) -> Outcome<Option<Again>> {
         if self.damaged.values().all(Vec::is_empty) {
-            return Ok(Ok(()));
+            return Ok(None);
         }
-        let dir = &self.plan.directory.path;
-        let segments = whole_end(overlay, dir, segments);
+        let segments = self.whole_end(overlay, segments)?;
         let Some(first) = segments.first() else {
-            return Ok(Ok(()));
+            return Ok(None);
         };
         let mut count = 0;
-        let replay = Replay::open(&**overlay, dir, segments, SequenceNumber::ZERO);
-        let mut replay = match replay {
+        // INVARIANT: nothing is written before all of it has proved to be whole and in order. What
+        // ends in the middle ends with what is older than tables have.
+        let mut end = self.read(overlay, segments, |_| Ok(()))?;
+        if end.is_ok() {
+            end = self.read(overlay, segments, |record| {
+                count += self.put_record_again(record)?;
+                Ok(())
+            })?;
+        }
+        if let Err(error) = end {
+            report.remarks.push(format!(
+                "what the log still has of damaged tables was not put again: {error}"
+            ));
+        }
+        self.operation_count += count;
+        let since = first.first_seq;
+        Ok((count > 0).then_some(Again { count, since }))
+    }
+
+    /// Hands every record of `segments` to `visit`. Returns why they cannot be read, or that a
+    /// batch is malformed, if that comes about.
+    fn read(
+        &self,
+        overlay: &Arc<OverlayFs>,
+        segments: &[SealedSegment],
+        mut visit: impl FnMut(&Record<'_>) -> Outcome<()>,
+    ) -> Outcome<Result<()>> {
+        let dir = &self.plan.directory.path;
+        let mut replay = match Replay::open(&**overlay, dir, segments, SequenceNumber::ZERO) {
             Ok(replay) => replay,
             Err(error) => return Ok(Err(error)),
         };
         loop {
-            match replay.next() {
-                Ok(None) => break,
-                Ok(Some(record)) => count += self.put_record_again(&record)?,
+            self.interrupt.check("the repair is not complete")?;
+            let record = match replay.next() {
+                Ok(None) => return Ok(Ok(())),
+                Ok(Some(record)) => record,
                 Err(error) => return Ok(Err(error)),
+            };
+            let is_batch = record.meta.kind == RecordKind::Batch;
+            let op_count = record.meta.op_count;
+            if is_batch && operations::for_each(record.payload, op_count, |_| {}).is_err() {
+                let offset = record.position.offset;
+                let error = Error::corruption(dir, offset, "a batch of the log is malformed");
+                let ordinal = record.position.ordinal;
+                return Ok(Err(error.with_value("segment_ordinal", ordinal)));
             }
+            visit(&record)?;
         }
-        if count > 0 {
-            self.operation_count += count;
-            report.remarks.push(format!(
-                "where tables are damaged, {count} operations were put again that the log still \
-                 has: nothing written since sequence number {} is missing there",
-                first.first_seq
-            ));
+    }
+
+    /// The last of `segments`, those behind the last one that is damaged.
+    fn whole_end<'s>(
+        &self,
+        overlay: &Arc<OverlayFs>,
+        segments: &'s [SealedSegment],
+    ) -> Outcome<&'s [SealedSegment]> {
+        let mut whole = segments.len();
+        for (index, segment) in segments.iter().enumerate().rev() {
+            let alone = std::slice::from_ref(segment);
+            if self.read(overlay, alone, |_| Ok(()))?.is_err() {
+                break;
+            }
+            whole = index;
         }
-        Ok(Ok(()))
+        Ok(&segments[whole..])
     }
 
     /// Returns how many operations of the record were put again.
     fn put_record_again(&self, record: &Record<'_>) -> Outcome<u64> {
-        self.interrupt.check("the repair is not complete")?;
         if record.meta.kind != RecordKind::Batch {
             return Ok(0);
         }
@@ -104,20 +166,4 @@ impl Replayer<'_> {
             damaged.filter(|(from, upto)| &from[..] <= operation.key && operation.key <= &upto[..]);
         seq <= flushed_upto(source, state) && lies_in.next().is_some()
     }
-}
-
-/// The last of `segments`, those behind the last one that is damaged.
-fn whole_end<'s>(
-    overlay: &Arc<OverlayFs>,
-    dir: &Path,
-    segments: &'s [SealedSegment],
-) -> &'s [SealedSegment] {
-    let read = |segment: &SealedSegment| -> Result<()> {
-        let alone = std::slice::from_ref(segment);
-        let mut replay = Replay::open(&**overlay, dir, alone, SequenceNumber::ZERO)?;
-        while replay.next()?.is_some() {}
-        Ok(())
-    };
-    let whole = segments.iter().rev().take_while(|s| read(s).is_ok());
-    &segments[segments.len() - whole.count()..]
 }
