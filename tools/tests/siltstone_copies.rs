@@ -550,28 +550,6 @@ fn shells_and_manual_pages_are_served() {
     assert!(ended.err.contains("'--keyspace'"), "{ended:?}");
 }
 
-/// A pipe to a reader that has had enough, and a device that takes nothing.
-#[test]
-fn an_output_that_ends_is_no_panic() {
-    let fixture = Fixture::new();
-    fixture.killed("db");
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
-    let Ok(full) = full else { return };
-    let output = Command::new(env!("CARGO_BIN_EXE_siltstone"))
-        .arg("dump")
-        .arg(fixture.path("db"))
-        .stdout(full)
-        .stderr(Stdio::piped())
-        .output()
-        .expect("it was built");
-    let err = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(2), "{err}");
-    assert!(
-        err.contains("writing the output failed: No space left"),
-        "{err}"
-    );
-}
-
 /// A file system of one megabyte, where that can be made.
 #[test]
 fn a_full_disk_is_told_in_one_line() {

@@ -387,3 +387,25 @@ fn damage_counts_though_nobody_reads_the_report() {
         assert!(said.contains("error: "), "{line}: {said}");
     }
 }
+
+/// A device that takes nothing.
+#[test]
+fn an_output_that_ends_is_no_panic() {
+    let fixture = Fixture::new();
+    fixture.killed("db");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let Ok(full) = full else { return };
+    let output = Command::new(env!("CARGO_BIN_EXE_siltstone"))
+        .arg("dump")
+        .arg(fixture.path("db"))
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it was built");
+    let err = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(
+        err.contains("writing the output failed: No space left"),
+        "{err}"
+    );
+}

@@ -57,7 +57,7 @@ impl Bell {
             if left == Some(Duration::ZERO) {
                 break;
             }
-            self.turned.sleep(word, left);
+            self.turned.rest(word, left);
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.epoch() != seen

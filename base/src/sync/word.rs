@@ -35,7 +35,7 @@ impl Word {
     }
 
     /// Sleeps until the word is not `seen`, or for `timeout`; may wake earlier.
-    pub(super) fn sleep(&self, seen: u32, timeout: Option<Duration>) {
+    pub(super) fn rest(&self, seen: u32, timeout: Option<Duration>) {
         use rustix::thread::futex;
         // What is too long to be said is as good as for ever.
         let timeout = timeout.and_then(|timeout| futex::Timespec::try_from(timeout).ok());
@@ -54,7 +54,7 @@ impl Word {
         self.turned.notify_all();
     }
 
-    pub(super) fn sleep(&self, seen: u32, timeout: Option<Duration>) {
+    pub(super) fn rest(&self, seen: u32, timeout: Option<Duration>) {
         let mut door = self.door.lock();
         if self.value() != seen {
             return;

@@ -25,7 +25,7 @@ impl Word {
         drop(sleepers);
     }
 
-    pub(super) fn sleep(&self, seen: u32, _timeout: Option<Duration>) {
+    pub(super) fn rest(&self, seen: u32, _timeout: Option<Duration>) {
         let mut sleepers = self.sleepers.lock();
         if self.value() == seen {
             self.woken.wait(&mut sleepers);
